@@ -1,0 +1,128 @@
+"""Matrices in the float dtype they are stored in: the `bf16` format, and float32.
+
+A product reads the stored weights in place, wherever they lie (usually in a mapped file). On a CPU three ways of
+multiplying bf16 weights were measured (2 cores of AMD Zen 4, K = 2048, weights not in the cache):
+
+    rows   oneDNN bf16        oneDNN bf16 on a CPU          torch's own bf16     to float32 by slices of rows,
+                              without bf16 instructions     dot products         then a float32 product
+    1      16 GB/s            21 GB/s                       30 GB/s              12 GB/s
+    32     220-275 GFLOP/s    50 GFLOP/s                    -                    100-120 GFLOP/s
+
+hence the choice in `_multiply_bf16`. `benchmarks/products.py` prints this table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_SLICE_BYTES = 4 << 20  # a float32 slice that stays in the second-level caches of two cores
+
+
+class DenseMatrix:
+    """An (N, K) matrix with an optional bias (N), multiplied in its stored dtype.
+
+    `matmul` accumulates in float32 and returns the dtype of `x`; `matmul_float32` returns the float32 accumulator.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None):
+        self.weight = weight
+        self.bias = bias
+
+    @property
+    def nbytes(self) -> int:
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """x: (..., K) in the dtype of the weights -> (..., N) in the same dtype."""
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+            return _multiply_bf16(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
+
+    def matmul_float32(self, x: Tensor) -> Tensor:
+        """x: (..., K) in the dtype of the weights -> (..., N) float32, never rounded to bf16 on the way."""
+        rows = x.reshape(-1, x.shape[-1])
+        if x.dtype == torch.float32:
+            y = F.linear(rows, self.weight)
+        elif x.device.type == "cpu":
+            y = _multiply_by_slices(rows.float(), self.weight)
+        else:
+            y = torch.mm(rows, self.weight.t(), out_dtype=torch.float32)
+        y = y if self.bias is None else y.add_(self.bias)
+        return y.view(*x.shape[:-1], -1)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """The rows `index` (any shape) as an embedding -> (*index.shape, K)."""
+        return F.embedding(index, self.weight)
+
+
+class DenseStack:
+    """E matrices (N, K) at E base addresses: the slices of one tensor, or tensors that lie apart."""
+
+    def __init__(self, weights: Sequence[Tensor]):
+        self.matrices = [DenseMatrix(weight) for weight in weights]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(matrix.nbytes for matrix in self.matrices)
+
+    def matmul_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+        """Multiply consecutive rows by consecutive experts.
+
+        x: (N_rows, K), sorted by expert; groups: (expert, number of rows), in the order of the rows -> (N_rows, N).
+        Example: groups [(2, 3), (5, 1)] multiplies rows 0..2 by expert 2 and row 3 by expert 5.
+        """
+        if len(groups) == 1:
+            return self.matrices[groups[0][0]].matmul(x)
+        parts = x.split([count for _, count in groups])
+        return torch.cat([self.matrices[e].matmul(part) for (e, _), part in zip(groups, parts, strict=True)])
+
+
+def _multiply_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if x.numel() == x.shape[-1]:
+        with _without_onednn():
+            return F.linear(x, weight, bias)
+    if has_bf16_products():
+        return F.linear(x, weight, bias)
+    y = _multiply_by_slices(x.reshape(-1, x.shape[-1]).float(), weight)
+    y = y if bias is None else y.add_(bias)
+    return y.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def _multiply_by_slices(x: Tensor, weight: Tensor) -> Tensor:
+    """x: (M, K) float32, weight: (N, K) bf16 -> (M, N) float32, with one slice of the weights in float32 at a time."""
+    width = weight.shape[1]
+    step = max(1, _SLICE_BYTES // (4 * width))
+    scratch = torch.empty(min(step, weight.shape[0]), width)
+    out = torch.empty(weight.shape[0], x.shape[0])
+    columns = x.t()
+    for start in range(0, weight.shape[0], step):
+        part = weight[start : start + step]
+        torch.mm(scratch[: len(part)].copy_(part), columns, out=out[start : start + step])
+    return out.t().contiguous()
+
+
+@cache
+def has_bf16_products() -> bool:
+    """Whether oneDNN has bf16 instructions to use here; without them it is slower than float32."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if limit and not any(name in limit for name in ("DEFAULT", "BF16", "AMX", "FP16", "AVX10")):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    was_enabled = torch.backends.mkldnn.enabled
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(was_enabled)

@@ -1,0 +1,1 @@
+"""People, terminals, pipes and the files of the user. Composes the rooms below; computes nothing."""

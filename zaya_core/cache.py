@@ -1,0 +1,350 @@
+"""All temporal state of a batch: keys and values in shared blocks, and CCA's convolution tail and delayed values.
+
+Keys and values live in a pool of blocks of 256 positions. Every row has a table of block numbers, and blocks count
+their owners, so that a fork or a snapshot shares what it has in common with its origin and nothing is copied until
+somebody writes. Worked example, blocks of 256: a row of 600 positions owns blocks [4, 5, 6], position 600 is slot 88 of
+block 6. After `fork(2)` blocks 4, 5, 6 have three owners; the first row that appends gets a copy of block 6, [4, 5, 7].
+
+K and V can be cut at any position, the other two states only where a snapshot was taken.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from zaya_core.errors import MemoryFitError
+
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class CacheLayout:
+    """Sizes of the state of one row: L, G, K, W, C and the width of a delayed value."""
+
+    num_layers: int
+    num_key_value_heads: int
+    head_dim: int
+    conv_tail: int
+    cca_channels: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+class BlockPool:
+    """Storage of K and V for all rows of all caches of one model, in blocks with reference counts.
+
+    Shapes: `keys[layer]`, `values[layer]`: (blocks, BLOCK, G, K). New blocks are zeroed: what lies behind a row's end is multiplied
+    by attention weights of zero, which would turn a stray NaN into NaN.
+    """
+
+    def __init__(self, layout: CacheLayout, max_blocks: int | None = None):
+        self.layout = layout
+        self.max_blocks = max_blocks
+        self.keys = [self._storage(0) for _ in range(layout.num_layers)]
+        self.values = [self._storage(0) for _ in range(layout.num_layers)]
+        self._owners: list[int] = []
+        self._free: list[int] = []
+
+    def _storage(self, blocks: int) -> Tensor:
+        layout = self.layout
+        shape = (blocks, BLOCK, layout.num_key_value_heads, layout.head_dim)
+        return torch.zeros(shape, dtype=layout.dtype, device=layout.device)
+
+    @property
+    def bytes_per_block(self) -> int:
+        layout = self.layout
+        values = 2 * layout.num_layers * BLOCK * layout.num_key_value_heads * layout.head_dim
+        return values * layout.dtype.itemsize
+
+    @property
+    def blocks_in_use(self) -> int:
+        return len(self._owners) - len(self._free)
+
+    def allocate(self) -> int:
+        """A block with one owner; the lowest free one, so that a lone row's blocks lie side by side."""
+        if not self._free:
+            self._grow()
+        block = heapq.heappop(self._free)
+        self._owners[block] = 1
+        return block
+
+    def retain(self, blocks: Sequence[int]) -> None:
+        for block in blocks:
+            self._owners[block] += 1
+
+    def release(self, blocks: Sequence[int]) -> None:
+        for block in blocks:
+            self._owners[block] -= 1
+            if self._owners[block] == 0:
+                heapq.heappush(self._free, block)
+
+    def is_shared(self, block: int) -> bool:
+        return self._owners[block] > 1
+
+    def copy(self, source: int, target: int) -> None:
+        for storage in (*self.keys, *self.values):
+            storage[target].copy_(storage[source])
+
+    def _grow(self) -> None:
+        old = len(self._owners)
+        new = max(4, 2 * old) if self.max_blocks is None else min(max(4, 2 * old), self.max_blocks)
+        if new <= old:
+            raise MemoryFitError(
+                f"The key/value cache is full: {old} blocks of {BLOCK} positions, "
+                f"{old * self.bytes_per_block / 2**30:.1f} GiB. Use a shorter context or fewer rows at once."
+            )
+        for layers in (self.keys, self.values):
+            for layer, storage in enumerate(layers):  # one layer at a time: only its storage exists twice
+                layers[layer] = self._enlarged(storage, new)
+        self._owners += [0] * (new - old)
+        self._free += range(old, new)
+
+    def _enlarged(self, storage: Tensor, blocks: int) -> Tensor:
+        larger = self._storage(blocks)
+        larger[: len(storage)] = storage
+        return larger
+
+
+class BlockTable:
+    """The blocks of one row, in order. Owns a reference to each until it is garbage."""
+
+    def __init__(self, pool: BlockPool, blocks: Sequence[int] = ()):
+        self.pool = pool
+        self.blocks = list(blocks)
+        pool.retain(self.blocks)
+
+    def copy(self) -> BlockTable:
+        return BlockTable(self.pool, self.blocks)
+
+    def reserve(self, start: int, stop: int) -> None:
+        """Make positions start..stop-1 writable: append blocks, copy a shared one that they begin in the middle of."""
+        first = start // BLOCK
+        if start < stop and first < len(self.blocks) and self.pool.is_shared(self.blocks[first]):
+            own = self.pool.allocate()
+            self.pool.copy(self.blocks[first], own)
+            self.pool.release([self.blocks[first]])
+            self.blocks[first] = own
+        while len(self.blocks) * BLOCK < stop:
+            self.blocks.append(self.pool.allocate())
+
+    def truncate(self, length: int) -> None:
+        """Give back the blocks that only positions from `length` on use."""
+        keep = -(-length // BLOCK)
+        self.pool.release(self.blocks[keep:])
+        del self.blocks[keep:]
+
+    def slots(self, start: int, stop: int) -> list[int]:
+        """Flat storage index of positions start..stop-1."""
+        return [self.blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start, stop)]
+
+    def __del__(self) -> None:
+        self.pool.release(self.blocks)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of all rows at one moment. Stays valid whatever is written later; may be restored any number of times."""
+
+    tables: tuple[BlockTable, ...]
+    row_lengths: tuple[int, ...]
+    conv_tail: Tensor
+    delayed: Tensor
+
+
+class Cache:
+    """State of B rows.
+
+    Attributes: `row_lengths`, positions stored in each row; `conv_tail` (L, B, W, C), the last raw query and key columns before both
+    convolutions; `delayed` (L, B, G*K/2), the half of V that the next token takes from this one. Both in the model's dtype, which is
+    what the projections return.
+    """
+
+    def __init__(self, pool: BlockPool, tables: Sequence[BlockTable], row_lengths: Sequence[int], conv_tail: Tensor, delayed: Tensor):
+        self.pool = pool
+        self.tables = list(tables)
+        self.row_lengths = list(row_lengths)
+        self.conv_tail = conv_tail
+        self.delayed = delayed
+
+    @classmethod
+    def empty(cls, pool: BlockPool, empty_delayed: Tensor, batch_size: int) -> Cache:
+        """Rows that have seen nothing. empty_delayed: (L, G*K/2), V's delayed half for no token at all.
+
+        The only place that knows the empty CCA state: zero columns on the left, once, before the first convolution.
+        """
+        layout = pool.layout
+        shape = (layout.num_layers, batch_size, layout.conv_tail, layout.cca_channels)
+        conv_tail = torch.zeros(shape, dtype=layout.dtype, device=layout.device)
+        delayed = empty_delayed[:, None].repeat(1, batch_size, 1)
+        return cls(pool, [BlockTable(pool) for _ in range(batch_size)], [0] * batch_size, conv_tail, delayed)
+
+    @classmethod
+    def join(cls, caches: Sequence[Cache]) -> Cache:
+        """One cache with the rows of several, which are used up by it."""
+        tables = [table for cache in caches for table in cache.tables]
+        lengths = [length for cache in caches for length in cache.row_lengths]
+        conv_tail = torch.cat([cache.conv_tail for cache in caches], dim=1)
+        delayed = torch.cat([cache.delayed for cache in caches], dim=1)
+        return cls(caches[0].pool, tables, lengths, conv_tail, delayed)
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.tables)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B) int64: positions stored in each row."""
+        return torch.tensor(self.row_lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by these rows; blocks that rows share count once."""
+        blocks = {block for table in self.tables for block in table.blocks}
+        return len(blocks) * self.pool.bytes_per_block + self.conv_tail.nbytes + self.delayed.nbytes
+
+    def snapshot(self) -> Snapshot:
+        tables = tuple(table.copy() for table in self.tables)
+        return Snapshot(tables, tuple(self.row_lengths), self.conv_tail.clone(), self.delayed.clone())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back (or forward) to a snapshot of this cache or of one with as many rows."""
+        self.tables = [table.copy() for table in snapshot.tables]
+        self.row_lengths = list(snapshot.row_lengths)
+        self.conv_tail = snapshot.conv_tail.clone()
+        self.delayed = snapshot.delayed.clone()
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot) -> Cache:
+        """A new cache in the state of the snapshot."""
+        tables = [table.copy() for table in snapshot.tables]
+        pool = tables[0].pool
+        return cls(pool, tables, snapshot.row_lengths, snapshot.conv_tail.clone(), snapshot.delayed.clone())
+
+    def select(self, rows: Sequence[int]) -> Cache:
+        """A new cache with copies of these rows, in this order; a row may be taken several times."""
+        tables = [self.tables[row].copy() for row in rows]
+        index = torch.tensor(list(rows), device=self.conv_tail.device)
+        lengths = [self.row_lengths[row] for row in rows]
+        return Cache(self.pool, tables, lengths, self.conv_tail[:, index], self.delayed[:, index])
+
+    def fork(self, n: int) -> Cache:
+        """A new cache with n copies of the only row, which share all of its blocks."""
+        if self.batch_size != 1:
+            raise ValueError(f"fork copies the only row; this cache has {self.batch_size}")
+        return self.select([0] * n)
+
+    def begin(self, columns: int, new_lengths: Sequence[int] | None = None) -> CacheStep:
+        """Start one forward pass of `columns` tokens a row, of which the first `new_lengths[row]` are real."""
+        lengths = [columns] * self.batch_size if new_lengths is None else list(new_lengths)
+        return CacheStep(self, columns, lengths)
+
+
+class CacheStep:
+    """One forward pass over a cache: where its tokens stand, what each layer sees, what each layer leaves behind.
+
+    A context manager. Lengths and states change at its end only; if the pass is cut short, the cache is as before.
+    """
+
+    def __init__(self, cache: Cache, columns: int, new_lengths: list[int]):
+        self.cache = cache
+        self.columns = columns
+        self.new_lengths = new_lengths
+        self.past = list(cache.row_lengths)
+        self.totals = [past + new for past, new in zip(self.past, new_lengths, strict=True)]
+        self.num_keys = max(self.totals)  # S
+        self.device = cache.conv_tail.device
+        self._tails: list[Tensor] = []
+        self._delayed: list[Tensor] = []
+
+    def __enter__(self) -> CacheStep:
+        cache = self.cache
+        try:
+            for table, past, total in zip(cache.tables, self.past, self.totals, strict=True):
+                table.reserve(past, total)
+        except MemoryFitError:
+            self._give_back()
+            raise
+        self._prepare_indices()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self._give_back()
+            return
+        self.cache.row_lengths = self.totals
+        self.cache.conv_tail = torch.stack(self._tails)
+        self.cache.delayed = torch.stack(self._delayed)
+
+    def _give_back(self) -> None:
+        for table, past in zip(self.cache.tables, self.past, strict=True):
+            table.truncate(past)
+
+    def _prepare_indices(self) -> None:
+        tables, device = self.cache.tables, self.device
+        past = torch.tensor(self.past, device=device)
+        self.positions = past[:, None] + torch.arange(self.columns, device=device)  # (B, T)
+        slots = [slot for table, a, b in zip(tables, self.past, self.totals, strict=True) for slot in table.slots(a, b)]
+        self._slots = torch.tensor(slots, dtype=torch.long, device=device)
+        self.is_padded = any(new != self.columns for new in self.new_lengths)
+        real = torch.arange(self.columns)[None] < torch.tensor(self.new_lengths)[:, None]  # (B, T)
+        self._real = real.flatten().nonzero()[:, 0].to(device) if self.is_padded else None
+        self._last = torch.tensor(self.new_lengths, device=device)[:, None] + torch.arange(
+            self.cache.conv_tail.shape[2], device=device
+        )  # (B, W): where the columns before the next token stand in [tail, new columns]
+        self._first_block = tables[0].blocks[0] if tables[0].blocks else 0
+        self._side_by_side = len(tables) == 1 and _are_consecutive(tables[0].blocks)
+        self._gather = None if self._side_by_side else self._gather_index()
+
+    def _gather_index(self) -> Tensor:
+        count = -(-self.num_keys // BLOCK)
+        rows = [(table.blocks + [0] * count)[:count] for table in self.cache.tables]
+        return torch.tensor(rows, device=self.device)  # (B, blocks)
+
+    def conv_tail(self, layer: int) -> Tensor:
+        """(B, W, C): the raw query and key columns before this pass's first token."""
+        return self.cache.conv_tail[layer]
+
+    def delayed(self, layer: int) -> Tensor:
+        """(B, G*K/2): V's delayed half for this pass's first token."""
+        return self.cache.delayed[layer]
+
+    def keep_state(self, columns: Tensor, delayed: Tensor) -> None:
+        """Note the next layer's new state, taken at each row's last real token.
+
+        columns: (B, W + T, C), the old tail followed by the new columns; delayed: (B, 1 + T, G*K/2), likewise.
+        Example, W = 2, T = 4, a row with 3 real tokens: its new tail is columns 3 and 4, those of tokens 1 and 2.
+        """
+        if self.is_padded:
+            rows = torch.arange(columns.shape[0], device=self.device)[:, None]
+            self._tails.append(columns[rows, self._last])
+            self._delayed.append(delayed[rows[:, 0], torch.tensor(self.new_lengths, device=self.device)])
+        else:
+            self._tails.append(columns[:, self.columns :])
+            self._delayed.append(delayed[:, -1])
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new keys and values and return all of them. key, value: (B, T, G, K) -> (B, S, G, K) each."""
+        return (
+            self._append(self.cache.pool.keys[layer], key),
+            self._append(self.cache.pool.values[layer], value),
+        )
+
+    def _append(self, storage: Tensor, new: Tensor) -> Tensor:
+        flat = storage.view(-1, *storage.shape[2:])
+        rows = new.reshape(-1, *new.shape[2:])
+        flat.index_copy_(0, self._slots, rows if self._real is None else rows[self._real])
+        if self._gather is None:
+            start = self._first_block * BLOCK
+            return flat[start : start + self.num_keys][None]
+        blocks = storage[self._gather]  # (B, blocks, BLOCK, G, K)
+        return blocks.flatten(1, 2)[:, : self.num_keys]
+
+
+def _are_consecutive(blocks: list[int]) -> bool:
+    return all(b == a + 1 for a, b in zip(blocks, blocks[1:], strict=False))

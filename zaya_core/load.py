@@ -1,0 +1,137 @@
+"""Make a model from a checkpoint of either layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from quant.dense import DenseMatrix, DenseStack
+from zaya_core.attention import Attention
+from zaya_core.cache import BlockPool
+from zaya_core.cca import CausalConvolutions, CCAProjection
+from zaya_core.checkpoint import Checkpoint, open_checkpoint
+from zaya_core.config import ModelConfig, read_config
+from zaya_core.device import Placement, choose_placement
+from zaya_core.experts import Experts
+from zaya_core.model import Block, ZayaModel, cache_layout
+from zaya_core.names import RESIDUAL_PARTS
+from zaya_core.norm import QKNorm, RMSNorm
+from zaya_core.residual import ResidualScaling
+from zaya_core.rope import RotaryEmbedding
+from zaya_core.router import Router
+
+
+def load_model(path: str | Path, device: str = "auto", dtype: str | torch.dtype = "auto") -> ZayaModel:
+    """Load a model folder of either layout.
+
+    On a CPU in the stored dtype the large matrices stay in the mapped files; small parameters are copied to float32.
+    dtype: "auto" (as stored), "bfloat16" or "float32". Raises: the errors of `read_config`, `open_checkpoint`, `choose_placement`.
+    """
+    config = read_config(path)
+    checkpoint = open_checkpoint(path, config)
+    return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype))
+
+
+def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement) -> ZayaModel:
+    """Assemble the layers. See `load_model`."""
+    parts = _Parts(config, checkpoint, placement)
+    embed_tokens = parts.matrix("model.embed_tokens")
+    head_weight = embed_tokens.weight if config.tie_word_embeddings else parts.matrix("lm_head").weight
+    head_bias = parts.small("lm_head.bias") if config.lm_head_bias else None
+    blocks = [parts.block(layer) for layer in range(config.num_hidden_layers)]
+    layer_types = sorted(set(config.layer_types))
+    return ZayaModel(
+        config=config,
+        dtype=placement.dtype,
+        device=placement.device,
+        embed_tokens=embed_tokens,
+        input_hidden_states_scale=parts.small("model.input_hidden_states_scale"),
+        input_hidden_states_bias=parts.small("model.input_hidden_states_bias"),
+        rotary={
+            kind: RotaryEmbedding(config.rope_parameters[kind], config.head_dim, placement.device) for kind in layer_types
+        },
+        blocks=blocks,
+        norm=parts.rms_norm("model.norm"),
+        lm_head=DenseMatrix(head_weight, head_bias),
+        empty_delayed=torch.stack([parts.empty_delayed(block) for block in blocks]),
+        pool=BlockPool(cache_layout(config, placement.dtype, placement.device)),
+    )
+
+
+class _Parts:
+    """Layers by name, on the device and in the dtype of the placement."""
+
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, placement: Placement):
+        self.config = config
+        self.checkpoint = checkpoint
+        self.device = placement.device
+        self.dtype = placement.dtype
+
+    def small(self, name: str) -> Tensor:
+        """A parameter whose bytes do not matter, in float32."""
+        return self.checkpoint.tensor(name).to(self.device, torch.float32)
+
+    def matrix(self, name: str) -> DenseMatrix:
+        bias = f"{name}.bias"
+        has_bias = self.config.attention_bias and bias in self.checkpoint.parameters
+        return DenseMatrix(self._large(self.checkpoint.tensor(f"{name}.weight")), self._large(self.checkpoint.tensor(bias)) if has_bias else None)
+
+    def stack(self, name: str) -> DenseStack:
+        return DenseStack([self._large(expert) for expert in self.checkpoint.experts(name)])
+
+    def _large(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype)
+
+    def rms_norm(self, name: str) -> RMSNorm:
+        return RMSNorm(self.small(f"{name}.weight"), self.config.rms_norm_eps)
+
+    def residual_scaling(self, name: str) -> ResidualScaling:
+        return ResidualScaling(*(self.small(f"{name}.{part}") for part in RESIDUAL_PARTS))
+
+    def empty_delayed(self, block: Block) -> Tensor:
+        """V's delayed half for no token: `v_proj_delayed(0)`, which is not zero where the projection has a bias."""
+        delayed = block.attention.qkv_proj.v_proj_delayed
+        width = torch.zeros(self.config.delayed_width, device=self.device, dtype=self.dtype)
+        return width if delayed.bias is None else width + delayed.bias
+
+    def block(self, layer: int) -> Block:
+        prefix = f"model.layers.{layer}."
+        return Block(
+            layer=layer,
+            layer_type=self.config.layer_types[layer],
+            input_layernorm=self.rms_norm(prefix + "input_layernorm"),
+            attention=self._attention(prefix + "self_attn."),
+            post_attention_residual_scale=self.residual_scaling(prefix + "post_attention_residual_scale"),
+            post_attention_layernorm=self.rms_norm(prefix + "post_attention_layernorm"),
+            router=self._router(prefix + "mlp.gate."),
+            experts=self._experts(prefix + "mlp.experts."),
+            post_mlp_residual_scale=self.residual_scaling(prefix + "post_mlp_residual_scale"),
+        )
+
+    def _attention(self, prefix: str) -> Attention:
+        config = self.config
+        qkv = prefix + "qkv_proj."
+        projections = {
+            name: self.matrix(qkv + name) for name in ("q_proj", "k_proj", "v_proj_current", "v_proj_delayed")
+        }
+        convolutions = CausalConvolutions(
+            (self.small(qkv + "conv_qk_depthwise.weight"), self.small(qkv + "conv_qk_depthwise.bias")),
+            (self.small(qkv + "conv_qk_grouped.weight"), self.small(qkv + "conv_qk_grouped.bias")),
+            config.head_dim,
+        )
+        cca = CCAProjection(projections, convolutions, config.num_attention_heads, config.num_key_value_heads)
+        norm = QKNorm(self.small(prefix + "qk_norm.temp"), config.num_attention_heads, config.head_dim)
+        return Attention(cca, norm, self.matrix(prefix + "o_proj"))
+
+    def _router(self, prefix: str) -> Router:
+        names = [name for name in self.checkpoint.parameters if name.startswith(prefix)]
+        return Router({name.removeprefix(prefix): self.small(name) for name in names}, self.config.rms_norm_eps)
+
+    def _experts(self, prefix: str) -> Experts:
+        return Experts(
+            self.stack(prefix + "gate_up_proj"),
+            self.stack(prefix + "down_proj"),
+            skip_keeps_input=self.config.layout == "original",
+        )

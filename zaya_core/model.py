@@ -1,0 +1,126 @@
+"""ZAYA, top down: embedding, L blocks of attention and experts around a float32 residual stream, norm, head.
+
+    ids -> embed_tokens -> scale -> [ norm -> attention -> merge -> norm -> router, expert -> merge ] x L -> norm -> head
+
+Reference: `ZayaForCausalLM`. How the parts are made from a checkpoint is in `load.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quant.dense import DenseMatrix
+from zaya_core.attention import Attention, AttentionInputs
+from zaya_core.cache import BlockPool, Cache, CacheLayout, CacheStep
+from zaya_core.config import ModelConfig
+from zaya_core.experts import Experts
+from zaya_core.norm import RMSNorm
+from zaya_core.residual import ResidualScaling
+from zaya_core.rope import RotaryEmbedding
+from zaya_core.router import Router
+
+
+class Cancelled(Exception):
+    """A forward pass was asked to stop between two layers; its cache is as before the pass."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One decoder layer (reference: `ZayaDecoderLayer`)."""
+
+    layer: int
+    layer_type: str
+    input_layernorm: RMSNorm
+    attention: Attention
+    post_attention_residual_scale: ResidualScaling
+    post_attention_layernorm: RMSNorm
+    router: Router
+    experts: Experts
+    post_mlp_residual_scale: ResidualScaling
+
+    def __call__(
+        self, residual: Tensor, router_state: Tensor | None, inputs: AttentionInputs, step: CacheStep, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """residual: (B, T, D) float32, router_state: (N, R) of the layer before -> the same of this layer."""
+        x = self.input_layernorm(residual).to(dtype)
+        residual = self.post_attention_residual_scale(self.attention(x, inputs, step, self.layer), residual)
+
+        normed = self.post_attention_layernorm(residual).flatten(0, 1)  # (N, D) float32
+        choice, weight, router_state = self.router(normed, router_state)
+        branch = self.experts(normed.to(dtype), choice, weight, self.router.can_skip)
+        return self.post_mlp_residual_scale(branch.view_as(residual), residual), router_state
+
+
+@dataclass(frozen=True)
+class ZayaModel:
+    """A loaded model. `dtype` is that of activations, K and V; residual stream, norms, router and logits are float32."""
+
+    config: ModelConfig
+    dtype: torch.dtype
+    device: torch.device
+    embed_tokens: DenseMatrix
+    input_hidden_states_scale: Tensor
+    input_hidden_states_bias: Tensor
+    rotary: Mapping[str, RotaryEmbedding]
+    blocks: Sequence[Block]
+    norm: RMSNorm
+    lm_head: DenseMatrix
+    empty_delayed: Tensor  # (L, G*K/2)
+    pool: BlockPool
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        ids: Tensor,
+        cache: Cache | None = None,
+        lengths: Sequence[int] | Tensor | None = None,
+        last_only: bool = False,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Tensor:
+        """Logits of the next token after each of `ids`.
+
+        Shapes: ids (B, T) int64 -> (B, T, V) float32, or (B, 1, V) with `last_only`: those after each row's last real
+        token. lengths (B): rows shorter than T are padded on the right with any id.
+        State: `cache` is moved on by each row's length. Without one this is a plain forward pass.
+        Raises: Cancelled when `should_stop()` is true between two layers; the cache is then unchanged.
+        """
+        cache = cache if cache is not None else self.new_cache(len(ids))
+        counts = None if lengths is None else [int(length) for length in lengths]
+        with cache.begin(ids.shape[1], counts) as step:
+            residual = self._run(ids.to(self.device), step, should_stop)
+            if last_only:
+                last = torch.tensor(step.new_lengths, device=self.device) - 1
+                residual = residual[torch.arange(len(ids), device=self.device), last][:, None]
+        return self.lm_head.matmul_float32(self.norm(residual).to(self.dtype))
+
+    def _run(self, ids: Tensor, step: CacheStep, should_stop: Callable[[], bool] | None) -> Tensor:
+        inputs = AttentionInputs.by_layer_type(self.config, self.rotary, step)
+        embedded = self.embed_tokens.rows(ids).float()
+        residual = (embedded + self.input_hidden_states_bias) * self.input_hidden_states_scale
+        router_state = None
+        for block in self.blocks:
+            if should_stop is not None and should_stop():
+                raise Cancelled
+            residual, router_state = block(residual, router_state, inputs[block.layer_type], step, self.dtype)
+        return residual
+
+    def new_cache(self, batch_size: int = 1) -> Cache:
+        """An empty cache of `batch_size` rows on the model's device."""
+        return Cache.empty(self.pool, self.empty_delayed, batch_size)
+
+
+def cache_layout(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> CacheLayout:
+    """Sizes of a row's state for this model."""
+    return CacheLayout(
+        num_layers=config.num_hidden_layers,
+        num_key_value_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        conv_tail=config.conv_tail,
+        cca_channels=config.cca_channels,
+        dtype=dtype,
+        device=device,
+    )

@@ -1,0 +1,32 @@
+"""Rotary position embedding of the first part of each head (reference: `ZayaRotaryEmbedding`, `apply_rotary_pos_emb`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zaya_core.config import RopeParameters
+
+
+class RotaryEmbedding:
+    """Angles of one layer type. The frequencies span the rotated width only, not the whole head."""
+
+    def __init__(self, parameters: RopeParameters, head_dim: int, device: torch.device):
+        rotated = int(head_dim * parameters.partial_rotary_factor)
+        exponents = torch.arange(0, rotated, 2, dtype=torch.float32, device=device) / rotated
+        self.inverse_frequencies = 1.0 / parameters.rope_theta**exponents
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """positions: (B, T) -> cos, sin: (B, T, 1, rotated), float32."""
+        angles = positions[..., None].float() * self.inverse_frequencies
+        angles = torch.cat([angles, angles], dim=-1)[:, :, None]
+        return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the first `cos.shape[-1]` dimensions of each head, leave the others. x: (B, T, heads, K) -> same."""
+    rotated = cos.shape[-1]
+    head = x[..., :rotated]
+    first, second = head.chunk(2, dim=-1)
+    turned = torch.cat([-second, first], dim=-1)
+    return torch.cat([head * cos + turned * sin, x[..., rotated:]], dim=-1)
