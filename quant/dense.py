@@ -120,7 +120,7 @@ def has_bf16_products() -> bool:
 
 @contextmanager
 def _without_onednn() -> Iterator[None]:
-    was_enabled = torch.backends.mkldnn.enabled
+    was_enabled = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
         yield

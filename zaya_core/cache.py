@@ -165,7 +165,14 @@ class Cache:
     what the projections return.
     """
 
-    def __init__(self, pool: BlockPool, tables: Sequence[BlockTable], row_lengths: Sequence[int], conv_tail: Tensor, delayed: Tensor):
+    def __init__(
+        self,
+        pool: BlockPool,
+        tables: Sequence[BlockTable],
+        row_lengths: Sequence[int],
+        conv_tail: Tensor,
+        delayed: Tensor,
+    ):
         self.pool = pool
         self.tables = list(tables)
         self.row_lengths = list(row_lengths)
@@ -273,7 +280,9 @@ class CacheStep:
         self._prepare_indices()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self._give_back()
             return

@@ -1,12 +1,13 @@
 """Open the safetensors files of a model folder: memory-mapped, validated, with every name accounted for.
 
-Nothing is read or allocated before all headers have been checked against the shapes that the configuration implies. Tensors are views of the
-mapped files, so that a checkpoint of 17.7 GB opens in a fraction of a second and never has a second copy in memory.
+Nothing is read or allocated before all headers have been checked against the shapes that the configuration implies.
+Tensors are views of the mapped files, so that a checkpoint of 17.7 GB opens in a fraction of a second and never has a
+second copy in memory.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from zaya_core.config import ModelConfig
+from zaya_core.config import ModelConfig, printable, read_json
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.names import Parameter, parameters
+from zaya_core.names import Parameter, layout_of_names, parameters
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _DTYPES = {"BF16": torch.bfloat16, "F32": torch.float32}
 _LISTED_AT_MOST = 50
+_INDEX_BYTES = 64_000_000
+_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Checkpoint:
     def experts(self, name: str) -> list[Tensor]:
         """The E matrices of a stack, each a view of the mapped file, stored together or apart."""
         parameter = self.parameters[name]
-        matrices = []
+        matrices: list[Tensor] = []
         for source in parameter.sources:
             tensor = self._read(source)
             matrices += tensor.unbind(0) if tensor.ndim == 3 else [tensor]
@@ -81,7 +84,7 @@ def open_checkpoint(folder: str | Path, config: ModelConfig) -> Checkpoint:
     folder = Path(folder)
     weight_map = _read_index(folder)
     names = sorted(set(weight_map.values())) if weight_map is not None else [SINGLE]
-    absent = [name for name in names if not (folder / name).is_file()]
+    absent = [name for name in names if not os.path.isfile(folder / name)]
     if absent:
         raise ModelNotFoundError(
             f"{folder} lacks {_listed(absent)} ({len(absent)} of {len(names)} weight files): finish the download."
@@ -90,43 +93,71 @@ def open_checkpoint(folder: str | Path, config: ModelConfig) -> Checkpoint:
     infos, faults = _collect(shards)
     if weight_map is not None:
         faults += _index_faults(weight_map, infos)
+    _expect_layout(folder, config, infos)
     faults += _account(parameters(config), infos)
     if faults:
-        raise CheckpointError(f"{folder} does not fit its config.json ({config.layout} layout): " + "; ".join(faults) + ".")
+        raise CheckpointError(
+            f"{folder} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
+            "Download the files again, all of one revision."
+        )
     return Checkpoint(folder, config, shards, infos)
 
 
 def _read_index(folder: Path) -> dict[str, str] | None:
+    """Tensor name to shard name, or None for a folder with a single file."""
     path = folder / INDEX
-    if not path.is_file():
-        if not (folder / SINGLE).is_file():
-            raise ModelNotFoundError(f"{folder} has neither {SINGLE} nor {INDEX}: only safetensors weights are read.")
+    if not os.path.isfile(path):
+        if not os.path.isfile(folder / SINGLE):
+            raise ModelNotFoundError(_no_weights(folder))
         return None
-    if path.stat().st_size > 64_000_000:
-        raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes; an index has a few hundred thousand.")
-    try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        plain = {str(name): str(shard) for name, shard in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"{path} is not an index of weights: download the file again.") from None
-    if not plain:
-        raise CheckpointError(f"{path} lists no weights: download the file again.")
-    for shard in set(plain.values()):
+    index = read_json(path, _INDEX_BYTES)
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path} has no weight_map from tensors to files: download the file again.")
+    for shard in set(map(str, weight_map.values())):
         _check_shard_name(path, shard)
-    return plain
+    return weight_map
+
+
+def _no_weights(folder: Path) -> str:
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in _OTHER_WEIGHTS)
+    found = f"; {_listed(others)} cannot be used (pickled weights can run code)" if others else ""
+    return (
+        f"{folder} has neither {SINGLE} nor {INDEX}{found}: only safetensors weights are read, "
+        "download those of the model."
+    )
 
 
 def _check_shard_name(index: Path, shard: str) -> None:
-    """A shard is a plain file name inside the folder. (Symbolic links, which the hub cache is made of, are followed.)"""
+    """A shard is a plain file name in the folder. (Symbolic links, which the hub cache is made of, are followed.)"""
     if not shard.endswith(".safetensors") or any(mark in shard for mark in ("/", "\\", ":", "\0")):
-        raise CheckpointError(f"{index} names the weight file {shard!r}; a plain *.safetensors name in the folder is needed.")
+        raise CheckpointError(
+            f"{index} names the weight file {printable(shard)!r}; a plain *.safetensors name in the folder is needed: "
+            "download the index again."
+        )
 
 
 def _open_shard(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt", device="cpu")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({_first_line(error)}): download this file again.") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({_reason(error)}): check its permissions and the disk."
+        ) from None
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({_reason(error)}; it has {path.stat().st_size:,} bytes): download this file again."
+        ) from None
+
+
+def _expect_layout(folder: Path, config: ModelConfig, names: Mapping[str, TensorInfo]) -> None:
+    """Thousands of missing and extra names would say the same, but not what to do."""
+    layout = layout_of_names(names)
+    if layout is not None and layout != config.layout:
+        raise CheckpointError(
+            f"{folder} has weights of the {layout} layout, but its config.json describes the {config.layout} one: "
+            "the files are of two revisions or repositories; download config.json and the weights from the same one."
+        )
 
 
 def _collect(shards: Mapping[str, Any]) -> tuple[dict[str, TensorInfo], list[str]]:
@@ -175,7 +206,7 @@ def _fault(what: str, names: list[str]) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(sorted(names)[:_LISTED_AT_MOST])
+    shown = ", ".join(printable(name) for name in sorted(names)[:_LISTED_AT_MOST])
     return shown if len(names) <= _LISTED_AT_MOST else f"{shown}, and {len(names) - _LISTED_AT_MOST} more"
 
 
@@ -183,5 +214,5 @@ def _nbytes(info: TensorInfo) -> int:
     return _DTYPES[info.dtype].itemsize * torch.Size(info.shape).numel()
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
+def _reason(error: Exception) -> str:
+    return printable(str(error).strip().split("\n")[0])

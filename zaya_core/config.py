@@ -2,19 +2,21 @@
 
 Every key is read with its type; a value that this program does not compute is refused with the key, the
 value and what is supported; a key that nobody here knows is collected in `unknown_keys` and reported, never
-silently dropped. Names are those of transformers' `ZayaConfig`; `docs/checkpoints.md` lists how the keys of the original
-80-layer layout map to them.
+silently dropped. Names are those of transformers' `ZayaConfig`; `docs/checkpoints.md` lists how the keys of the
+original 80-layer layout map to them. Numbers are bounded before anything is built from them.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from zaya_core.errors import ConfigError, ModelNotFoundError
+from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError
 
 Layout = Literal["native", "original"]
 
@@ -25,11 +27,11 @@ SLIDING = "hybrid_sliding"
 _LARGEST = {
     "vocab_size": 2_000_000,
     "hidden_size": 65_536,
-    "num_hidden_layers": 1_024,
+    "num_hidden_layers": 512,
     "num_attention_heads": 1_024,
     "num_key_value_heads": 1_024,
     "head_dim": 4_096,
-    "num_experts": 4_096,
+    "num_experts": 512,
     "moe_intermediate_size": 262_144,
     "router_hidden_size": 65_536,
     "cca_time0": 64,
@@ -39,13 +41,45 @@ _LARGEST = {
 
 # Keys that describe training, other programs' switches or the file itself: known, and without effect here.
 _WITHOUT_EFFECT = frozenset(
-    """_name_or_path activation_func_fp8_input_store apply_rope_fusion architectures attention_dropout
-    auto_map bias_activation_fusion chunk_size_feed_forward dtype fused_add_norm id2label
-    initializer_range is_encoder_decoder label2id mamba_cache_dtype model_type norm_topk_prob
-    output_attentions output_hidden_states output_router_logits problem_type residual_in_fp32
-    return_dict rope_type tokenizer_class torch_dtype transformers_version use_cache vocab_padding
-    zaya_high_prec use_rope_scaling""".split()
+    [
+        "_name_or_path",
+        "activation_func_fp8_input_store",
+        "apply_rope_fusion",
+        "architectures",
+        "attention_dropout",
+        "auto_map",
+        "bias_activation_fusion",
+        "chunk_size_feed_forward",
+        "dtype",
+        "fused_add_norm",
+        "id2label",
+        "initializer_range",
+        "is_encoder_decoder",
+        "label2id",
+        "mamba_cache_dtype",
+        "norm_topk_prob",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "problem_type",
+        "residual_in_fp32",
+        "return_dict",
+        "tokenizer_class",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+        "vocab_padding",
+        "zaya_high_prec",
+    ]
 )
+_LARGEST_TOKEN_ID = _LARGEST["vocab_size"]
+_LARGEST_NUMBER = 1e30
+_CONFIG_BYTES = 4_000_000
+
+_DEFAULT_ROPE = {
+    FULL: {"rope_theta": 5_000_000.0, "partial_rotary_factor": 0.5},
+    SLIDING: {"rope_theta": 10_000.0, "partial_rotary_factor": 0.5},
+}
 
 
 @dataclass(frozen=True)
@@ -108,30 +142,73 @@ class ModelConfig:
 def read_config(folder: str | Path) -> ModelConfig:
     """Read `config.json` of a model folder.
 
-    Raises: ModelNotFoundError without folder or file; ConfigError for anything that is not a ZAYA that this program computes.
+    Raises: ModelNotFoundError without folder or file; ConfigError for anything that is not a ZAYA that this program
+    computes.
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise ModelNotFoundError(f"{folder} has no config.json: give the folder of a downloaded ZAYA model.")
-    if path.stat().st_size > 4_000_000:
-        raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; a config.json has a few thousand.")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid JSON ({error}): download the file again.") from None
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not os.path.isfile(path):
+        if os.path.isfile(folder):
+            raise ModelNotFoundError(f"{folder} is a file: give the folder of a downloaded ZAYA model.")
+        what = f"{folder} has no config.json" if os.path.isdir(folder) else f"There is no folder {folder}"
+        raise ModelNotFoundError(f"{what}: give the folder of a downloaded ZAYA model.")
+    raw = read_json(path, _CONFIG_BYTES, ConfigError)
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds a {type(raw).__name__}, not an object of settings.")
+        raise ConfigError(f"{path} holds a {type(raw).__name__}, not an object of settings: download the file again.")
     return parse_config(raw)
+
+
+def read_json(path: Path, at_most: int, failure: type[CheckpointError] = CheckpointError) -> Any:
+    """What a JSON file of a model folder holds. Raises `failure` if unreadable, above `at_most` bytes or not JSON."""
+    try:
+        size = path.stat().st_size
+        if size > at_most:
+            raise failure(f"{path} has {size:,} bytes, and more than {at_most:,} is no such file: download it again.")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise failure(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from None
+    except RecursionError:
+        raise failure(f"{path} is not valid JSON (nested too deeply): download the file again.") from None
+    except ValueError as error:
+        raise failure(f"{path} is not valid JSON ({error}): download the file again.") from None
 
 
 def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
     """Typed reads from the settings of either layout. See `read_config`."""
     reader = _Reader(raw)
-    reader.expect("model_type", "zaya", required=True)
-    layout: Layout = "native" if raw.get("layer_types") is not None else "original"
-    config = _read_native(reader) if layout == "native" else _read_original(reader)
+    _expect_zaya_text_model(reader)
+    _expect_no_quantization(reader)
+    config = _read_native(reader) if _layout_of(raw) == "native" else _read_original(reader)
     _check_sizes(config)
     return config
+
+
+def _expect_zaya_text_model(reader: _Reader) -> None:
+    model_type = reader.get("model_type")
+    if model_type == "zaya1_vl":
+        raise ConfigError("config.json describes a vision model (zaya1_vl); only the text models (zaya) are computed.")
+    if model_type != "zaya":
+        raise ConfigError(f"config.json: model_type is {_shown(model_type)}; this program computes 'zaya' only.")
+
+
+def _expect_no_quantization(reader: _Reader) -> None:
+    for key in ("quantization_config", "quantization"):
+        block = reader.get(key)
+        if block is not None:
+            named = isinstance(block, dict) and (block.get("quant_method") or block.get("format"))
+            method = f" ({_shown(named)})" if named else ""
+            raise ConfigError(
+                f"config.json: {key} says that the weights are quantized{method}; BF16 and F32 weights are read only: "
+                "give the folder of the unquantized model."
+            )
+
+
+def _layout_of(raw: Mapping[str, Any]) -> Layout:
+    """`layer_types` marks the native layout; where it is left out, the native name of the experts' width does."""
+    if raw.get("layer_types") is not None:
+        return "native"
+    is_original = any(key in raw for key in ("ffn_hidden_size", "ffn_hidden_size_list", "zaya_layers"))
+    return "native" if "moe_intermediate_size" in raw and not is_original else "original"
 
 
 class _Reader:
@@ -145,68 +222,93 @@ class _Reader:
         self.read.add(key)
         return self.raw.get(key, default)
 
-    def integer(self, key: str, default: int | None = None) -> int:
-        return self._integer_of(key, self.get(key, default))
+    def first_of(self, *keys: str) -> str:
+        """Of several names for one setting, the first that has a value, else the first; all count as read."""
+        self.read.update(keys)
+        return next((key for key in keys if self.raw.get(key) is not None), keys[0])
 
-    def _integer_of(self, key: str, value: Any) -> int:
+    def integer(self, key: str, default: int | None = None) -> int:
+        return self.integer_of(key, self.get(key, default))
+
+    def integer_of(self, key: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"config.json: {key} is {value!r}; a whole number is needed.")
+            raise ConfigError(f"config.json: {key} is {_shown(value)}; a whole number is needed.")
         return value
 
     def same_in_every_layer(self, key: str, default: int | None = None) -> int:
-        """A number, or ZAYA1-base's list of one number a layer (0 where the layer has no such part)."""
+        """A number, or ZAYA1-base's list of one number a half layer (0 or null where the half has no such part)."""
         value = self.get(key, default)
         if not isinstance(value, list):
-            return self._integer_of(key, value)
-        distinct = sorted({self._integer_of(key, entry) for entry in value if not _is_absent(entry)})
+            return self.integer_of(key, value)
+        distinct = sorted({self.integer_of(key, entry) for entry in value if not _is_absent(entry)})
         if len(distinct) != 1:
-            raise ConfigError(f"config.json: {key} differs between layers ({distinct}); one value for all is supported.")
+            raise ConfigError(
+                f"config.json: {key} has {_shown(distinct)} in its layers; one value for all of them is supported."
+            )
         return distinct[0]
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"config.json: {key} is {value!r}; a number is needed.")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST_NUMBER:
+            raise ConfigError(f"config.json: {key} is {_shown(value)}; a finite number is needed.")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         value = self.get(key, default)
         if not isinstance(value, bool):
-            raise ConfigError(f"config.json: {key} is {value!r}; true or false is needed.")
+            raise ConfigError(f"config.json: {key} is {_shown(value)}; true or false is needed.")
         return value
 
-    def optional_integer(self, key: str) -> int | None:
-        value = self.get(key)
-        return None if value is None else self._integer_of(key, value)
-
-    def expect(self, key: str, *supported: Any, required: bool = False) -> None:
+    def expect(self, key: str, *supported: Any) -> None:
         """Refuse a value that would change the maths."""
-        if key not in self.raw and not required:
+        if key not in self.raw:
             return
         value = self.get(key)
         if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in supported):
             choices = " or ".join(repr(one) for one in supported)
-            raise ConfigError(f"config.json: {key} is {value!r}; this program computes {choices} only.")
+            raise ConfigError(f"config.json: {key} is {_shown(value)}; this program computes {choices} only.")
+
+    def token_id(self, key: str) -> int | None:
+        ids = self.token_ids(key)
+        if len(ids) > 1:
+            raise ConfigError(f"config.json: {key} is {_shown(list(ids))}; one token id is needed.")
+        return ids[0] if ids else None
 
     def token_ids(self, key: str) -> tuple[int, ...]:
         value = self.get(key)
         entries = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(self._integer_of(key, entry) for entry in entries)
+        ids = tuple(self.integer_of(key, entry) for entry in entries)
+        if not all(0 <= id_ < _LARGEST_TOKEN_ID for id_ in ids):
+            raise ConfigError(f"config.json: {key} is {_shown(value)}; token ids from 0 are needed.")
+        return ids
 
-    def unknown(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self.raw) - self.read - _WITHOUT_EFFECT))
+    def unknown(self) -> list[str]:
+        """Keys that nobody asked for, fit for a terminal."""
+        return sorted(printable(key) for key in set(self.raw) - self.read - _WITHOUT_EFFECT)
+
+
+def printable(name: str) -> str:
+    """A name from a file, without what could steer a terminal, and not endless."""
+    name = name if name.isprintable() else ascii(name)
+    return name if len(name) <= 240 else f"{name[:240]}..."
+
+
+def _shown(value: Any) -> str:
+    """A value from the file for a message: cut, escaped, however deep."""
+    return reprlib.repr(value)
 
 
 def _is_absent(entry: Any) -> bool:
-    return entry is None or entry == 0
+    return entry is None or (entry == 0 and not isinstance(entry, bool))
 
 
 def _read_native(reader: _Reader) -> ModelConfig:
-    layers = reader.integer("num_hidden_layers", 40)
+    layers = _checked("num_hidden_layers", reader.integer("num_hidden_layers", 40))
     layer_types = _read_layer_types(reader, layers)
     reader.expect("num_experts_per_tok", 1)
     reader.expect("hidden_act", "silu")
     reader.expect("rope_scaling", None, False)
+    rope_parameters, unknown_rope_keys = _read_rope(reader, layer_types)
     return ModelConfig(
         layout="native",
         num_hidden_layers=layers,
@@ -218,42 +320,48 @@ def _read_native(reader: _Reader) -> ModelConfig:
         router_hidden_size=reader.integer("router_hidden_size", 256),
         rms_norm_eps=reader.number("rms_norm_eps", 1e-5),
         layer_types=layer_types,
-        rope_parameters=_read_rope(reader, layer_types),
-        sliding_window=reader.optional_integer("sliding_window"),
-        **_read_common(reader),
+        rope_parameters=rope_parameters,
+        sliding_window=_read_native_window(reader),
+        **_read_common(reader, unknown_rope_keys),
     )
+
+
+def _read_native_window(reader: _Reader) -> int | None:
+    window = reader.get("sliding_window")
+    return None if window is None else reader.integer_of("sliding_window", window)
 
 
 def _read_original(reader: _Reader) -> ModelConfig:
-    half_layers = reader.integer("num_hidden_layers", 80)
-    if half_layers % 2:
-        raise ConfigError(
-            f"config.json: num_hidden_layers is {half_layers}; the original layout alternates attention and experts, "
-            "so an even number is needed."
-        )
+    layers = _read_half_layers(reader) // 2
     _expect_original_switches(reader)
-    windows = _read_windows(reader, half_layers // 2)
-    two_halves = reader.same_in_every_layer("ffn_hidden_size_list" if "ffn_hidden_size_list" in reader.raw else "ffn_hidden_size", 4096)
+    window, layer_types = _read_windows(reader, layers)
+    both_halves = reader.first_of("ffn_hidden_size_list", "ffn_hidden_size")
+    width = reader.same_in_every_layer(both_halves, 4096)
+    if width % 2:
+        raise ConfigError(f"config.json: {both_halves} is {width}; gate and up are its halves, so it must be even.")
     return ModelConfig(
         layout="original",
-        num_hidden_layers=half_layers // 2,
+        num_hidden_layers=layers,
         num_attention_heads=_read_query_heads(reader),
-        num_key_value_heads=_read_key_heads(reader),
-        head_dim=reader.integer("kv_channels" if "kv_channels" in reader.raw else "head_dim", 128),
+        num_key_value_heads=reader.same_in_every_layer(
+            reader.first_of("num_query_groups_list", "num_query_groups", "num_key_value_heads"), 2
+        ),
+        head_dim=reader.integer(reader.first_of("kv_channels", "head_dim"), 128),
         num_experts=_read_experts_of_zaya_layers(reader),
-        moe_intermediate_size=two_halves // 2,
+        moe_intermediate_size=width // 2,
         router_hidden_size=reader.same_in_every_layer("zaya_mlp_expansion", 256),
         rms_norm_eps=reader.number("norm_epsilon", 1e-5),
-        layer_types=tuple(SLIDING if window else FULL for window in windows),
+        layer_types=layer_types,
         rope_parameters=_read_original_rope(reader),
-        # The original counts the earlier positions only; here the window includes the query's own.
-        sliding_window=max(windows) + 1 if any(windows) else None,
-        **_read_common(reader),
+        sliding_window=window,
+        **_read_common(reader, []),
     )
 
 
-def _read_common(reader: _Reader) -> dict[str, Any]:
+def _read_common(reader: _Reader, unknown_keys: list[str]) -> dict[str, Any]:
+    """What both layouts call the same. Comes last: what has not been read by then is unknown."""
     reader.expect("clamp_temp", False)
+    reader.expect("rope_type", "default", None)
     values: dict[str, Any] = {
         "vocab_size": reader.integer("vocab_size", 262_272),
         "hidden_size": reader.integer("hidden_size", 2048),
@@ -263,32 +371,45 @@ def _read_common(reader: _Reader) -> dict[str, Any]:
         "attention_bias": reader.flag("attention_bias", False),
         "lm_head_bias": reader.flag("lm_head_bias", False),
         "tie_word_embeddings": reader.flag("tie_word_embeddings", True),
-        "bos_token_id": reader.optional_integer("bos_token_id"),
+        "bos_token_id": reader.token_id("bos_token_id"),
         "eos_token_ids": reader.token_ids("eos_token_id"),
-        "pad_token_id": reader.optional_integer("pad_token_id"),
+        "pad_token_id": reader.token_id("pad_token_id"),
     }
-    values["unknown_keys"] = reader.unknown()
+    values["unknown_keys"] = (*reader.unknown(), *unknown_keys)
     return values
 
 
 def _read_layer_types(reader: _Reader, layers: int) -> tuple[str, ...]:
     value = reader.get("layer_types")
+    if value is None:
+        return (FULL,) * layers
     if not isinstance(value, list) or len(value) != layers:
-        count = len(value) if isinstance(value, list) else "no list"
-        raise ConfigError(f"config.json: layer_types has {count} entries for num_hidden_layers {layers}.")
-    strange = sorted({repr(entry) for entry in value if entry not in (FULL, SLIDING)})
+        count = f"{len(value)} entries" if isinstance(value, list) else _shown(value)
+        raise ConfigError(
+            f"config.json: layer_types is {count} for num_hidden_layers {layers}; one for each is needed."
+        )
+    strange = sorted({_shown(entry) for entry in value if entry not in (FULL, SLIDING)})
     if strange:
-        raise ConfigError(f"config.json: layer_types holds {', '.join(strange)}; {FULL!r} and {SLIDING!r} are computed.")
+        raise ConfigError(
+            f"config.json: layer_types holds {', '.join(strange[:5])}; {FULL!r} and {SLIDING!r} are computed."
+        )
     return tuple(value)
 
 
-def _read_rope(reader: _Reader, layer_types: Sequence[str]) -> dict[str, RopeParameters]:
-    """The table nested by layer type; the Hub's file carries a stray `rope_type` beside the types."""
+def _read_rope(reader: _Reader, layer_types: Sequence[str]) -> tuple[dict[str, RopeParameters], list[str]]:
+    """The table nested by layer type, and its unknown keys.
+
+    The Hub's file carries a stray `rope_type` beside the types, and a copy of `partial_rotary_factor` beside the table.
+    """
     table = reader.get("rope_parameters")
     if table is None:
-        table = {FULL: {"rope_theta": 5_000_000.0}, SLIDING: {"rope_theta": 10_000.0}}
+        table = _DEFAULT_ROPE
     if not isinstance(table, dict):
-        raise ConfigError(f"config.json: rope_parameters is {table!r}; a table by layer type is needed.")
+        raise ConfigError(f"config.json: rope_parameters is {_shown(table)}; a table by layer type is needed.")
+    outer = _Reader(table)
+    outer.expect("rope_type", "default", None)
+    outer.read.update((FULL, SLIDING))
+    unknown = [f"rope_parameters.{key}" for key in outer.unknown()]
     found: dict[str, RopeParameters] = {}
     for layer_type in sorted(set(layer_types)):
         entry = table.get(layer_type)
@@ -296,22 +417,53 @@ def _read_rope(reader: _Reader, layer_types: Sequence[str]) -> dict[str, RopePar
             raise ConfigError(f"config.json: rope_parameters has no table for layer type {layer_type!r}.")
         inner = _Reader(entry)
         inner.expect("rope_type", "default", None)
-        found[layer_type] = RopeParameters(
-            inner.number("rope_theta"), inner.number("partial_rotary_factor", 1.0)
+        found[layer_type] = RopeParameters(inner.number("rope_theta"), inner.number("partial_rotary_factor", 1.0))
+        unknown += [f"rope_parameters.{layer_type}.{key}" for key in inner.unknown()]
+    _expect_copies(reader, found)
+    return found, unknown
+
+
+def _expect_copies(reader: _Reader, rope: Mapping[str, RopeParameters]) -> None:
+    """A rope setting repeated beside the table must be one of the table's: nobody could say which of the two holds."""
+    for key in ("rope_theta", "partial_rotary_factor"):
+        in_table = sorted({getattr(entry, key) for entry in rope.values()})
+        if reader.get(key) is not None and reader.number(key) not in in_table:
+            raise ConfigError(
+                f"config.json: {key} is {_shown(reader.raw[key])}, but rope_parameters has {in_table}: "
+                "they must agree; download the file again."
+            )
+
+
+def _read_half_layers(reader: _Reader) -> int:
+    """Length of `zaya_layers` where there is one: `num_hidden_layers` of such files may say something else.
+
+    Right or wrong, the choice is checked: a wrong number of layers shows as missing or extra tensors.
+    """
+    layers = reader.get("zaya_layers")
+    reader.read.add("num_hidden_layers")
+    key = "num_hidden_layers" if layers is None else "length of zaya_layers"
+    half_layers = len(layers) if isinstance(layers, list) else reader.integer("num_hidden_layers", 80)
+    if not 1 <= half_layers <= 2 * _LARGEST["num_hidden_layers"] or half_layers % 2:
+        raise ConfigError(
+            f"config.json: {key} is {_shown(half_layers)}; the original layout alternates attention and experts, "
+            f"so an even number from 2 to {2 * _LARGEST['num_hidden_layers']:,} is needed."
         )
-    return found
+    return half_layers
 
 
 def _read_original_rope(reader: _Reader) -> dict[str, RopeParameters]:
+    """One base and share for all layers, and another base for those with a window.
+
+    There is no default for the base: the releases have different ones, and no shape would show a wrong one.
+    """
     reader.expect("rope_scaling", None, False)
-    base_key = "rope_theta" if "rope_theta" in reader.raw else "rotary_base"
-    reader.read.update({"rope_theta", "rotary_base", "rope_pct", "partial_rotary_factor"})
-    share_key = "partial_rotary_factor" if "partial_rotary_factor" in reader.raw else "rope_pct"
-    share = reader.number(share_key, 0.5)
-    return {
-        FULL: RopeParameters(reader.number(base_key, 5_000_000.0), share),
-        SLIDING: RopeParameters(reader.number("swa_rotary_base", 10_000.0), share),
-    }
+    reader.expect("use_rope_scaling", None, False)
+    reader.expect("rope_parameters", None)
+    share = reader.number(reader.first_of("partial_rotary_factor", "rope_pct"), 0.5)
+    base = reader.number(reader.first_of("rope_theta", "rotary_base"))
+    has_sliding_base = reader.get("swa_rotary_base") is not None
+    sliding_base = reader.number("swa_rotary_base") if has_sliding_base else _DEFAULT_ROPE[SLIDING]["rope_theta"]
+    return {FULL: RopeParameters(base, share), SLIDING: RopeParameters(sliding_base, share)}
 
 
 def _expect_original_switches(reader: _Reader) -> None:
@@ -327,53 +479,55 @@ def _expect_original_switches(reader: _Reader) -> None:
 
 
 def _read_query_heads(reader: _Reader) -> int:
-    """`num_attention_heads` of the original files counts the heads before compression."""
-    reader.read.add("num_attention_heads")
-    return reader.same_in_every_layer("cca_num_q_heads" if "cca_num_q_heads" in reader.raw else "num_attention_heads", 8)
-
-
-def _read_key_heads(reader: _Reader) -> int:
-    for key in ("num_query_groups_list", "num_query_groups"):
-        reader.read.add("num_key_value_heads")
-        if key in reader.raw:
-            return reader.same_in_every_layer(key)
-    return reader.same_in_every_layer("num_key_value_heads", 2)
+    """`num_attention_heads` counts the heads before compression (16 in ZAYA1-base) where `cca_num_q_heads` is given."""
+    return reader.same_in_every_layer(reader.first_of("cca_num_q_heads", "num_attention_heads"), 8)
 
 
 def _read_experts_of_zaya_layers(reader: _Reader) -> int:
-    """`zaya_layers` alternates "a" (attention) with the number of experts of the layer after it."""
+    """`zaya_layers` alternates "a" (attention) with the number of experts of the half layer after it."""
     layers = reader.get("zaya_layers")
     if layers is None:
         return reader.integer("num_experts", 16)
     reader.read.add("num_experts")
     if not isinstance(layers, list) or any(entry != "a" for entry in layers[::2]):
-        raise ConfigError("config.json: zaya_layers must alternate 'a' and a number of experts.")
-    counts = sorted({reader._integer_of("zaya_layers", entry) for entry in layers[1::2]})
+        raise ConfigError(f"config.json: zaya_layers is {_shown(layers)}; 'a' and a number of experts must alternate.")
+    counts = sorted({reader.integer_of("zaya_layers", entry) for entry in layers[1::2]})
     if len(counts) != 1:
-        raise ConfigError(f"config.json: zaya_layers gives {counts} experts; one number for all layers is supported.")
+        raise ConfigError(f"config.json: zaya_layers gives {_shown(counts)} experts; one number for all is supported.")
     return counts[0]
 
 
-def _read_windows(reader: _Reader, layers: int) -> list[int]:
-    """Earlier positions that each layer sees, 0 for all of them."""
+def _read_windows(reader: _Reader, layers: int) -> tuple[int | None, tuple[str, ...]]:
+    """The window and the type of each layer, from one number (0: sees everything) a layer or a half layer.
+
+    The original counts the earlier positions only; here the window includes the query's own, so one more.
+    """
     value = reader.get("swa_layers")
-    reader.read.add("sliding_window")
     if value is None:
-        return [0] * layers
+        reader.expect("sliding_window", None)
+        return None, (FULL,) * layers
+    reader.read.add("sliding_window")
     if not isinstance(value, list) or len(value) not in (layers, 2 * layers):
-        raise ConfigError(f"config.json: swa_layers must list a window for each of the {layers} layers.")
-    windows = [reader._integer_of("swa_layers", entry) for entry in value]
-    windows = windows[::2] if len(windows) == 2 * layers else windows
-    if len({window for window in windows if window}) > 1:
-        raise ConfigError(f"config.json: swa_layers has windows {sorted(set(windows))}; one size is supported.")
-    return windows
+        raise ConfigError(
+            f"config.json: swa_layers is {_shown(value)}; a window for each of {layers} layers is needed."
+        )
+    of_attention = value[::2] if len(value) == 2 * layers else value
+    windows = [0 if _is_absent(entry) else reader.integer_of("swa_layers", entry) for entry in of_attention]
+    distinct = sorted(set(windows) - {0})
+    if len(distinct) > 1 or any(window < 0 for window in distinct):
+        raise ConfigError(f"config.json: swa_layers has windows {_shown(distinct)}; one size above 0 is supported.")
+    return (distinct[0] + 1 if distinct else None), tuple(SLIDING if window else FULL for window in windows)
+
+
+def _checked(key: str, value: int) -> int:
+    if not 1 <= value <= _LARGEST[key]:
+        raise ConfigError(f"config.json: {key} is {_shown(value)}; it must lie between 1 and {_LARGEST[key]:,}.")
+    return value
 
 
 def _check_sizes(config: ModelConfig) -> None:
-    for key, largest in _LARGEST.items():
-        value = getattr(config, key)
-        if not 1 <= value <= largest:
-            raise ConfigError(f"config.json: {key} is {value:,}; it must lie between 1 and {largest:,}.")
+    for key in _LARGEST:
+        _checked(key, getattr(config, key))
     if config.num_attention_heads % config.num_key_value_heads:
         raise ConfigError(
             f"config.json: num_attention_heads {config.num_attention_heads} is not a multiple of "
@@ -381,17 +535,28 @@ def _check_sizes(config: ModelConfig) -> None:
         )
     if config.num_key_value_heads * config.head_dim % 2:
         raise ConfigError("config.json: num_key_value_heads * head_dim is odd; V is made of two halves.")
-    if SLIDING in config.layer_types and (config.sliding_window is None or config.sliding_window < 1):
-        raise ConfigError(f"config.json: sliding_window is {config.sliding_window}; {SLIDING!r} layers need a size.")
+    _check_window(config)
     if not 0 < config.rms_norm_eps < 1:
         raise ConfigError(f"config.json: rms_norm_eps is {config.rms_norm_eps}; it must lie between 0 and 1.")
     for rope in config.rope_parameters.values():
         _check_rope(rope, config.head_dim)
 
 
+def _check_window(config: ModelConfig) -> None:
+    window, largest = config.sliding_window, _LARGEST["max_position_embeddings"]
+    if window is None and SLIDING in config.layer_types:
+        raise ConfigError(f"config.json: sliding_window is None; {SLIDING!r} layers need a size.")
+    if window is not None and not 1 <= window <= largest:
+        raise ConfigError(f"config.json: sliding_window is {_shown(window)}; it must lie between 1 and {largest:,}.")
+
+
 def _check_rope(rope: RopeParameters, head_dim: int) -> None:
+    if not 0 < rope.partial_rotary_factor <= 1:
+        raise ConfigError(
+            f"config.json: partial_rotary_factor is {rope.partial_rotary_factor}; it must lie between 0 and 1."
+        )
     rotated = int(head_dim * rope.partial_rotary_factor)
-    if not 0 < rotated <= head_dim or rotated % 2:
+    if rotated == 0 or rotated % 2:
         raise ConfigError(
             f"config.json: partial_rotary_factor {rope.partial_rotary_factor} rotates {rotated} of {head_dim} "
             "dimensions; an even number of them is needed."

@@ -42,7 +42,9 @@ def _choose_device(name: str) -> tuple[torch.device, str]:
     if name == "auto" and not torch.cuda.is_available():
         return torch.device("cpu"), f"cpu: this PyTorch ({torch.__version__}) sees no GPU"
     if name not in ("auto", "cuda") and not name.startswith("cuda:"):
-        raise UsageError(f"device {name!r} is not offered: use auto, cpu or cuda (NVIDIA, and AMD with a ROCm PyTorch).")
+        raise UsageError(
+            f"device {name!r} is not offered: use auto, cpu or cuda (NVIDIA, and AMD with a ROCm PyTorch)."
+        )
     if not torch.cuda.is_available():
         raise DeviceError(
             f"device {name!r} was asked for, but this PyTorch ({torch.__version__}) sees no GPU: install its CUDA or "
@@ -55,7 +57,9 @@ def _choose_device(name: str) -> tuple[torch.device, str]:
     return device, f"{device}: {torch.cuda.get_device_name(device)} ({platform})"
 
 
-def _choose_dtype(device: torch.device, dtype: str | torch.dtype, stored: torch.dtype, reason: str) -> tuple[torch.dtype, str]:
+def _choose_dtype(
+    device: torch.device, dtype: str | torch.dtype, stored: torch.dtype, reason: str
+) -> tuple[torch.dtype, str]:
     name = str(dtype).removeprefix("torch.")
     if name in ("float16", "half", "fp16"):
         raise UsageError(_FLOAT16)

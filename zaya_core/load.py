@@ -50,7 +50,8 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         input_hidden_states_scale=parts.small("model.input_hidden_states_scale"),
         input_hidden_states_bias=parts.small("model.input_hidden_states_bias"),
         rotary={
-            kind: RotaryEmbedding(config.rope_parameters[kind], config.head_dim, placement.device) for kind in layer_types
+            kind: RotaryEmbedding(config.rope_parameters[kind], config.head_dim, placement.device)
+            for kind in layer_types
         },
         blocks=blocks,
         norm=parts.rms_norm("model.norm"),
@@ -76,7 +77,10 @@ class _Parts:
     def matrix(self, name: str) -> DenseMatrix:
         bias = f"{name}.bias"
         has_bias = self.config.attention_bias and bias in self.checkpoint.parameters
-        return DenseMatrix(self._large(self.checkpoint.tensor(f"{name}.weight")), self._large(self.checkpoint.tensor(bias)) if has_bias else None)
+        return DenseMatrix(
+            self._large(self.checkpoint.tensor(f"{name}.weight")),
+            self._large(self.checkpoint.tensor(bias)) if has_bias else None,
+        )
 
     def stack(self, name: str) -> DenseStack:
         return DenseStack([self._large(expert) for expert in self.checkpoint.experts(name)])

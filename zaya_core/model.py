@@ -43,7 +43,12 @@ class Block:
     post_mlp_residual_scale: ResidualScaling
 
     def __call__(
-        self, residual: Tensor, router_state: Tensor | None, inputs: AttentionInputs, step: CacheStep, dtype: torch.dtype
+        self,
+        residual: Tensor,
+        router_state: Tensor | None,
+        inputs: AttentionInputs,
+        step: CacheStep,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         """residual: (B, T, D) float32, router_state: (N, R) of the layer before -> the same of this layer."""
         x = self.input_layernorm(residual).to(dtype)

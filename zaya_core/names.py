@@ -1,15 +1,16 @@
 """Parameter names and shapes of both checkpoint layouts, as data.
 
-The names of transformers' `ZayaForCausalLM` (the native layout, one entry a decoder layer) are the names of this program. The original
-layout of 2L alternating half layers (even: attention, odd: experts, one tensor for each expert) is a table of renames.
+The names of transformers' `ZayaForCausalLM` (the native layout, one entry a decoder layer) are the names of this
+program. The original layout of 2L alternating half layers (even: attention, odd: experts, one tensor for each expert)
+is a table of renames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from zaya_core.config import ModelConfig
+from zaya_core.config import Layout, ModelConfig
 
 RESIDUAL_PARTS = ("hidden_states_scale", "hidden_states_bias", "residual_scale", "residual_bias")
 
@@ -63,6 +64,14 @@ def parameters(config: ModelConfig) -> list[Parameter]:
     return found
 
 
+def layout_of_names(names: Container[str]) -> Layout | None:
+    """Which layout a checkpoint's names are of, by a name that only one of them has; None for neither or both."""
+    is_native, is_original = "model.norm.weight" in names, "model.final_norm.weight" in names
+    if is_native == is_original:
+        return None
+    return "native" if is_native else "original"
+
+
 def _native_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     vocabulary, hidden = config.vocab_size, config.hidden_size
     yield "model.embed_tokens.weight", (vocabulary, hidden)
@@ -108,9 +117,7 @@ def _attention_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...
     yield "qk_norm.temp", (config.num_key_value_heads,)
 
 
-def _expert_shapes(
-    config: ModelConfig, has_router_states_scale: bool
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _expert_shapes(config: ModelConfig, has_router_states_scale: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
     hidden, router, classes = config.hidden_size, config.router_hidden_size, config.num_experts + 1
     yield "gate.down_proj.weight", (router, hidden)
     yield "gate.down_proj.bias", (router,)

@@ -13,7 +13,9 @@ class ResidualScaling:
     Shapes: branch, residual (B, T, D) -> (B, T, D). Dtype: float32 whatever the branch has.
     """
 
-    def __init__(self, hidden_states_scale: Tensor, hidden_states_bias: Tensor, residual_scale: Tensor, residual_bias: Tensor):
+    def __init__(
+        self, hidden_states_scale: Tensor, hidden_states_bias: Tensor, residual_scale: Tensor, residual_bias: Tensor
+    ):
         self.branch_scale = hidden_states_scale.float()
         self.residual_scale = residual_scale.float()
         self.constant = hidden_states_bias.float() * self.branch_scale + residual_bias.float() * self.residual_scale

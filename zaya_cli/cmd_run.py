@@ -1,0 +1,210 @@
+"""`zaya run`: answer prompts once and leave. The command that is meant for pipes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from zaya_cli.failures import Interrupted
+from zaya_cli.generation import GenerationSettings
+from zaya_cli.interrupt import stopping
+from zaya_cli.output import Color, Format, stderr_console, write_answer, write_json
+from zaya_cli.prompts import Prompt, collect_prompts
+from zaya_cli.render import AnswerView, stats_line
+from zaya_cli.runtime import Runtime, RuntimeSettings, open_runtime
+from zaya_core.events import Event, Finished, PrefillProgress, TextEvent, TokenEvent
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that `zaya run` was asked for."""
+
+    files: tuple[str, ...]
+    text: str | None
+    system: str | None
+    runtime: RuntimeSettings
+    generation: GenerationSettings
+    format: Format
+    stats: bool
+    color: Color
+    quiet: bool
+
+
+@dataclass
+class Answer:
+    """One prompt's answer as far as it has come."""
+
+    prompt: Prompt
+    events: list[Event] = field(default_factory=list)
+    tokens: list[TokenEvent] = field(default_factory=list)
+    finished: Finished | None = None
+
+    def text(self, kind: str) -> str:
+        return "".join(e.text for e in self.events if isinstance(e, TextEvent) and e.kind == kind)
+
+
+def run(settings: RunSettings) -> None:
+    """Answer every prompt, in the order in which they were given.
+
+    Raises Interrupted after Ctrl-C, when the partial answers have been shown.
+    """
+    prompts = collect_prompts(settings.files, settings.text)
+    runtime = open_runtime(settings.runtime)
+    sampling = settings.generation.sampling(runtime.folder)
+    requests = [
+        settings.generation.request(runtime.engine.tokenizer, _messages(settings.system, prompt), sampling, candidate)
+        for candidate, prompt in enumerate(prompts)
+    ]
+    ids = [runtime.engine.submit(request) for request in requests]
+    answers = {id_: Answer(prompt) for id_, prompt in zip(ids, prompts, strict=True)}
+    writer = _writer(settings, runtime, list(answers.values()), sampling.seed)
+    with stopping(on_first=lambda: runtime.engine.cancel(*ids)) as stop:
+        while not runtime.engine.is_idle:
+            for event in runtime.engine.step():
+                _record(answers[event.request_id], event)
+                writer.take(answers[event.request_id], event)
+    writer.close()
+    if stop.exit_code is not None:
+        raise Interrupted(stop.exit_code)
+
+
+def _messages(system: str | None, prompt: Prompt) -> list[dict[str, str]]:
+    first = [{"role": "system", "content": system}] if system else []
+    return [*first, {"role": "user", "content": prompt.text}]
+
+
+def _record(answer: Answer, event: Event) -> None:
+    if isinstance(event, TokenEvent):
+        answer.tokens.append(event)
+    elif isinstance(event, Finished):
+        answer.finished = event
+    answer.events.append(event)
+
+
+def _writer(settings: RunSettings, runtime: Runtime, answers: list[Answer], seed: int) -> _Writer:
+    kinds = {"text": _TextWriter, "json": _JsonWriter, "jsonl": _JsonLinesWriter}
+    return kinds[settings.format](settings, runtime, answers, seed)
+
+
+class _Writer:
+    """Where the events of all answers go."""
+
+    def __init__(self, settings: RunSettings, runtime: Runtime, answers: list[Answer], seed: int):
+        self.settings = settings
+        self.runtime = runtime
+        self.answers = answers
+        self.seed = seed
+        self.console = stderr_console(settings.color)
+
+    def take(self, answer: Answer, event: Event) -> None:
+        """An event of one answer, already recorded in it."""
+
+    def close(self) -> None:
+        """All answers are finished."""
+        if self.settings.stats:
+            for answer in self.answers:
+                if answer.finished is not None:
+                    line = stats_line(answer.finished.stats, self.seed, self.runtime.load_seconds)
+                    self.console.print(line, style="dim")
+
+    def as_json(self, answer: Answer) -> dict[str, Any]:
+        """The fields of `--format json`."""
+        assert answer.finished is not None
+        stats = answer.finished.stats
+        value: dict[str, Any] = {
+            "text": answer.text("answer"),
+            "thinking": answer.text("thinking"),
+            "finish_reason": answer.finished.reason,
+            "usage": {
+                "prompt_tokens": stats.prompt_tokens,
+                "cached_tokens": stats.cached_tokens,
+                "completion_tokens": stats.completion_tokens,
+                "thinking_tokens": stats.thinking_tokens,
+            },
+            "timings": self._timings(answer.finished),
+            "seed": self.seed,
+            "model": self.runtime.name,
+            "quant": None,
+        }
+        if len(self.answers) > 1 or answer.prompt.source not in (None, "-"):
+            value["prompt_file"] = answer.prompt.source
+        if self.settings.generation.top_logprobs is not None:
+            value["logprobs"] = [_token_json(self.runtime, token) for token in answer.tokens]
+        return value
+
+    def _timings(self, finished: Finished) -> dict[str, float]:
+        stats = finished.stats
+        return {
+            "load_seconds": round(self.runtime.load_seconds, 3),
+            "prompt_seconds": round(stats.prompt_seconds, 4),
+            "prompt_tokens_per_second": round(stats.prompt_tokens_per_second, 2),
+            "seconds_to_first_token": round(stats.seconds_to_first_token, 4),
+            "decode_seconds": round(stats.decode_seconds, 4),
+            "decode_tokens_per_second": round(stats.decode_tokens_per_second, 2),
+            "peak_memory_bytes": stats.peak_memory_bytes,
+        }
+
+
+class _TextWriter(_Writer):
+    """Answers in order, a blank line between two; the first unfinished one is shown as it is made."""
+
+    def __init__(self, settings: RunSettings, runtime: Runtime, answers: list[Answer], seed: int):
+        super().__init__(settings, runtime, answers, seed)
+        self._current = 0
+        self._view = self._open_view()
+
+    def take(self, answer: Answer, event: Event) -> None:
+        if answer is self.answers[self._current]:
+            self._view.show(event)
+        while self._current + 1 < len(self.answers) and self.answers[self._current].finished is not None:
+            self._current += 1
+            write_answer("\n")
+            self._view = self._open_view()
+            for earlier in self.answers[self._current].events:
+                self._view.show(earlier)
+
+    def _open_view(self) -> AnswerView:
+        if len(self.answers) > 1 and not self.settings.quiet:
+            self.console.print(f"== {self.answers[self._current].prompt.source}", style="bold")
+        return AnswerView(self.console, self.settings.generation.thinking, self.settings.quiet)
+
+    def close(self) -> None:
+        super().close()
+        reasons = [answer.finished.reason for answer in self.answers if answer.finished is not None]
+        if "length" in reasons and not self.settings.quiet:
+            print("zaya: the answer was cut at its length limit (--max-tokens, --ctx).", file=sys.stderr)
+
+
+class _JsonWriter(_Writer):
+    """One object at the end, or a list of them for several prompts."""
+
+    def close(self) -> None:
+        values = [self.as_json(answer) for answer in self.answers]
+        write_json(values[0] if len(values) == 1 else values)
+        super().close()
+
+
+class _JsonLinesWriter(_Writer):
+    """Every event as it happens; `prompt` counts the prompts from 0; the last event of each has the fields of json."""
+
+    def take(self, answer: Answer, event: Event) -> None:
+        number = {"prompt": self.answers.index(answer)}
+        if isinstance(event, Finished):
+            write_json({"event": "finished", **number, **self.as_json(answer)})
+        elif isinstance(event, PrefillProgress):
+            write_json({"event": "prefill", **number, "done": event.done, "total": event.total, "cached": event.cached})
+        elif isinstance(event, TokenEvent) and self.settings.generation.top_logprobs is not None:
+            write_json({"event": "token", **number, **_token_json(self.runtime, event)})
+        elif isinstance(event, TextEvent):
+            write_json({"event": event.kind, **number, "text": event.text})
+
+
+def _token_json(runtime: Runtime, token: TokenEvent) -> dict[str, Any]:
+    spell = runtime.engine.tokenizer.token_text
+    value: dict[str, Any] = {"id": token.token_id, "token": spell(token.token_id), "logprob": round(token.logprob, 6)}
+    if token.top_logprobs:
+        value["top_logprobs"] = [
+            {"id": id_, "token": spell(id_), "logprob": round(logprob, 6)} for id_, logprob in token.top_logprobs
+        ]
+    return value

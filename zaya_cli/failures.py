@@ -1,0 +1,81 @@
+"""Errors as people see them: one sentence on stderr and the exit code that scripts can rely on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from zaya_core import errors
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.UsageError, 2),
+    (errors.ModelNotFoundError, 3),
+    (errors.DeviceError, 4),
+    (errors.MemoryFitError, 4),
+    (errors.CheckpointError, 5),
+    (errors.PromptTooLongError, 6),
+    (errors.NetworkError, 7),
+    (MemoryError, 4),
+)
+
+
+class Interrupted(Exception):
+    """The command was asked to stop by a signal and has kept what there was; carries the exit code."""
+
+    def __init__(self, exit_code: int):
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The table of `docs/cli.md`; 1 for what nobody foresaw."""
+    if isinstance(error, Interrupted):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def sentence_of(error: BaseException) -> str:
+    """What to tell the person, in one line."""
+    if isinstance(error, errors.ZayaError):
+        return " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
+    detail = " ".join(str(error).split())[:300] or "no details"
+    return f"Unexpected {type(error).__name__}: {detail}. Set ZAYA_DEBUG=1 for the traceback."
+
+
+@contextmanager
+def reported(as_json: bool = False) -> Iterator[None]:
+    """Turn any exception of a command into its sentence and exit code."""
+    from zaya_cli.output import write_json
+
+    try:
+        yield
+    except BrokenPipeError:
+        _leave_quietly()
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        code = exit_code_of(error)
+        if os.environ.get("ZAYA_DEBUG") == "1":
+            traceback.print_exc()
+        if not isinstance(error, (Interrupted, KeyboardInterrupt)):
+            if as_json:
+                write_json({"error": {"message": sentence_of(error), "type": type(error).__name__, "exit_code": code}})
+            print(f"zaya: {sentence_of(error)}", file=sys.stderr)
+        raise SystemExit(code) from None
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader of our output has gone. Python would complain again when it flushes stdout at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1)

@@ -1,0 +1,71 @@
+"""The settings of an answer, and the request they make."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zaya_cli.options import ThinkingMode
+
+if TYPE_CHECKING:
+    from zaya_core.engine import Request
+    from zaya_core.sampling import SamplingParams
+    from zaya_core.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """None means: as the model's generation_config says, or the built-in default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    thinking: ThinkingMode = "show"
+    thinking_budget: int | None = None
+    top_logprobs: int | None = None
+
+    def sampling(self, folder: Path) -> SamplingParams:
+        """Flags over the folder's defaults, with a random seed where none was given. Raises UsageError."""
+        from zaya_core.generation_config import sampling_defaults
+
+        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        seed = secrets.randbits(32) if self.seed is None else self.seed
+        return replace(sampling_defaults(folder), **given, seed=seed)
+
+    def request(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Mapping[str, object]],
+        sampling: SamplingParams,
+        candidate: int = 0,
+    ) -> Request:
+        """Render the messages and ask for an answer.
+
+        The state before the generation prompt is kept: the next turn's prompt begins with it, also when the template
+        drops this turn's thinking.
+        """
+        from zaya_core.engine import Request
+
+        enable_thinking = self.thinking != "off"
+        ids = tokenizer.render_chat(messages, enable_thinking=enable_thinking)
+        history = tokenizer.render_chat(messages, enable_thinking=enable_thinking, add_generation_prompt=False)
+        is_prefix = 0 < len(history) < len(ids) and ids[: len(history)] == history
+        return Request(
+            ids=ids,
+            sampling=sampling,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+            thinking_budget=self.thinking_budget,
+            top_logprobs=self.top_logprobs or 0,
+            snapshot_at=(len(history),) if is_prefix else (),
+            candidate=candidate,
+        )

@@ -1,0 +1,83 @@
+"""Collect what to ask: files, -p, and what is piped in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zaya_core.errors import ModelNotFoundError, UsageError
+
+STDIN = "-"
+_LARGEST_FILE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question and where it came from: a file's name, "-" for standard input, None for -p alone."""
+
+    text: str
+    source: str | None
+
+
+def collect_prompts(files: Sequence[str], text: str | None) -> list[Prompt]:
+    """One prompt for each file, or one of -p and piped text.
+
+    -p with files is put in front of each; with piped text, in front of that; a blank line lies between. `-p -` and a
+    file "-" read standard input. Raises: UsageError without anything to ask; ModelNotFoundError for a missing file.
+    """
+    if files:
+        if text == STDIN:
+            raise UsageError("-p - reads standard input, which cannot be combined with files: give one or the other.")
+        prompts = [Prompt(_joined(text, _read(file)), file) for file in files]
+    elif text == STDIN or text is None:
+        prompts = [Prompt(_read_stdin(must_have=text == STDIN), STDIN)]
+    else:
+        piped = "" if sys.stdin is None or sys.stdin.isatty() else _decoded(sys.stdin.buffer.read(), "standard input")
+        prompts = [Prompt(_joined(text, piped), None)]
+    for prompt in prompts:
+        if not prompt.text.strip():
+            where = {STDIN: "Standard input", None: "-p"}.get(prompt.source, prompt.source)
+            raise UsageError(f"{where} is empty: there is nothing to ask. Give a file, -p TEXT, or pipe text in.")
+    return prompts
+
+
+def _read_stdin(must_have: bool) -> str:
+    if sys.stdin is None or sys.stdin.isatty():
+        if not must_have:
+            raise UsageError(
+                "There is nothing to ask. Give a file, -p TEXT, or pipe text in; `zaya chat` is a conversation."
+            )
+        print("Reading the prompt from the terminal; end it with Ctrl-D.", file=sys.stderr)
+    return _decoded(sys.stdin.buffer.read(), "standard input")
+
+
+def _read(file: str) -> str:
+    if file == STDIN:
+        return _read_stdin(must_have=True)
+    path = Path(file)
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UsageError(
+                f"{file} has {path.stat().st_size:,} bytes; a prompt of at most {_LARGEST_FILE:,} is read."
+            )
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"{file} does not exist: give the path of a text file, or -p TEXT.") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
+    return _decoded(content, file)
+
+
+def _decoded(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{name} is not UTF-8 text (byte {error.start:,}): convert it, or give another file."
+        ) from None
+
+
+def _joined(first: str | None, second: str) -> str:
+    return "\n\n".join(part for part in (first, second) if part)

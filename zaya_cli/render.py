@@ -1,0 +1,105 @@
+"""Show a generation as it happens: the answer on stdout, thinking and progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+
+from zaya_cli.options import ThinkingMode
+from zaya_cli.output import draws, write_answer
+from zaya_core.events import Event, Finished, PrefillProgress, Stats, TextEvent, TokenEvent
+
+_PROGRESS_AFTER = 1.0  # seconds
+
+
+class AnswerView:
+    """One answer in text format.
+
+    Thinking is shown when asked for on stderr, or by `show` when a person reads stdout; otherwise a terminal gets a
+    counter.
+    """
+
+    def __init__(self, console: Console, thinking: ThinkingMode, quiet: bool):
+        self.console = console
+        self.shows_thinking = thinking == "stderr" or (thinking == "show" and sys.stdout.isatty())
+        self._counts = not quiet and draws(console)
+        self._started = time.monotonic()
+        self._thinking_since: float | None = None
+        self._thinking_tokens = 0
+        self._line_is_open = False  # on stderr
+        self._has_counter = False
+        self._last = ""
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, PrefillProgress):
+            self._show_prefill(event)
+        elif isinstance(event, TokenEvent):
+            self._count_token()
+        elif isinstance(event, TextEvent):
+            self._show_thinking(event.text) if event.kind == "thinking" else self._show_answer(event.text)
+        elif isinstance(event, Finished):
+            self._close()
+
+    def _show_prefill(self, event: PrefillProgress) -> None:
+        if self._counts and time.monotonic() - self._started > _PROGRESS_AFTER:
+            self._rewrite(f"reading the prompt: {event.done:,} of {event.total:,} tokens")
+
+    def _count_token(self) -> None:
+        if self._thinking_since is None:
+            return
+        self._thinking_tokens += 1
+        if self._counts and not self.shows_thinking and self._thinking_tokens % 8 == 0:
+            self._rewrite(f"thinking: {self._thinking_tokens:,} tokens")
+
+    def _show_thinking(self, text: str) -> None:
+        if self._thinking_since is None:
+            self._thinking_since = time.monotonic()
+            self._thinking_tokens = 1
+        if self.shows_thinking:
+            self._clear_counter()
+            self.console.print(text, end="", style="dim")
+            self._line_is_open = not text.endswith("\n")
+
+    def _show_answer(self, text: str) -> None:
+        self._end_thinking()
+        write_answer(text)
+        self._last = text
+
+    def _end_thinking(self) -> None:
+        self._clear_counter()
+        if self._thinking_since is None:
+            return
+        if self._line_is_open:
+            self.console.print()
+        if self._counts:
+            seconds = time.monotonic() - self._thinking_since
+            self.console.print(f"thought for {seconds:.1f} s, {self._thinking_tokens:,} tokens", style="dim")
+        self._line_is_open, self._thinking_since = False, None
+
+    def _close(self) -> None:
+        self._end_thinking()
+        if self._last and not self._last.endswith("\n"):
+            write_answer("\n")
+
+    def _rewrite(self, text: str) -> None:
+        sys.stderr.write(f"\r\x1b[2K{text}")
+        sys.stderr.flush()
+        self._has_counter = True
+
+    def _clear_counter(self) -> None:
+        if self._has_counter:
+            sys.stderr.write("\r\x1b[2K")
+            self._has_counter = False
+
+
+def stats_line(stats: Stats, seed: int, load_seconds: float) -> str:
+    """One line of figures for stderr."""
+    return (
+        f"prompt {stats.prompt_tokens:,} tokens ({stats.cached_tokens:,} reused, "
+        f"{stats.prompt_tokens_per_second:.1f} tok/s) · answer {stats.completion_tokens:,} tokens "
+        f"({stats.thinking_tokens:,} thinking, {stats.decode_tokens_per_second:.1f} tok/s) · first token "
+        f"{stats.seconds_to_first_token:.2f} s · load {load_seconds:.1f} s · peak memory "
+        f"{stats.peak_memory_bytes / 2**30:.2f} GiB · seed {seed}"
+    )

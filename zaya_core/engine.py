@@ -1,0 +1,317 @@
+"""The Engine: an open batch of requests over one model.
+
+Callers pass ids, never caches. A step is one prefill chunk of one prompt, or one token for all running rows, never
+mixed. Beginnings that prompts have in common are prefilled once, kept as snapshots and forked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from zaya_core.cache import Cache
+from zaya_core.errors import PromptTooLongError, UsageError
+from zaya_core.events import Event, Finished, FinishReason, PrefillProgress, Stats, TextEvent, TokenEvent
+from zaya_core.memory import peak_memory_bytes
+from zaya_core.model import Cancelled, ZayaModel
+from zaya_core.prefix import Prefix, PrefixStore, common_length
+from zaya_core.sampling import RandomKey, Sampler, SamplingParams
+from zaya_core.stream import TextPiece, TextSplitter
+from zaya_core.tokenizer import THINK_END, Tokenizer
+
+_SHARED_AT_LEAST = 16  # a common beginning shorter than this is cheaper to compute again than to keep
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt and how to go on from it.
+
+    max_tokens: None means up to the end of the context. thinking_budget: after so many thinking tokens `</think>` is forced.
+    snapshot_at: prompt positions whose state is worth keeping for later prompts. keep_state: keep the state at the end, too.
+    stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
+    """
+
+    ids: Sequence[int]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    thinking_budget: int | None = None
+    top_logprobs: int = 0
+    snapshot_at: tuple[int, ...] = ()
+    keep_state: bool = False
+    stage: int = 0
+    candidate: int = 0
+    ignore_stop_ids: bool = False
+
+
+class _Row:
+    """A request on its way: its position in the prompt, then its generated tokens."""
+
+    def __init__(self, request_id: int, request: Request, tokenizer: Tokenizer, max_tokens: int):
+        self.id = request_id
+        self.request = request
+        self.prompt = list(request.ids)
+        self.max_tokens = max_tokens
+        starts_in_thinking = tokenizer.starts_in_thinking(self.prompt)
+        self.splitter = TextSplitter(tokenizer, starts_in_thinking, request.stop)
+        key = RandomKey(request.sampling.seed, request.stage, request.candidate)
+        self.sampler = Sampler(request.sampling, key, request.top_logprobs)
+        self.sampler.observe(*self.prompt)
+        self.tokens: list[int] = []
+        self.forced: list[int] = []
+        self.cache: Cache | None = None
+        self.logits: Tensor | None = None  # (V), after `position`
+        self.position = self.cached = 0
+        self.cuts: tuple[int, ...] = ()
+        self.completion_tokens = self.thinking_tokens = 0
+        self.prompt_seconds = self.decode_seconds = 0.0
+        self.submitted = time.perf_counter()
+        self.seconds_to_first_token = 0.0
+        self.is_finished = False
+
+    def stats(self, peak_memory: int) -> Stats:
+        return Stats(
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self.cached,
+            prefilled_tokens=self.position - self.cached,
+            completion_tokens=self.completion_tokens,
+            thinking_tokens=self.thinking_tokens,
+            prompt_seconds=self.prompt_seconds,
+            decode_seconds=self.decode_seconds,
+            seconds_to_first_token=self.seconds_to_first_token,
+            peak_memory_bytes=peak_memory,
+        )
+
+
+class Engine:
+    """Runs requests; see the module's docstring.
+
+    State: waiting requests, the one being prefilled, the running batch, and the kept prefixes. Not thread-safe, except
+    `cancel`, which may be called from a signal handler or another thread.
+    """
+
+    def __init__(
+        self,
+        model: ZayaModel,
+        tokenizer: Tokenizer,
+        max_rows: int = 16,
+        chunk: int = 512,
+        context: int | None = None,
+    ):
+        """chunk: prompt tokens of one prefill step. context: at most this many positions a row, None for the model's own."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_rows = max_rows
+        self.chunk = chunk
+        self.context = min(context or model.config.max_position_embeddings, model.config.max_position_embeddings)
+        self.prefixes = PrefixStore()
+        self._ids = count()
+        self._waiting: list[_Row] = []
+        self._prefilling: _Row | None = None
+        self._running: list[_Row] = []
+        self._batch: Cache | None = None  # one cache row for each running row, in the same order
+        self._cancelled: set[int] = set()
+        self._decoding_since: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self._waiting or self._prefilling or self._running)
+
+    def submit(self, request: Request) -> int:
+        """Queue a request and return its id.
+
+        Raises: UsageError for an empty prompt or one with ids outside the vocabulary; PromptTooLongError.
+        """
+        self._check(request)
+        room = self.context - len(request.ids)
+        max_tokens = room if request.max_tokens is None else min(room, request.max_tokens)
+        row = _Row(next(self._ids), request, self.tokenizer, max_tokens)
+        self._waiting.append(row)
+        return row.id
+
+    def _check(self, request: Request) -> None:
+        size = self.model.config.vocab_size
+        if not request.ids:
+            raise UsageError("The prompt is empty.")
+        if min(request.ids) < 0 or max(request.ids) >= size:
+            raise UsageError(f"The prompt has ids outside the vocabulary of {size:,}: is the tokenizer this model's?")
+        if request.max_tokens is not None and request.max_tokens < 1:
+            raise UsageError(f"max_tokens is {request.max_tokens}; it must be 1 or more.")
+        if request.thinking_budget is not None and request.thinking_budget < 0:
+            raise UsageError(f"thinking_budget is {request.thinking_budget}; it must be 0 or more.")
+        if len(request.ids) >= self.context:
+            raise PromptTooLongError(
+                f"The prompt has {len(request.ids):,} tokens; the context is {self.context:,}, and the answer needs room, too."
+            )
+
+    def cancel(self, *request_ids: int) -> None:
+        """End requests at the next layer of their prefill or the next token; their events end with reason "cancelled"."""
+        self._cancelled.update(request_ids)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Event]:
+        """Submit all and yield their events until the last has finished. Leaving the loop early cancels the rest."""
+        for request in requests:
+            self._check(request)
+        open_ids = {self.submit(request) for request in requests}
+        try:
+            while open_ids:
+                for event in self.step():
+                    if isinstance(event, Finished):
+                        open_ids.discard(event.request_id)
+                    yield event
+        finally:
+            self.cancel(*open_ids)
+            self._drop_cancelled()
+
+    @torch.inference_mode()
+    def step(self) -> list[Event]:
+        """Do one unit of work and return what happened. Nothing to do: no events."""
+        events: list[Event] = self._drop_cancelled()
+        if self._prefilling is None and self._waiting and len(self._running) < self.max_rows:
+            self._prefilling = self._start(self._waiting.pop(0))
+        if self._prefilling is not None:
+            return events + self._prefill(self._prefilling)
+        return events + (self._decode() if self._running else [])
+
+    def _start(self, row: _Row) -> _Row:
+        """Take up the deepest kept state, and note where this prompt parts from those that wait."""
+        known = self.prefixes.deepest(row.prompt)
+        if known is None:
+            row.cache = self.model.new_cache()
+        else:
+            row.cache = Cache.from_snapshot(known.snapshot)
+            row.position = row.cached = len(known.ids)
+            row.logits = known.logits
+        shared = {common_length(row.prompt, other.prompt) for other in self._waiting}
+        cuts = {length for length in shared if length >= _SHARED_AT_LEAST} | set(row.request.snapshot_at)
+        row.cuts = tuple(sorted(cut for cut in cuts if row.position < cut <= len(row.prompt)))
+        return row
+
+    def _prefill(self, row: _Row) -> list[Event]:
+        started, self._decoding_since = time.perf_counter(), None
+        assert row.cache is not None
+        if row.position < len(row.prompt):
+            try:
+                row.logits = self._prefill_chunk(row, row.cache, self._next_boundary(row))
+            except Cancelled:
+                return self._drop_cancelled()
+        row.prompt_seconds += time.perf_counter() - started
+        events: list[Event] = [PrefillProgress(row.id, row.position, len(row.prompt), row.cached)]
+        return events if row.position < len(row.prompt) else events + self._begin_decoding(row)
+
+    def _prefill_chunk(self, row: _Row, cache: Cache, stop: int) -> Tensor:
+        """Compute the prompt up to `stop` and return the logits (V) after it."""
+        ids = torch.tensor([row.prompt[row.position : stop]])
+        logits = self.model(ids, cache, last_only=True, should_stop=lambda: row.id in self._cancelled)[0, 0]
+        row.position = stop
+        if stop in row.cuts:
+            whole = logits if stop == len(row.prompt) else None
+            self.prefixes.add(Prefix(tuple(row.prompt[:stop]), cache.snapshot(), whole))
+        return logits
+
+    def _next_boundary(self, row: _Row) -> int:
+        """Chunks end at multiples of the chunk size and at cuts, wherever the prefill began, so that results repeat."""
+        regular = (row.position // self.chunk + 1) * self.chunk
+        return min([regular, len(row.prompt), *(cut for cut in row.cuts if cut > row.position)])
+
+    def _begin_decoding(self, row: _Row) -> list[Event]:
+        self._prefilling = None
+        assert row.cache is not None and row.logits is not None
+        self._batch = row.cache if self._batch is None else Cache.join([self._batch, row.cache])
+        row.cache = None
+        self._running.append(row)
+        row.seconds_to_first_token = time.perf_counter() - row.submitted
+        events = self._advance(row, row.logits)
+        row.logits = None
+        self._leave_finished()
+        return events
+
+    def _decode(self) -> list[Event]:
+        started = self._decoding_since or time.perf_counter()
+        ids = torch.tensor([[row.tokens[-1]] for row in self._running])
+        everyone = {row.id for row in self._running}
+        try:
+            logits = self.model(ids, self._batch, should_stop=lambda: everyone <= self._cancelled)
+        except Cancelled:
+            return self._drop_cancelled()
+        # From one result to the next: the time that choosing tokens and showing them takes counts, too.
+        self._decoding_since = time.perf_counter()
+        events: list[Event] = []
+        for row, own in zip(self._running, logits[:, 0], strict=True):
+            row.decode_seconds += self._decoding_since - started
+            events += self._advance(row, own)
+        self._leave_finished()
+        return events
+
+    def _advance(self, row: _Row, logits: Tensor) -> list[Event]:
+        """Choose the row's next token and report it. logits: (V)."""
+        self._force_end_of_thinking(row)
+        forced = row.forced.pop(0) if row.forced else None
+        sampled = row.sampler.sample(logits, step=row.completion_tokens, forced=forced)
+        row.completion_tokens += 1
+        if sampled.token_id in self.tokenizer.stop_ids and not row.request.ignore_stop_ids:
+            return self._finish(row, "stop")
+        row.thinking_tokens += row.splitter.in_thinking
+        row.tokens.append(sampled.token_id)
+        row.sampler.observe(sampled.token_id)
+        events: list[Event] = [TokenEvent(row.id, sampled.token_id, sampled.logprob, sampled.top_logprobs)]
+        events += _texts(row, row.splitter.push(sampled.token_id))
+        if row.splitter.stopped_by is not None:
+            return events + self._finish(row, "stop")
+        return events + (self._finish(row, "length") if row.completion_tokens >= row.max_tokens else [])
+
+    def _force_end_of_thinking(self, row: _Row) -> None:
+        budget = row.request.thinking_budget
+        if budget is None or row.forced or not row.splitter.in_thinking or row.thinking_tokens < budget:
+            return
+        end = self.tokenizer.think_end_id
+        row.forced = self.tokenizer.encode(THINK_END) if end is None else [end]
+
+    def _finish(self, row: _Row, reason: FinishReason) -> list[Event]:
+        row.is_finished = True
+        stats = row.stats(peak_memory_bytes(self.model.device))
+        return [*_texts(row, row.splitter.flush()), Finished(row.id, reason, stats, row.splitter.stopped_by)]
+
+    def _leave_finished(self) -> None:
+        """Take finished rows out of the batch, and keep the state of those that want it."""
+        staying = [index for index, row in enumerate(self._running) if not row.is_finished]
+        if len(staying) == len(self._running):
+            return
+        assert self._batch is not None
+        for index, row in enumerate(self._running):
+            if row.is_finished and row.request.keep_state:
+                self._keep(row, self._batch.select([index]))
+        self._batch = self._batch.select(staying) if staying else None
+        self._decoding_since = self._decoding_since if staying else None
+        self._running = [self._running[index] for index in staying]
+
+    def _keep(self, row: _Row, cache: Cache) -> None:
+        """Keep a row's state, for a prompt that goes on from it. The last token was chosen but not yet computed."""
+        ids = (row.prompt + row.tokens)[: cache.row_lengths[0]]
+        if ids:
+            self.prefixes.add(Prefix(tuple(ids), cache.snapshot()))
+
+    def _drop_cancelled(self) -> list[Event]:
+        cancelled, self._cancelled = self._cancelled, set()
+        if not cancelled:
+            return []
+        dropped = [row for row in self._waiting if row.id in cancelled]
+        self._waiting = [row for row in self._waiting if row.id not in cancelled]
+        if self._prefilling is not None and self._prefilling.id in cancelled:
+            dropped.append(self._prefilling)
+            if self._prefilling.request.keep_state and self._prefilling.cache is not None:
+                self._keep(self._prefilling, self._prefilling.cache)
+            self._prefilling = None
+        dropped += [row for row in self._running if row.id in cancelled]
+        events = [event for row in dropped for event in self._finish(row, "cancelled")]
+        self._leave_finished()
+        return events
+
+
+def _texts(row: _Row, pieces: Sequence[TextPiece]) -> list[Event]:
+    return [TextEvent(row.id, piece.kind, piece.text) for piece in pieces]

@@ -1,0 +1,77 @@
+"""What a generation reports, in the order in which it happens: prefill progress, tokens, texts, the end with its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class PrefillProgress:
+    """`done` of `total` prompt tokens are in the cache, `cached` of them from an earlier prompt."""
+
+    request_id: int
+    done: int
+    total: int
+    cached: int
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One generated token. `top_logprobs`: (id, log-probability) of the likeliest, as many as were asked for."""
+
+    request_id: int
+    token_id: int
+    logprob: float
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class TextEvent:
+    """A piece of text that is settled: no later token changes it."""
+
+    request_id: int
+    kind: Literal["thinking", "answer"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of one request. Seconds are wall time; `prompt_seconds` and `decode_seconds` exclude time spent on others' prompts.
+
+    prompt_tokens = cached_tokens + prefilled_tokens. completion_tokens includes thinking_tokens and a stop token.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    prefilled_tokens: int
+    completion_tokens: int
+    thinking_tokens: int
+    prompt_seconds: float
+    decode_seconds: float
+    seconds_to_first_token: float
+    peak_memory_bytes: int
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        return self.prefilled_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """Tokens after the first, which comes out of the prefill."""
+        return (self.completion_tokens - 1) / self.decode_seconds if self.decode_seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of a request. `stopped_by`: the stop string that ended it, if one did."""
+
+    request_id: int
+    reason: FinishReason
+    stats: Stats
+    stopped_by: str | None = None
+
+
+Event = PrefillProgress | TokenEvent | TextEvent | Finished

@@ -1,0 +1,64 @@
+"""Snapshots by the ids that led to them, so that nobody pays twice for the same beginning of a prompt."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from zaya_core.cache import Snapshot
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """State after `ids`. `logits` (V) of the next token are there when `ids` is a whole prompt of several requests."""
+
+    ids: tuple[int, ...]
+    snapshot: Snapshot
+    logits: Tensor | None = None
+
+
+class PrefixStore:
+    """The most recently used prefixes. Blocks that a prefix shares with others are not held twice."""
+
+    def __init__(self, capacity: int = 16):
+        self.capacity = capacity
+        self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+
+    def add(self, prefix: Prefix) -> None:
+        known = self._prefixes.pop(prefix.ids, None)
+        if known is not None and prefix.logits is None:
+            prefix = known
+        self._prefixes[prefix.ids] = prefix
+        while len(self._prefixes) > self.capacity:
+            self._prefixes.popitem(last=False)
+
+    def deepest(self, ids: Sequence[int]) -> Prefix | None:
+        """The longest known beginning of `ids` from which it can go on.
+
+        A prefix as long as `ids` is of use only with its logits: something must be computed to get any.
+        """
+        ids = tuple(ids)
+        fitting = [
+            prefix
+            for prefix in self._prefixes.values()
+            if ids[: len(prefix.ids)] == prefix.ids and (len(prefix.ids) < len(ids) or prefix.logits is not None)
+        ]
+        if not fitting:
+            return None
+        best = max(fitting, key=lambda prefix: len(prefix.ids))
+        self._prefixes.move_to_end(best.ids)
+        return best
+
+    def clear(self) -> None:
+        self._prefixes.clear()
+
+
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two sequences have in common from the start."""
+    for position, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return position
+    return min(len(a), len(b))

@@ -1,0 +1,207 @@
+"""From logits to one token: penalties, temperature, cuts, and random numbers that are keyed, not drawn in sequence.
+
+Definition. With p = softmax(logits / temperature) over the whole vocabulary, sorted from the largest: keep the first
+`top_k` tokens, the shortest beginning whose sum reaches `top_p`, and those with p >= min_p * max(p). All three are
+beginnings of the same order (equal ones by id) and all use the full p, so that it does not matter which comes first;
+the token is drawn from what all three keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import reprlib
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from itertools import count
+
+import torch
+from torch import Tensor
+from torch.nn.functional import threshold
+
+from zaya_core.errors import CheckpointError, UsageError
+
+_SELECTED_AT_MOST = 1024  # above, selecting the top k costs more than drawing without it
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to choose tokens. Defaults: the model card's, with the report's min-p (appendix E).
+
+    `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off. Raises UsageError when out of range.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 0.95
+    top_k: int = 0
+    min_p: float = 1e-5
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            _require(_is_number(getattr(self, name)), name, getattr(self, name), "a number")
+        for name in ("top_k", "seed"):
+            _require(_is_whole(getattr(self, name)), name, getattr(self, name), "a whole number")
+        _require(0 <= self.temperature <= 1e6, "temperature", self.temperature, "from 0 (the likeliest token) to 10^6")
+        _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (off)")
+        _require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
+        _require(0 <= self.min_p < 1, "min_p", self.min_p, "at least 0 (off) and below 1")
+        penalty = self.repetition_penalty
+        _require(0.01 <= penalty <= 100, "repetition_penalty", penalty, "from 0.01 to 100 (1 is off)")
+        _require(0 <= self.seed < 1 << 64, "seed", self.seed, "from 0 to 2^64 - 1")
+
+
+@dataclass(frozen=True)
+class RandomKey:
+    """Names the random numbers of one row; two rows with different keys have independent numbers."""
+
+    seed: int
+    stage: int = 0
+    candidate: int = 0
+
+    def uniform(self, step: int, draw: int = 0) -> float:
+        """A number in [0, 1) that depends on the key, the step and the draw only."""
+        message = struct.pack("<QQQQQ", self.seed, self.stage, self.candidate, step, draw)
+        bits = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little")
+        return (bits >> 11) / (1 << 53)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A token with the model's own log-probabilities: natural logarithm, temperature 1, nothing cut or penalised."""
+
+    token_id: int
+    logprob: float
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass
+class Sampler:
+    """Chooses the tokens of one row.
+
+    State: `seen`, which ids the row contains, kept only when a repetition penalty needs it.
+    """
+
+    params: SamplingParams
+    key: RandomKey
+    top_logprobs: int = 0
+    seen: set[int] = field(default_factory=set)
+
+    def observe(self, *ids: int) -> None:
+        """Note ids that the row contains, from the prompt or generated."""
+        if self.params.repetition_penalty != 1.0:
+            self.seen.update(ids)
+
+    def sample(self, logits: Tensor, step: int, forced: int | None = None) -> Sampled:
+        """Choose the next token. logits: (V) float32. `forced` replaces the choice, not the log-probabilities.
+
+        Raises: CheckpointError when the logits are no numbers (-inf is one: such a token is never chosen).
+        """
+        normaliser = torch.logsumexp(logits, dim=0)
+        _expect_number(float(normaliser))
+        token_id = self._choose(logits, step) if forced is None else forced
+        best: tuple[tuple[int, float], ...] = ()
+        if self.top_logprobs:
+            values, ids = logits.topk(min(self.top_logprobs, len(logits)))
+            best = tuple(zip(ids.tolist(), (values - normaliser).tolist(), strict=True))
+        return Sampled(token_id, float(logits[token_id] - normaliser), best)
+
+    def _choose(self, logits: Tensor, step: int) -> int:
+        if self.seen:
+            logits = penalise_repetition(logits, self.seen, self.params.repetition_penalty)
+        if self.params.temperature == 0:
+            return int(logits.argmax())
+        return draw(logits, self.params, self.key, step)
+
+
+def penalise_repetition(logits: Tensor, seen: Collection[int], penalty: float) -> Tensor:
+    """Divide positive logits of seen tokens by `penalty`, multiply negative ones (CTRL, arXiv 1909.05858)."""
+    index = torch.tensor(list(seen), device=logits.device)
+    old = logits[index]
+    return logits.index_copy(0, index, torch.where(old > 0, old / penalty, old * penalty))
+
+
+def draw(logits: Tensor, params: SamplingParams, key: RandomKey, step: int) -> int:
+    """Draw a token by the definition at the top. logits: (V) float32; temperature above 0.
+
+    Nothing is sorted (262,272 numbers would take 25 ms). A token is drawn from candidates that are a beginning of the
+    order and contain all that is kept. If a cut refuses it, then also everything behind it: what sorts before it is the
+    next, smaller list of candidates. The kept tokens keep their proportions, and the first of the order is never
+    refused, so that this ends, after about ln(1 / share of the kept) draws.
+
+    Raises: CheckpointError when the logits are no numbers.
+    """
+    # Differences first: a small temperature cannot overflow them. Below 1e-30 it could not be told from 1e-30.
+    weights = torch.exp((logits - logits.max()) / max(params.temperature, 1e-30))  # p / max(p)
+    total = float(weights.sum(dtype=torch.float64))
+    _expect_number(total)
+    mass_limit = params.top_p * total if params.top_p < 1 else math.inf
+    weights = _from_floor(weights, params)
+    ids: Tensor | None = None  # None: the weights are those of all tokens
+    for attempt in count():
+        at = _draw_in_proportion(weights, key.uniform(step, attempt))
+        before = _before(weights, at)
+        in_top_k = not params.top_k or int(torch.count_nonzero(before)) < params.top_k
+        if in_top_k and float(before.sum(dtype=torch.float64)) < mass_limit:
+            break
+        weights, ids = _gather(before, ids)
+    return at if ids is None else int(ids[at])
+
+
+def _from_floor(weights: Tensor, params: SamplingParams) -> Tensor:
+    """Zero in place of what min-p cuts, and of what is certainly not among a small top-k."""
+    floor = weights.new_tensor(params.min_p)
+    if 0 < params.top_k <= min(_SELECTED_AT_MOST, len(weights)):
+        # Not the ids of `topk`: which of equal weights it takes is its own choice.
+        floor = torch.maximum(floor, weights.topk(params.top_k, sorted=False).values.min())
+    just_below = torch.nextafter(floor, torch.zeros_like(floor))
+    return weights if float(floor) == 0 else threshold(weights, float(just_below), 0.0)
+
+
+def _draw_in_proportion(weights: Tensor, uniform: float) -> int:
+    sums = weights.cumsum(0, dtype=torch.float64)
+    whole = float(sums[-1])
+    # Below the whole sum even if the product rounds up to it: a weight of zero is never drawn.
+    position = min(uniform * whole, math.nextafter(whole, 0.0))
+    return int(torch.searchsorted(sums, position, right=True))
+
+
+def _before(weights: Tensor, at: int) -> Tensor:
+    """Weights of what sorts before the one at `at`, larger ones and equal ones with a smaller id; zero elsewhere."""
+    own = float(weights[at])
+    before = threshold(weights, own, 0.0)  # keeps what is larger
+    equal = weights[:at] == own
+    if equal.any():
+        before[:at].masked_fill_(equal, own)
+    return before
+
+
+def _gather(weights: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The candidates without their zeros, once those are so many that this costs less than carrying them along."""
+    if 8 * int(torch.count_nonzero(weights)) > len(weights):
+        return weights, ids
+    positions = weights.nonzero()[:, 0]
+    return weights[positions], positions if ids is None else ids[positions]
+
+
+def _expect_number(value: float) -> None:
+    """Sums over the vocabulary are NaN or infinite as soon as one logit is NaN or +inf, or all are -inf."""
+    if not math.isfinite(value):
+        raise CheckpointError(
+            "The model computed logits that are not numbers: its weights are damaged; download the files again."
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} is {reprlib.repr(value)}; it must be {allowed}.")
