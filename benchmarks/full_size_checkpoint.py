@@ -2,8 +2,8 @@
 
     python -m benchmarks.full_size_checkpoint --out /tmp/zaya-random [--layout original] [--layers 40]
 
-8.84 B parameters in bf16 (17.7 GB) in shards of about 2 GB, a tokenizer with 262,272 entries and a chat template. The answers are noise;
-tokens spread over the experts as in a trained model. The last line of output is JSON.
+8.84 B parameters in bf16 (17.7 GB) in shards of about 2 GB, a tokenizer with 262,272 entries and a chat template. The
+answers are noise; tokens spread over the experts as in a trained model. The last line of output is JSON.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def write_weights(folder: Path, config: ModelConfig) -> int:
             shard, size, number = {}, 0, number + 1
     if shard:
         save_file(shard, folder / f"model-{number:05d}.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return total
 
 

@@ -85,10 +85,7 @@ class DenseStack:
 
 
 def _multiply_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if x.numel() == x.shape[-1]:
-        with _without_onednn():
-            return F.linear(x, weight, bias)
-    if has_bf16_products():
+    if x.numel() == x.shape[-1] or has_bf16_products():
         return F.linear(x, weight, bias)
     y = _multiply_by_slices(x.reshape(-1, x.shape[-1]).float(), weight)
     y = y if bias is None else y.add_(bias)
@@ -119,9 +116,14 @@ def has_bf16_products() -> bool:
 
 
 @contextmanager
-def _without_onednn() -> Iterator[None]:
+def products_of(rows: int) -> Iterator[None]:
+    """For the duration of one pass over `rows` rows: a single row is multiplied by torch's own dot products.
+
+    They read bf16 weights twice as fast as oneDNN does, and start faster. A switch of the whole process, hence set once
+    a pass and not once a product; it changes speed and the last bits, nothing else.
+    """
     was_enabled = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
+    torch._C._set_mkldnn_enabled(was_enabled and rows > 1)
     try:
         yield
     finally:

@@ -172,3 +172,7 @@ def main() -> None:
     prepare_streams()
     with reported():
         app()
+
+
+if __name__ == "__main__":
+    main()

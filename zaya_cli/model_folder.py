@@ -6,16 +6,18 @@ import os
 import re
 from pathlib import Path
 
+import zaya_core
 from zaya_core.errors import ModelNotFoundError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
+BUNDLED = Path(zaya_core.__file__).parent / "bundled"  # small models that ship with the program, by name
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def find_model_folder(name: str | None) -> Path:
-    """A folder as it is; a repository's newest snapshot in the Hugging Face cache; None means the default repository.
+    """A folder as it is; a bundled model; a repository's newest snapshot in the Hugging Face cache.
 
-    Nothing is downloaded. Raises ModelNotFoundError with what to type.
+    None means the default repository. Nothing is downloaded. Raises ModelNotFoundError with what to type.
     """
     if name is None:
         return _cached(DEFAULT_REPO) or _missing(
@@ -24,6 +26,8 @@ def find_model_folder(name: str | None) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if name.isidentifier() and (BUNDLED / name).is_dir():
+        return BUNDLED / name
     if path.exists():
         raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json.")
     if not _REPO.fullmatch(name):

@@ -19,7 +19,8 @@ from zaya_core.rope import RotaryEmbedding, rotate
 class AttentionInputs:
     """What all layers of one type share in one forward pass: rotary angles and who sees whom.
 
-    `mask` is (B, 1, T, S) bool, or None where every query sees every key. `is_causal` replaces the mask of a whole prompt.
+    `mask` is (B, 1, T, S) bool, or None where every query sees every key. `is_causal` replaces the mask of a whole
+    prompt.
     """
 
     def __init__(self, rotary: RotaryEmbedding, step: CacheStep, window: int | None):
@@ -63,7 +64,7 @@ def grouped_query_attention(query: Tensor, keys: Tensor, values: Tensor, inputs:
     """
     keys, values = keys.transpose(1, 2), values.transpose(1, 2)  # (B, G, S, K)
     if query.shape[1] == 1:
-        # One token: the queries of a group become the rows of one product, so that K and V are read once for all of them.
+        # One token: the queries of a group become the rows of one product, so that K and V are read once for them.
         grouped = query.unflatten(2, (keys.shape[1], -1))[:, 0]  # (B, G, H/G, K)
         return F.scaled_dot_product_attention(grouped, keys, values, inputs.mask).flatten(1, 2)[:, None]
     out = F.scaled_dot_product_attention(
@@ -73,7 +74,7 @@ def grouped_query_attention(query: Tensor, keys: Tensor, values: Tensor, inputs:
 
 
 def _visible(step: CacheStep, window: int | None) -> Tensor:
-    """(B, 1, T, S) bool: keys at or before the query, within the window if there is one (which counts the query itself)."""
+    """(B, 1, T, S) bool: keys at or before the query, within the window if there is one (it counts the query)."""
     keys = torch.arange(step.num_keys, device=step.device)
     queries = step.positions[:, None, :, None]  # (B, 1, T, 1)
     seen = keys <= queries

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 
 import torch
@@ -39,8 +40,8 @@ class CacheLayout:
 class BlockPool:
     """Storage of K and V for all rows of all caches of one model, in blocks with reference counts.
 
-    Shapes: `keys[layer]`, `values[layer]`: (blocks, BLOCK, G, K). New blocks are zeroed: what lies behind a row's end is multiplied
-    by attention weights of zero, which would turn a stray NaN into NaN.
+    Shapes: `keys[layer]`, `values[layer]`: (blocks, BLOCK, G, K). New blocks are zeroed: what lies behind a row's end
+    is multiplied by attention weights of zero, which would turn a stray NaN into NaN.
     """
 
     def __init__(self, layout: CacheLayout, max_blocks: int | None = None):
@@ -149,7 +150,7 @@ class BlockTable:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of all rows at one moment. Stays valid whatever is written later; may be restored any number of times."""
+    """The state of all rows at one moment. Valid whatever is written later; may be restored any number of times."""
 
     tables: tuple[BlockTable, ...]
     row_lengths: tuple[int, ...]
@@ -160,9 +161,10 @@ class Snapshot:
 class Cache:
     """State of B rows.
 
-    Attributes: `row_lengths`, positions stored in each row; `conv_tail` (L, B, W, C), the last raw query and key columns before both
-    convolutions; `delayed` (L, B, G*K/2), the half of V that the next token takes from this one. Both in the model's dtype, which is
-    what the projections return.
+    Attributes: `row_lengths`, positions stored in each row; `conv_tail` (L, B, W, C), the last raw query and key
+    columns before both convolutions; `delayed` (L, B, G*K/2), the half of V that the next token takes from this one.
+    Both in the model's dtype, which is what the projections return; a pass replaces them and never writes into them, so
+    that snapshots need no copy.
     """
 
     def __init__(
@@ -217,21 +219,21 @@ class Cache:
 
     def snapshot(self) -> Snapshot:
         tables = tuple(table.copy() for table in self.tables)
-        return Snapshot(tables, tuple(self.row_lengths), self.conv_tail.clone(), self.delayed.clone())
+        return Snapshot(tables, tuple(self.row_lengths), self.conv_tail, self.delayed)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back (or forward) to a snapshot of this cache or of one with as many rows."""
         self.tables = [table.copy() for table in snapshot.tables]
         self.row_lengths = list(snapshot.row_lengths)
-        self.conv_tail = snapshot.conv_tail.clone()
-        self.delayed = snapshot.delayed.clone()
+        self.conv_tail = snapshot.conv_tail
+        self.delayed = snapshot.delayed
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot) -> Cache:
         """A new cache in the state of the snapshot."""
         tables = [table.copy() for table in snapshot.tables]
         pool = tables[0].pool
-        return cls(pool, tables, snapshot.row_lengths, snapshot.conv_tail.clone(), snapshot.delayed.clone())
+        return cls(pool, tables, snapshot.row_lengths, snapshot.conv_tail, snapshot.delayed)
 
     def select(self, rows: Sequence[int]) -> Cache:
         """A new cache with copies of these rows, in this order; a row may be taken several times."""
@@ -356,4 +358,4 @@ class CacheStep:
 
 
 def _are_consecutive(blocks: list[int]) -> bool:
-    return all(b == a + 1 for a, b in zip(blocks, blocks[1:], strict=False))
+    return all(b == a + 1 for a, b in pairwise(blocks))

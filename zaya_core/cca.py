@@ -1,6 +1,6 @@
-"""Compressed Convolutional Attention: queries, keys and values in a compressed width, mixed by two short convolutions.
+"""Compressed Convolutional Attention: queries, keys and values in a narrower width, mixed by two short convolutions.
 
-One code path for a whole prompt, a chunk of it, or one token: a whole prompt is a chunk that starts from the empty state.
+One code path for a whole prompt, a chunk, or one token: a whole prompt is a chunk that starts from the empty state.
 (Paper: arXiv 2510.04476; reference: `ZayaCCAProjection`.)
 """
 

@@ -139,11 +139,11 @@ def _check_shard_name(index: Path, shard: str) -> None:
 
 def _open_shard(path: Path) -> Any:
     try:
+        path.open("rb").close()  # says why it cannot be read, which safetensors does not
         return safe_open(path, framework="pt", device="cpu")
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({_reason(error)}): check its permissions and the disk."
-        ) from None
+        reason = error.strerror or _reason(error)
+        raise CheckpointError(f"{path} cannot be read ({reason}): check its permissions and the disk.") from None
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"{path} is damaged ({_reason(error)}; it has {path.stat().st_size:,} bytes): download this file again."

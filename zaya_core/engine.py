@@ -31,9 +31,9 @@ _SHARED_AT_LEAST = 16  # a common beginning shorter than this is cheaper to comp
 class Request:
     """One prompt and how to go on from it.
 
-    max_tokens: None means up to the end of the context. thinking_budget: after so many thinking tokens `</think>` is forced.
-    snapshot_at: prompt positions whose state is worth keeping for later prompts. keep_state: keep the state at the end, too.
-    stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
+    max_tokens: None means up to the end of the context. thinking_budget: after so many thinking tokens `</think>` is
+    forced. snapshot_at: prompt positions whose state is worth keeping for later prompts. keep_state: keep the state at
+    the end, too. stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
     """
 
     ids: Sequence[int]
@@ -103,7 +103,7 @@ class Engine:
         chunk: int = 512,
         context: int | None = None,
     ):
-        """chunk: prompt tokens of one prefill step. context: at most this many positions a row, None for the model's own."""
+        """chunk: prompt tokens of one prefill step. context: most positions of a row, None for the model's own."""
         self.model = model
         self.tokenizer = tokenizer
         self.max_rows = max_rows
@@ -146,11 +146,12 @@ class Engine:
             raise UsageError(f"thinking_budget is {request.thinking_budget}; it must be 0 or more.")
         if len(request.ids) >= self.context:
             raise PromptTooLongError(
-                f"The prompt has {len(request.ids):,} tokens; the context is {self.context:,}, and the answer needs room, too."
+                f"The prompt has {len(request.ids):,} tokens; the context is {self.context:,}, and the answer needs "
+                "room, too: shorten the prompt."
             )
 
     def cancel(self, *request_ids: int) -> None:
-        """End requests at the next layer of their prefill or the next token; their events end with reason "cancelled"."""
+        """End requests at the next layer of their prefill or the next token, with reason "cancelled"."""
         self._cancelled.update(request_ids)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Event]:

@@ -1,4 +1,4 @@
-"""What a generation reports, in the order in which it happens: prefill progress, tokens, texts, the end with its figures."""
+"""What a generation reports, as it happens: prefill progress, tokens, texts, the end with its figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TextEvent:
 
 @dataclass(frozen=True)
 class Stats:
-    """Figures of one request. Seconds are wall time; `prompt_seconds` and `decode_seconds` exclude time spent on others' prompts.
+    """Figures of one request. Seconds are wall time, without what was spent on others' prompts (except to first token).
 
     prompt_tokens = cached_tokens + prefilled_tokens. completion_tokens includes thinking_tokens and a stop token.
     """

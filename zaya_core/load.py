@@ -27,7 +27,8 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | torch.dtype 
     """Load a model folder of either layout.
 
     On a CPU in the stored dtype the large matrices stay in the mapped files; small parameters are copied to float32.
-    dtype: "auto" (as stored), "bfloat16" or "float32". Raises: the errors of `read_config`, `open_checkpoint`, `choose_placement`.
+    dtype: "auto" (as stored), "bfloat16" or "float32". Raises: the errors of `read_config`, `open_checkpoint` and
+    `choose_placement`.
     """
     config = read_config(path)
     checkpoint = open_checkpoint(path, config)

@@ -1,6 +1,6 @@
 """ZAYA, top down: embedding, L blocks of attention and experts around a float32 residual stream, norm, head.
 
-    ids -> embed_tokens -> scale -> [ norm -> attention -> merge -> norm -> router, expert -> merge ] x L -> norm -> head
+    ids -> embed_tokens, scale -> [norm, attention, merge, norm, router, expert, merge] x L -> norm -> lm_head
 
 Reference: `ZayaForCausalLM`. How the parts are made from a checkpoint is in `load.py`.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quant.dense import DenseMatrix
+from quant.dense import DenseMatrix, products_of
 from zaya_core.attention import Attention, AttentionInputs
 from zaya_core.cache import BlockPool, Cache, CacheLayout, CacheStep
 from zaya_core.config import ModelConfig
@@ -62,7 +62,7 @@ class Block:
 
 @dataclass(frozen=True)
 class ZayaModel:
-    """A loaded model. `dtype` is that of activations, K and V; residual stream, norms, router and logits are float32."""
+    """A loaded model. `dtype`: that of activations, K and V; residual stream, norms, router and logits are float32."""
 
     config: ModelConfig
     dtype: torch.dtype
@@ -95,12 +95,12 @@ class ZayaModel:
         """
         cache = cache if cache is not None else self.new_cache(len(ids))
         counts = None if lengths is None else [int(length) for length in lengths]
-        with cache.begin(ids.shape[1], counts) as step:
+        with products_of(ids.numel()), cache.begin(ids.shape[1], counts) as step:
             residual = self._run(ids.to(self.device), step, should_stop)
             if last_only:
                 last = torch.tensor(step.new_lengths, device=self.device) - 1
                 residual = residual[torch.arange(len(ids), device=self.device), last][:, None]
-        return self.lm_head.matmul_float32(self.norm(residual).to(self.dtype))
+            return self.lm_head.matmul_float32(self.norm(residual).to(self.dtype))
 
     def _run(self, ids: Tensor, step: CacheStep, should_stop: Callable[[], bool] | None) -> Tensor:
         inputs = AttentionInputs.by_layer_type(self.config, self.rotary, step)

@@ -22,7 +22,7 @@ class RMSNorm:
 
 
 class QKNorm:
-    """Scale each head of queries and keys to length sqrt(K), keys also by their learned temperature (reference: `ZayaQKNorm`).
+    """Scale each head to length sqrt(K), keys also by their learned temperature (reference: `ZayaQKNorm`).
 
     Shapes: (B, T, H + G, K) -> (B, T, H + G, K), queries first. Dtype: float32, since squares overflow float16 and
     lose the small heads in bf16.

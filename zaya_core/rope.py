@@ -1,4 +1,4 @@
-"""Rotary position embedding of the first part of each head (reference: `ZayaRotaryEmbedding`, `apply_rotary_pos_emb`)."""
+"""Rotary position embedding of the first part of each head (reference: `ZayaRotaryEmbedding`)."""
 
 from __future__ import annotations
 

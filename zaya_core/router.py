@@ -15,7 +15,8 @@ from zaya_core.norm import RMSNorm
 class Router:
     """Top-1 choice among E experts and a skip class (reference: `ZayaRouter`, `ZayaRouterMLP`).
 
-    The choice is argmax(softmax + balancing_biases); the weight is the softmax entry without the bias, not renormalised.
+    The choice is argmax(softmax + balancing_biases); the weight is the softmax entry without the bias, not
+    renormalised.
     Dtype: float32 throughout, since a rounded probability can flip the choice and with it the whole layer.
     """
 
@@ -35,7 +36,8 @@ class Router:
     def __call__(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Choose an expert for each row.
 
-        Shapes: x (N, D), state (N, R) of the layer before or None -> choice (N) with E meaning skip, weight (N), state (N, R).
+        Shapes: x (N, D), state (N, R) of the layer before or None -> choice (N) with E meaning skip, weight (N),
+        state (N, R).
         """
         state = self._next_state(x, state)
         hidden = F.gelu(F.linear(self.norm(state), *self.fc1))  # exact (erf), not the tanh approximation

@@ -18,6 +18,8 @@ Kind = Literal["thinking", "answer"]
 
 @dataclass(frozen=True)
 class TextPiece:
+    """A settled piece of one section."""
+
     kind: Kind
     text: str
 

@@ -92,7 +92,9 @@ def test_bf16_picks_the_reference_token_where_it_is_sure(tmp_path):
     least as often right as the reference's bf16.
     """
     sure = same = ours_right = reference_right = 0
-    for number, (variant, seed) in enumerate(product(["base", "many_experts_wide_router", "one_sliding_layer"], range(3))):
+    for number, (variant, seed) in enumerate(
+        product(["base", "many_experts_wide_router", "one_sliding_layer"], range(3))
+    ):
         reference = reference_model(variant, seed=seed, dtype=torch.bfloat16, **WIDE)
         ours = load_model(save_native(reference, tmp_path / str(number)), device="cpu")
         assert ours.dtype == torch.bfloat16
