@@ -1,8 +1,7 @@
 """Time to choose one token from 262,272 logits: `python -m benchmarks.sampling [--repeats 200] [--threads 2]`.
 
-Prints a table, the median and the 95th percentile of many rows, and last the medians as one line of JSON. With glibc,
-a row takes up to three times as long while the allocator gives freed memory back to the system and fetches it again;
-MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=33554432 in the environment keep it.
+Prints a table, the median and the 95th percentile of many rows, and last the medians as one line of JSON. The allocator
+is told to keep freed memory, as the command line does at its start.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import time
 import torch
 from torch import Tensor
 
+from zaya_core.memory import keep_freed_memory
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams
 
 VOCABULARY = 262_272
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     print(f"milliseconds a row, V = {VOCABULARY:,}, {arguments.threads} threads, median (95th percentile)\n")
     inputs = make_logits()
     print(f"| {'parameters':20} | " + " | ".join(f"{name:>15}" for name in inputs) + " |")

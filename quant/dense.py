@@ -35,10 +35,6 @@ class DenseMatrix:
         self.weight = weight
         self.bias = bias
 
-    @property
-    def nbytes(self) -> int:
-        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
-
     def matmul(self, x: Tensor) -> Tensor:
         """x: (..., K) in the dtype of the weights -> (..., N) in the same dtype."""
         if x.dtype == torch.bfloat16 and x.device.type == "cpu":
@@ -67,10 +63,6 @@ class DenseStack:
 
     def __init__(self, weights: Sequence[Tensor]):
         self.matrices = [DenseMatrix(weight) for weight in weights]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(matrix.nbytes for matrix in self.matrices)
 
     def matmul_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
         """Multiply consecutive rows by consecutive experts.

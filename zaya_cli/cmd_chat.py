@@ -16,7 +16,6 @@ from zaya_cli.interrupt import stopping
 from zaya_cli.output import Color, stderr_console
 from zaya_cli.render import AnswerView, stats_line
 from zaya_cli.runtime import Runtime, RuntimeSettings, open_runtime
-from zaya_core.errors import ZayaError
 from zaya_core.events import Finished
 
 _SECONDS_BETWEEN_INTERRUPTS = 2.0
@@ -88,6 +87,7 @@ def _next_message(read: Callable[[], str], console: Console) -> str | None:
 
 def _obey(command: str, conversation: Conversation, console: Console) -> bool:
     """Carry out a slash command. False: leave."""
+    command = command.strip()
     if command == "/exit":
         return False
     if command == "/clear":
@@ -116,5 +116,7 @@ def _answer(text: str, conversation: Conversation, settings: ChatSettings, runti
             console.print("[stopped]", style="dim")
             if stop.exit_code != INTERRUPTED:
                 raise Interrupted(stop.exit_code)
-    except ZayaError as error:
+    except Interrupted:
+        raise
+    except Exception as error:  # whatever it is, the conversation goes on
         console.print(f"zaya: {sentence_of(error)}")

@@ -13,7 +13,7 @@ from zaya_cli.output import Color, Format, stderr_console, write_answer, write_j
 from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.render import AnswerView, stats_line
 from zaya_cli.runtime import Runtime, RuntimeSettings, open_runtime
-from zaya_core.events import Event, Finished, PrefillProgress, TextEvent, TokenEvent
+from zaya_core.events import Event, Finished, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,14 @@ def run(settings: RunSettings) -> None:
     ids = [runtime.engine.submit(request) for request in requests]
     answers = {id_: Answer(prompt) for id_, prompt in zip(ids, prompts, strict=True)}
     writer = _writer(settings, runtime, list(answers.values()), sampling.seed)
-    with stopping(on_first=lambda: runtime.engine.cancel(*ids)) as stop:
-        while not runtime.engine.is_idle:
-            for event in runtime.engine.step():
-                _record(answers[event.request_id], event)
-                writer.take(answers[event.request_id], event)
-    writer.close()
+    try:
+        with stopping(on_first=lambda: runtime.engine.cancel(*ids)) as stop:
+            while not runtime.engine.is_idle:
+                for event in runtime.engine.step():
+                    _record(answers[event.request_id], event)
+                    writer.take(answers[event.request_id], event)
+    finally:
+        writer.close()  # what is finished is not lost to an error in what is not
     if stop.exit_code is not None:
         raise Interrupted(stop.exit_code)
 
@@ -101,12 +103,15 @@ class _Writer:
         """An event of one answer, already recorded in it."""
 
     def close(self) -> None:
-        """All answers are finished."""
-        if self.settings.stats:
-            for answer in self.answers:
-                if answer.finished is not None:
-                    line = stats_line(answer.finished.stats, self.seed, self.runtime.load_seconds)
-                    self.console.print(line, style="dim")
+        """No more events will come."""
+        if not self.settings.stats:
+            return
+        for answer in self.answers:
+            if answer.finished is not None:
+                source = f"{answer.prompt.source}: " if len(self.answers) > 1 else ""
+                line = stats_line(answer.finished.stats, self.seed, self.runtime.load_seconds)
+                self.console.print(source + line, style="dim")
+        self.console.print(f"{self.runtime.engine.model.placement_reason}; {self.runtime.threads} threads", style="dim")
 
     def as_json(self, answer: Answer) -> dict[str, Any]:
         """The fields of `--format json`."""
@@ -126,6 +131,9 @@ class _Writer:
             "seed": self.seed,
             "model": self.runtime.name,
             "quant": None,
+            "device": str(self.runtime.engine.model.device),
+            "dtype": str(self.runtime.engine.model.dtype).removeprefix("torch."),
+            "threads": self.runtime.threads,
         }
         if len(self.answers) > 1 or answer.prompt.source not in (None, "-"):
             value["prompt_file"] = answer.prompt.source
@@ -152,36 +160,44 @@ class _TextWriter(_Writer):
     def __init__(self, settings: RunSettings, runtime: Runtime, answers: list[Answer], seed: int):
         super().__init__(settings, runtime, answers, seed)
         self._current = 0
-        self._view = self._open_view()
+        self._view = self._open_view(answers[0])
 
     def take(self, answer: Answer, event: Event) -> None:
         if answer is self.answers[self._current]:
             self._view.show(event)
         while self._current + 1 < len(self.answers) and self.answers[self._current].finished is not None:
             self._current += 1
-            write_answer("\n")
-            self._view = self._open_view()
-            for earlier in self.answers[self._current].events:
-                self._view.show(earlier)
+            self._show_next(self.answers[self._current])
 
-    def _open_view(self) -> AnswerView:
+    def _show_next(self, answer: Answer) -> None:
+        write_answer("\n")
+        self._view = self._open_view(answer)
+        for earlier in answer.events:
+            self._view.show(earlier)
+
+    def _open_view(self, answer: Answer) -> AnswerView:
         if len(self.answers) > 1 and not self.settings.quiet:
-            self.console.print(f"== {self.answers[self._current].prompt.source}", style="bold")
+            self.console.print(f"== {answer.prompt.source}", style="bold")
         return AnswerView(self.console, self.settings.generation.thinking, self.settings.quiet)
 
     def close(self) -> None:
+        for answer in self.answers[self._current + 1 :]:
+            if answer.finished is not None:  # it waited for an earlier one that failed
+                self._show_next(answer)
         super().close()
-        reasons = [answer.finished.reason for answer in self.answers if answer.finished is not None]
-        if "length" in reasons and not self.settings.quiet:
-            print("zaya: the answer was cut at its length limit (--max-tokens, --ctx).", file=sys.stderr)
+        for answer in self.answers:
+            if answer.finished is not None and answer.finished.reason == "length" and not self.settings.quiet:
+                which = f"to {answer.prompt.source} " if len(self.answers) > 1 else ""
+                print(f"zaya: the answer {which}was cut at its length limit (--max-tokens, --ctx).", file=sys.stderr)
 
 
 class _JsonWriter(_Writer):
     """One object at the end, or a list of them for several prompts."""
 
     def close(self) -> None:
-        values = [self.as_json(answer) for answer in self.answers]
-        write_json(values[0] if len(values) == 1 else values)
+        values = [self.as_json(answer) for answer in self.answers if answer.finished is not None]
+        if values:
+            write_json(values[0] if len(self.answers) == 1 else values)
         super().close()
 
 
@@ -196,6 +212,10 @@ class _JsonLinesWriter(_Writer):
             write_json({"event": "prefill", **number, "done": event.done, "total": event.total, "cached": event.cached})
         elif isinstance(event, TokenEvent) and self.settings.generation.top_logprobs is not None:
             write_json({"event": "token", **number, **_token_json(self.runtime, event)})
+        elif isinstance(event, ThinkingEnded):
+            write_json(
+                {"event": "thinking_ended", **number, "tokens": event.tokens, "seconds": round(event.seconds, 3)}
+            )
         elif isinstance(event, TextEvent):
             write_json({"event": event.kind, **number, "text": event.text})
 

@@ -27,10 +27,13 @@ class Conversation:
     messages: list[dict[str, str]] = field(default_factory=list)
     turn: int = 0
     open_request: int | None = None
+    stop_requested: bool = False
 
     def clear(self) -> None:
         """Forget everything but the system message."""
         self.messages.clear()
+        self.engine.prefixes.clear()
+        self.turn = 0
 
     def answer(self, text: str) -> Iterator[Event]:
         """Ask and yield the answer's events; both turns are kept when the answer has begun, also a partial one.
@@ -40,9 +43,11 @@ class Conversation:
         first = [{"role": "system", "content": self.system}] if self.system else []
         question = {"role": "user", "content": text}
         request = self.settings.request(
-            self.engine.tokenizer, [*first, *self.messages, question], self.sampling, candidate=self.turn
+            self.engine.tokenizer, [*first, *self.messages, question], self.sampling, candidate=self.turn, goes_on=True
         )
         self.open_request = self.engine.submit(request)
+        if self.stop_requested:
+            self.stop()
         texts = {"thinking": "", "answer": ""}
         reason = "cancelled"
         try:
@@ -54,7 +59,8 @@ class Conversation:
                         reason = event.reason
                     yield event
         finally:
-            self.open_request = None
+            self.engine.cancel(self.open_request)
+            self.open_request, self.stop_requested = None, False
             self._keep(question, texts, reason)
 
     def _keep(self, question: dict[str, str], texts: dict[str, str], reason: str) -> None:
@@ -67,6 +73,7 @@ class Conversation:
         self.turn += 1
 
     def stop(self) -> None:
-        """Cancel the answer that is being made; safe in a signal handler."""
+        """Cancel the answer that is being made, or about to be; safe in a signal handler."""
+        self.stop_requested = True
         if self.open_request is not None:
             self.engine.cancel(self.open_request)

@@ -22,7 +22,6 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),
-    (MemoryError, 4),
 )
 
 
@@ -40,6 +39,8 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if _is_out_of_memory(error):
+        return 4
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
 
 
@@ -47,10 +48,18 @@ def sentence_of(error: BaseException) -> str:
     """What to tell the person, in one line."""
     if isinstance(error, errors.ZayaError):
         return " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if _is_out_of_memory(error):
         return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
     detail = " ".join(str(error).split())[:300] or "no details"
     return f"Unexpected {type(error).__name__}: {detail}. Set ZAYA_DEBUG=1 for the traceback."
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch reports it as a RuntimeError, in different words for each device."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+    )
 
 
 @contextmanager

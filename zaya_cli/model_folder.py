@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from zaya_core.errors import ModelNotFoundError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
 BUNDLED = Path(zaya_core.__file__).parent / "bundled"  # small models that ship with the program, by name
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def find_model_folder(name: str | None) -> Path:
-    """A folder as it is; a bundled model; a repository's newest snapshot in the Hugging Face cache.
+    """A bundled model by its bare name (`./demo` is a folder); a folder; a repository's newest cached snapshot.
 
     None means the default repository. Nothing is downloaded. Raises ModelNotFoundError with what to type.
     """
@@ -23,11 +22,11 @@ def find_model_folder(name: str | None) -> Path:
         return _cached(DEFAULT_REPO) or _missing(
             f"There is no model on this machine yet ({DEFAULT_REPO})", DEFAULT_REPO
         )
+    if name.isidentifier() and (BUNDLED / name).is_dir():
+        return BUNDLED / name
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    if name.isidentifier() and (BUNDLED / name).is_dir():
-        return BUNDLED / name
     if path.exists():
         raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json.")
     if not _REPO.fullmatch(name):
@@ -43,11 +42,9 @@ def _missing(what: str, repo: str) -> Path:
 
 def _cached(repo: str) -> Path | None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    if "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     try:
         return Path(snapshot_download(repo, local_files_only=True))
-    except LocalEntryNotFoundError:
+    except (LocalEntryNotFoundError, HFValidationError):
         return None

@@ -46,4 +46,4 @@ def stderr_console(color: Color) -> Console:
 
 def draws(console: Console) -> bool:
     """Whether lines may be rewritten: a terminal that is not dumb."""
-    return console.is_terminal and not console.is_dumb_terminal
+    return sys.stderr.isatty() and not console.is_dumb_terminal

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from zaya_cli.options import ThinkingMode
 from zaya_cli.output import draws, write_answer
-from zaya_core.events import Event, Finished, PrefillProgress, Stats, TextEvent, TokenEvent
+from zaya_core.events import Event, Finished, PrefillProgress, Stats, TextEvent, ThinkingEnded, TokenEvent
 
 _PROGRESS_AFTER = 1.0  # seconds
 
@@ -26,8 +26,8 @@ class AnswerView:
         self.shows_thinking = thinking == "stderr" or (thinking == "show" and sys.stdout.isatty())
         self._counts = not quiet and draws(console)
         self._started = time.monotonic()
-        self._thinking_since: float | None = None
-        self._thinking_tokens = 0
+        self._is_thinking = False
+        self._thinking_tokens = 0  # shown while it lasts; the Engine's own count ends it
         self._line_is_open = False  # on stderr
         self._has_counter = False
         self._last = ""
@@ -39,6 +39,8 @@ class AnswerView:
             self._count_token()
         elif isinstance(event, TextEvent):
             self._show_thinking(event.text) if event.kind == "thinking" else self._show_answer(event.text)
+        elif isinstance(event, ThinkingEnded):
+            self._end_thinking(event)
         elif isinstance(event, Finished):
             self._close()
 
@@ -47,39 +49,38 @@ class AnswerView:
             self._rewrite(f"reading the prompt: {event.done:,} of {event.total:,} tokens")
 
     def _count_token(self) -> None:
-        if self._thinking_since is None:
+        if not self._is_thinking:
             return
         self._thinking_tokens += 1
         if self._counts and not self.shows_thinking and self._thinking_tokens % 8 == 0:
             self._rewrite(f"thinking: {self._thinking_tokens:,} tokens")
 
     def _show_thinking(self, text: str) -> None:
-        if self._thinking_since is None:
-            self._thinking_since = time.monotonic()
-            self._thinking_tokens = 1
+        self._is_thinking = True
         if self.shows_thinking:
             self._clear_counter()
             self.console.print(text, end="", style="dim")
             self._line_is_open = not text.endswith("\n")
 
     def _show_answer(self, text: str) -> None:
-        self._end_thinking()
+        self._end_line()
         write_answer(text)
         self._last = text
 
-    def _end_thinking(self) -> None:
+    def _end_thinking(self, event: ThinkingEnded) -> None:
+        self._end_line()
+        self._is_thinking = False
+        if self._counts:
+            self.console.print(f"thought for {event.seconds:.1f} s, {event.tokens:,} tokens", style="dim")
+
+    def _end_line(self) -> None:
         self._clear_counter()
-        if self._thinking_since is None:
-            return
         if self._line_is_open:
             self.console.print()
-        if self._counts:
-            seconds = time.monotonic() - self._thinking_since
-            self.console.print(f"thought for {seconds:.1f} s, {self._thinking_tokens:,} tokens", style="dim")
-        self._line_is_open, self._thinking_since = False, None
+        self._line_is_open = False
 
     def _close(self) -> None:
-        self._end_thinking()
+        self._end_line()
         if self._last and not self._last.endswith("\n"):
             write_answer("\n")
 

@@ -74,7 +74,9 @@ def _load_model(folder: Path, settings: RuntimeSettings) -> ZayaModel:
     import torch
 
     from zaya_core.load import load_model
+    from zaya_core.memory import keep_freed_memory
 
+    keep_freed_memory()
     torch.set_num_threads(settings.threads or default_threads())
     return load_model(folder, settings.device, settings.dtype)
 

@@ -41,7 +41,7 @@ class BlockPool:
     """Storage of K and V for all rows of all caches of one model, in blocks with reference counts.
 
     Shapes: `keys[layer]`, `values[layer]`: (blocks, BLOCK, G, K). New blocks are zeroed: what lies behind a row's end
-    is multiplied by attention weights of zero, which would turn a stray NaN into NaN.
+    is multiplied by attention weights of zero, and zero times the NaN of unwritten memory is NaN.
     """
 
     def __init__(self, layout: CacheLayout, max_blocks: int | None = None):
@@ -276,7 +276,7 @@ class CacheStep:
         try:
             for table, past, total in zip(cache.tables, self.past, self.totals, strict=True):
                 table.reserve(past, total)
-        except MemoryFitError:
+        except BaseException:
             self._give_back()
             raise
         self._prepare_indices()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zaya_core.cache import Cache
 from zaya_core.errors import PromptTooLongError, UsageError
-from zaya_core.events import Event, Finished, FinishReason, PrefillProgress, Stats, TextEvent, TokenEvent
+from zaya_core.events import Event, Finished, FinishReason, PrefillProgress, Stats, TextEvent, ThinkingEnded, TokenEvent
 from zaya_core.memory import peak_memory_bytes
 from zaya_core.model import Cancelled, ZayaModel
 from zaya_core.prefix import Prefix, PrefixStore, common_length
@@ -103,12 +103,18 @@ class Engine:
         chunk: int = 512,
         context: int | None = None,
     ):
-        """chunk: prompt tokens of one prefill step. context: most positions of a row, None for the model's own."""
+        """chunk: prompt tokens of one prefill step. context: most positions of a row, None for the model's own.
+
+        Raises UsageError for a context that the model does not have.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.max_rows = max_rows
         self.chunk = chunk
-        self.context = min(context or model.config.max_position_embeddings, model.config.max_position_embeddings)
+        longest = model.config.max_position_embeddings
+        if context is not None and not 2 <= context <= longest:
+            raise UsageError(f"The context is {context:,}; this model's is at most {longest:,}, and 2 is the least.")
+        self.context = context or longest
         self.prefixes = PrefixStore()
         self._ids = count()
         self._waiting: list[_Row] = []
@@ -117,6 +123,7 @@ class Engine:
         self._batch: Cache | None = None  # one cache row for each running row, in the same order
         self._cancelled: set[int] = set()
         self._decoding_since: float | None = None
+        self._has_just_prefilled = False
 
     @property
     def is_idle(self) -> bool:
@@ -171,13 +178,25 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Do one unit of work and return what happened. Nothing to do: no events."""
-        events: list[Event] = self._drop_cancelled()
+        """Do one unit of work and return what happened. Nothing to do: no events.
+
+        After an exception (out of memory, logits that are not numbers) all open requests are gone: the Engine is idle.
+        """
+        try:
+            return self._drop_cancelled() + self._work()
+        except BaseException:
+            self._waiting, self._prefilling, self._running, self._batch = [], None, [], None
+            raise
+
+    def _work(self) -> list[Event]:
+        """Chunks and tokens take turns, so that a long prompt does not silence the rows that are running."""
         if self._prefilling is None and self._waiting and len(self._running) < self.max_rows:
             self._prefilling = self._start(self._waiting.pop(0))
-        if self._prefilling is not None:
-            return events + self._prefill(self._prefilling)
-        return events + (self._decode() if self._running else [])
+        if self._prefilling is not None and not (self._running and self._has_just_prefilled):
+            self._has_just_prefilled = True
+            return self._prefill(self._prefilling)
+        self._has_just_prefilled = False
+        return self._decode() if self._running else []
 
     def _start(self, row: _Row) -> _Row:
         """Take up the deepest kept state, and note where this prompt parts from those that wait."""
@@ -257,11 +276,15 @@ class Engine:
         row.completion_tokens += 1
         if sampled.token_id in self.tokenizer.stop_ids and not row.request.ignore_stop_ids:
             return self._finish(row, "stop")
-        row.thinking_tokens += row.splitter.in_thinking
+        was_thinking = row.splitter.in_thinking
+        row.thinking_tokens += was_thinking
         row.tokens.append(sampled.token_id)
         row.sampler.observe(sampled.token_id)
         events: list[Event] = [TokenEvent(row.id, sampled.token_id, sampled.logprob, sampled.top_logprobs)]
         events += _texts(row, row.splitter.push(sampled.token_id))
+        if was_thinking and not row.splitter.in_thinking:
+            seconds = time.perf_counter() - row.submitted - row.seconds_to_first_token
+            events.append(ThinkingEnded(row.id, row.thinking_tokens, seconds))
         if row.splitter.stopped_by is not None:
             return events + self._finish(row, "stop")
         return events + (self._finish(row, "length") if row.completion_tokens >= row.max_tokens else [])
@@ -305,7 +328,8 @@ class Engine:
         self._waiting = [row for row in self._waiting if row.id not in cancelled]
         if self._prefilling is not None and self._prefilling.id in cancelled:
             dropped.append(self._prefilling)
-            if self._prefilling.request.keep_state and self._prefilling.cache is not None:
+            wanted = self._prefilling.request.keep_state or self._prefilling.request.snapshot_at
+            if wanted and self._prefilling.cache is not None:
                 self._keep(self._prefilling, self._prefilling.cache)
             self._prefilling = None
         dropped += [row for row in self._running if row.id in cancelled]

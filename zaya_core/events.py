@@ -38,6 +38,15 @@ class TextEvent:
 
 
 @dataclass(frozen=True)
+class ThinkingEnded:
+    """The thinking is complete: how many tokens, `</think>` included, and how long after the first token."""
+
+    request_id: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Stats:
     """Figures of one request. Seconds are wall time, without what was spent on others' prompts (except to first token).
 
@@ -74,4 +83,4 @@ class Finished:
     stopped_by: str | None = None
 
 
-Event = PrefillProgress | TokenEvent | TextEvent | Finished
+Event = PrefillProgress | TokenEvent | TextEvent | ThinkingEnded | Finished

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zaya_core.errors import CheckpointError
+from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.sampling import SamplingParams
 from zaya_core.tokenizer import read_json_object
 
@@ -31,11 +32,14 @@ def sampling_defaults(folder: Path) -> SamplingParams:
         value = stored.get(key)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise CheckpointError(f"{path}: {key} is {value!r}; a number is needed.")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise CheckpointError(f"{path}: {key} is {value!r}; a finite number is needed.")
         changes[key] = kind(value)
     if changes.get("top_k", 0) < 0:
         changes["top_k"] = 0
     if stored.get("do_sample") is False:
         changes["temperature"] = 0.0
-    return replace(SamplingParams(), **changes)
+    try:
+        return replace(SamplingParams(), **changes)
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error}") from None

@@ -47,6 +47,7 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         config=config,
         dtype=placement.dtype,
         device=placement.device,
+        placement_reason=placement.reason,
         embed_tokens=embed_tokens,
         input_hidden_states_scale=parts.small("model.input_hidden_states_scale"),
         input_hidden_states_bias=parts.small("model.input_hidden_states_bias"),

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 
 import psutil
 import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's allocator to keep what is freed instead of giving it back to the system after every token.
+
+    A row of logits (1 MB) is otherwise fetched and cleared page by page each time: choosing a token from it took 1.0 ms
+    instead of 1.7 to 2.1 ms (`benchmarks/sampling.py`). Does nothing with another C library.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

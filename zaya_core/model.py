@@ -67,6 +67,7 @@ class ZayaModel:
     config: ModelConfig
     dtype: torch.dtype
     device: torch.device
+    placement_reason: str
     embed_tokens: DenseMatrix
     input_hidden_states_scale: Tensor
     input_hidden_states_bias: Tensor

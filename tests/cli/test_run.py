@@ -40,6 +40,7 @@ def test_json_has_the_promised_fields(zaya, folder):
     value = json.loads(zaya("run", "-p", "hello", "-m", folder, *QUICK, "--format", "json", "--logprobs", "2").out)
     assert set(value) == {
         *("text", "thinking", "finish_reason", "usage", "timings", "seed", "model", "quant", "logprobs"),
+        *("device", "dtype", "threads"),
     }
     assert value["finish_reason"] == "length"
     assert value["seed"] == 3
@@ -256,3 +257,45 @@ class Screen:
                 if "\x1b[6n" in chunk:  # prompt_toolkit asks where the cursor is
                     os.write(self.terminal, b"\x1b[1;1R")
         self.unread = self.unread.partition(text)[2]
+
+
+def test_a_bundled_model_is_found_by_name_beside_a_folder_of_that_name(zaya, tmp_path):
+    (tmp_path / "demo").mkdir()
+    from zaya_cli.model_folder import BUNDLED
+
+    if not (BUNDLED / "demo").is_dir():
+        pytest.skip("no bundled model in this tree")
+    value = json.loads(zaya("run", "-p", "What is 2 + 3?", "-m", "demo", "-t", "0", "--format", "json").out)
+    assert value["finish_reason"] == "stop"
+    assert "boxed" in value["text"]
+
+
+@pytest.mark.parametrize("name", ["./missing", "../missing", "a/--b", "foo/bar.git"])
+def test_a_mistyped_folder_is_not_found(zaya, name):
+    result = zaya("run", "-p", "x", "-m", name)
+    assert result.code == 3
+    assert "Unexpected" not in result.err
+
+
+def test_running_out_of_memory_is_exit_code_4():
+    from zaya_cli.failures import exit_code_of, sentence_of
+
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 5 bytes")):
+        assert exit_code_of(error) == 4
+        assert sentence_of(error).startswith("Out of memory")
+
+
+def test_a_stop_before_the_request_exists_stops_it(folder):
+    from zaya_cli.conversation import Conversation
+    from zaya_cli.generation import GenerationSettings
+    from zaya_core import Engine, SamplingParams, load_model
+
+    engine = Engine(load_model(folder, device="cpu"), load_tokenizer(folder))
+    conversation = Conversation(engine, GenerationSettings(max_tokens=20), SamplingParams(seed=1))
+    conversation.stop()
+    assert [event.reason for event in conversation.answer("hello") if hasattr(event, "reason")] == ["cancelled"]
+    assert conversation.messages == []
+    assert [event.reason for event in conversation.answer("hello") if hasattr(event, "reason")] == ["length"]
+    assert [message["role"] for message in conversation.messages] == ["user", "assistant"]
+    conversation.clear()
+    assert engine.model.pool.blocks_in_use == 0

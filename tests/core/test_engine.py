@@ -251,3 +251,37 @@ def test_progress_counts_up_to_the_whole_prompt(engine):
     assert stats.decode_tokens_per_second > 0
     assert stats.seconds_to_first_token > 0
     assert stats.peak_memory_bytes > 1_000_000
+
+
+def test_after_an_error_the_engine_is_idle_and_answers_the_next_request(engine, model, tokenizer, monkeypatch):
+    class Failing:
+        """The model, with one pass that runs out of memory."""
+
+        def __init__(self, passes):
+            self.passes = passes
+
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def __call__(self, *arguments, **settings):
+            self.passes -= 1
+            if self.passes == 0:
+                raise MemoryError
+            return model(*arguments, **settings)
+
+    expected = tokens(run(engine, ask(PLAIN[::-1]))[0])
+    for passes in (1, 2, 5):  # in the first chunk, in a later one, while decoding
+        broken = Engine(Failing(passes), tokenizer, chunk=16)  # type: ignore[arg-type]
+        with pytest.raises(MemoryError):
+            list(broken.generate([ask(), ask(PLAIN[:20])]))
+        assert broken.is_idle
+        (events,) = run(broken, ask(PLAIN[::-1]))
+        assert tokens(events) == expected
+
+
+def test_rows_that_run_are_not_silenced_by_prompts_that_wait(engine):
+    engine.submit(ask(PLAIN[:10], max_tokens=8))
+    engine.step()
+    engine.submit(ask([*PLAIN[::-1], *PLAIN]))
+    kinds = ["prefill" if any(isinstance(e, PrefillProgress) for e in engine.step()) else "token" for _ in range(6)]
+    assert kinds == ["token", "prefill"] * 3
