@@ -35,8 +35,9 @@ WARMUP_STEPS = 60
 LEARNING_RATE = 3e-3
 MATRIX_LEARNING_RATE = 6e-3
 ROUTER_LEARNING_RATE = 1e-3
-BALANCE_RATE = 5e-3
+BALANCE_RATE = 2e-3
 BALANCE_LOSS = 0.01
+SKIP_LOSS = 0.1
 # From so far into the run on, this share of the examples: not from the start, because they are four times as long.
 AGGREGATION_SHARES = ((0.0, 0.0), (0.45, 0.3))
 SECONDS_BETWEEN_CHECKPOINTS = 120
@@ -119,6 +120,15 @@ def balance_loss(routing: Routing, is_text: Tensor) -> Tensor:
     return total
 
 
+def skip_loss(routing: Routing, is_text: Tensor) -> Tensor:
+    """The skip class's mean probability, summed over the layers.
+
+    It never wins, so what it gets is lost to the chosen expert's weight; a first layer left alone gave it nearly all,
+    and then the balancing biases, not the router, chose among the experts.
+    """
+    return torch.stack([logits[is_text].softmax(-1)[:, -1].mean() for logits in routing.logits]).sum()
+
+
 @torch.no_grad()
 def balance(model: ZayaForCausalLM, choices: list[Tensor], is_text: Tensor, rate: float) -> None:
     """Nudge each layer's balancing biases against the loads of its experts, without a gradient.
@@ -153,7 +163,8 @@ def completion_loss(forward: TrainingForward, batch: Batch) -> tuple[Tensor, Ten
 def train_step(forward: TrainingForward, optimizers: Optimizers, batch: Batch, schedule: Schedule) -> float:
     losses, _, routing = completion_loss(forward, batch)
     loss, is_text = losses.mean(), batch.ids != PAD
-    (loss + BALANCE_LOSS * balance_loss(routing, is_text)).backward()
+    auxiliary = BALANCE_LOSS * balance_loss(routing, is_text) + SKIP_LOSS * skip_loss(routing, is_text)
+    (loss + auxiliary).backward()
     torch.nn.utils.clip_grad_norm_(forward.model.parameters(), 1.0)
     optimizers.step(schedule.warmth())
     balance(forward.model, routing.choices, is_text, BALANCE_RATE * (1 - schedule.progress))
