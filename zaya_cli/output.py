@@ -45,5 +45,5 @@ def stderr_console(color: Color) -> Console:
 
 
 def draws(console: Console) -> bool:
-    """Whether lines may be rewritten: a terminal that is not dumb."""
-    return sys.stderr.isatty() and not console.is_dumb_terminal
+    """Whether lines may be rewritten: a real terminal, not dumb, on which escape codes are wanted."""
+    return sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal

@@ -48,12 +48,12 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
     folder = find_model_folder(settings.model)
     with ThreadPoolExecutor(1) as background:  # the tokenizer's parsing runs while torch is imported
         tokenizer = background.submit(_load_tokenizer, folder)
-        model = _load_model(folder, settings)
+        threads = settings.threads or default_threads()
+        model = _load_model(folder, settings, threads)
         from zaya_core.engine import Engine
 
         engine = Engine(model, tokenizer.result(), context=settings.context)
     _report_unknown_keys(model.config.unknown_keys)
-    threads = settings.threads or default_threads()
     return Runtime(engine, folder, settings.model or folder.name, threads, time.perf_counter() - started)
 
 
@@ -70,14 +70,14 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
     return load_tokenizer(folder)
 
 
-def _load_model(folder: Path, settings: RuntimeSettings) -> ZayaModel:
+def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaModel:
     import torch
 
     from zaya_core.load import load_model
     from zaya_core.memory import keep_freed_memory
 
     keep_freed_memory()
-    torch.set_num_threads(settings.threads or default_threads())
+    torch.set_num_threads(threads)
     return load_model(folder, settings.device, settings.dtype)
 
 

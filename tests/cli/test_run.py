@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -299,3 +300,28 @@ def test_a_stop_before_the_request_exists_stops_it(folder):
     assert [message["role"] for message in conversation.messages] == ["user", "assistant"]
     conversation.clear()
     assert engine.model.pool.blocks_in_use == 0
+
+
+@pytest.mark.parametrize(
+    ("color", "environment", "is_terminal", "expected"),
+    [
+        ("auto", {}, True, True),
+        ("auto", {"NO_COLOR": "1"}, True, False),
+        ("auto", {"TERM": "dumb"}, True, False),
+        ("never", {}, True, False),
+        ("auto", {}, False, False),
+        ("always", {}, False, False),
+        ("always", {}, True, True),
+    ],
+)
+def test_lines_are_rewritten_only_where_escape_codes_are_wanted(monkeypatch, color, environment, is_terminal, expected):
+
+    from zaya_cli.output import draws, stderr_console
+
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert draws(stderr_console(color)) is expected
