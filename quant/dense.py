@@ -25,8 +25,7 @@ from torch import Tensor
 
 from quant.kernels.native import NativeProducts
 from quant.kernels.selection import cpu_products
-
-_SLICE_BYTES = 4 << 20  # a float32 slice that stays in the second-level caches of two cores
+from quant.matrix import Stack, multiply_by_slices, rows_of_slice
 
 
 class DenseMatrix:
@@ -67,26 +66,32 @@ class DenseMatrix:
         """The rows `index` (any shape) as an embedding -> (*index.shape, K)."""
         return F.embedding(index, self.weight)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return self.weight.nbytes
 
-class DenseStack:
-    """E matrices (N, K) at E base addresses: the slices of one tensor, or tensors that lie apart."""
+    def dequantize(self) -> Tensor:
+        """The weights: (N, K) float32."""
+        return self.weight.float()
+
+    def with_bias(self, bias: Tensor | None) -> DenseMatrix:
+        """The same weights, not copied, with another bias."""
+        return DenseMatrix(self.weight, bias)
+
+
+class DenseStack(Stack[DenseMatrix]):
+    """E matrices in the float dtype they are stored in."""
 
     def __init__(self, weights: Sequence[Tensor]):
-        self.matrices = [DenseMatrix(weight) for weight in weights]
+        super().__init__([DenseMatrix(weight) for weight in weights])
 
     def matmul_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        """Multiply consecutive rows by consecutive experts.
-
-        x: (N_rows, K), sorted by expert; groups: (expert, number of rows), in the order of the rows -> (N_rows, N).
-        Example: groups [(2, 3), (5, 1)] multiplies rows 0..2 by expert 2 and row 3 by expert 5.
-        """
+        """As `Stack.matmul_experts`."""
         weights = [self.matrices[expert].weight for expert, _ in groups]
         if x.dtype == torch.bfloat16 and x.device.type == "cpu" and (native := _native_products(weights[0])):
             return _multiply_natively(native, x, weights, [count for _, count in groups]).to(x.dtype)
-        if len(groups) == 1:
-            return self.matrices[groups[0][0]].matmul(x)
-        parts = x.split([count for _, count in groups])
-        return torch.cat([self.matrices[e].matmul(part) for (e, _), part in zip(groups, parts, strict=True)])
+        return super().matmul_experts(x, groups)
 
 
 def _native_products(weight: Tensor) -> NativeProducts | None:
@@ -110,15 +115,8 @@ def _multiply_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _multiply_by_slices(x: Tensor, weight: Tensor) -> Tensor:
     """x: (M, K) float32, weight: (N, K) bf16 -> (M, N) float32, with one slice of the weights in float32 at a time."""
-    width = weight.shape[1]
-    step = max(1, _SLICE_BYTES // (4 * width))
-    scratch = torch.empty(min(step, weight.shape[0]), width)
-    out = torch.empty(weight.shape[0], x.shape[0])
-    columns = x.t()
-    for start in range(0, weight.shape[0], step):
-        part = weight[start : start + step]
-        torch.mm(scratch[: len(part)].copy_(part), columns, out=out[start : start + step])
-    return out.t().contiguous()
+    scratch = torch.empty(min(rows_of_slice(weight.shape[1]), len(weight)), weight.shape[1])
+    return multiply_by_slices(x, lambda start, stop: scratch[: stop - start].copy_(weight[start:stop]), len(weight))
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quant.dense import DenseMatrix
+from quant.matrix import Matrix
 from zaya_core.cache import CacheStep
 
 
@@ -52,7 +52,7 @@ class CCAProjection:
 
     def __init__(
         self,
-        projections: dict[str, DenseMatrix],
+        projections: dict[str, Matrix],
         convolutions: CausalConvolutions,
         num_attention_heads: int,
         num_key_value_heads: int,
