@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quant.kernels.native import supported_instruction_sets
+from quant.kernels.native import Format, supported_instruction_sets
 from tests.quant.test_native_products import Int4Case, Int8Case, spread
 
 KERNELS = Path(__file__).parent.parent.parent / "quant" / "kernels"
@@ -43,10 +43,12 @@ def expect_equal_bits(command, name):
     """The program's integer products have the bits of this process's plain C++."""
     torch.manual_seed(0)
     x = spread(sum(COUNTS), K)
-    for case_of in (Int4Case, Int8Case):
+    kinds: tuple[type[Int4Case] | type[Int8Case], ...] = (Int4Case, Int8Case)
+    for case_of in kinds:
         cases = [case_of(N, K) for _ in COUNTS]
         weights, scales = [case.weights for case in cases], [case.scales for case in cases]
-        expected = SETS["portable"].matmul(cases[0].format, x, weights, scales, COUNTS, N)
+        format: Format = cases[0].format
+        expected = SETS["portable"].matmul(format, x, weights, scales, COUNTS, N)
         tensors = [tensor for case in cases for tensor in (case.weights, case.scales)]
         assert torch.equal(run(command, cases[0].format, name, x, tensors), expected)
 
