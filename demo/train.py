@@ -178,7 +178,8 @@ def held_out_batches(tokenizer: Tokenizer, count: int = 96) -> dict[str, Batch]:
     """Held-out problems, asked directly and with made-up attempts."""
     problems, rng = held_out(count), random.Random("test")
     direct = [Example(render(p.question), thought_then_answer(trace(p.expression))) for p in problems]
-    aggregated = [aggregation_example(rng, iter([p])) for p in problems[: count // 2]]
+    stream = iter(problems)
+    aggregated = [aggregation_example(rng, stream) for _ in range(count // 2)]
     batches = {}
     for name, examples in (("direct", direct), ("aggregation", aggregated)):
         rows = encode(tokenizer, examples)
