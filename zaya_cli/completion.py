@@ -1,0 +1,24 @@
+"""Completion in shells: the script to install, and the names of models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Shell = Literal["bash", "zsh", "fish", "powershell"]
+
+
+def completion_script(shell: Shell) -> str:
+    """What the shell must evaluate. Made by Typer, which also answers when the shell asks."""
+    from typer.completion import get_completion_script
+
+    return str(get_completion_script(prog_name="zaya", complete_var="_ZAYA_COMPLETE", shell=shell))
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of present models that begin so. Errors would only disturb the prompt."""
+    from zaya_cli.inventory import present_models
+
+    try:
+        return [model.name for model in present_models() if model.name.startswith(incomplete)]
+    except OSError:
+        return []
