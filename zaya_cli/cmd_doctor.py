@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import psutil
 from zaya_cli import hub
 from zaya_cli.failures import sentence_of
 from zaya_cli.inventory import choose, present_models
-from zaya_cli.machine import memory_of, system_memory
+from zaya_cli.machine import free_disk, memory_of, system_memory
 from zaya_cli.model_folder import BUNDLED
 from zaya_cli.output import stdout_console, write_json
 from zaya_cli.settings import Setting, read_config_file
@@ -153,9 +152,8 @@ def _products() -> Iterator[Finding]:
 
 
 def _disk() -> Iterator[Finding]:
-    for what, folder in (("hub cache", hub.cache_root()), ("quantized", quantized_models())):
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-        yield Finding("disk", f"{gigabytes(shutil.disk_usage(existing).free)} free for the {what}, {folder}")
+    for what, folder in (("hub cache", hub.cache_root()), ("quantized models", quantized_models())):
+        yield Finding("disk", f"{gigabytes(free_disk(folder))} free for the {what}, {folder}")
 
 
 def _configuration(settings: Mapping[str, Setting]) -> Iterator[Finding]:

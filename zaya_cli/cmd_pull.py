@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from zaya_cli.download_progress import Counts, download_progress
 from zaya_cli.failures import Interrupted
 from zaya_cli.fit_report import FormatFit, advice, fits_of, table_of
 from zaya_cli.interrupt import stopping
-from zaya_cli.machine import Memory, memory_of
+from zaya_cli.machine import Memory, free_disk, memory_of
 from zaya_cli.model_folder import DEFAULT_REPO
 from zaya_cli.output import Color, stderr_console, stdout_console, write_answer
 from zaya_cli.sizes import gigabytes
@@ -48,6 +47,9 @@ def pull(settings: PullSettings) -> None:
     Raises the errors of the Hub and the disk, MemoryFitError for a model that no format makes fit, and Interrupted
     after Ctrl-C; what has arrived is kept in each case.
     """
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()  # this command has its own
     repo = settings.repo or DEFAULT_REPO
     if hub.is_offline():
         write_answer(f"{_already_here(repo, settings.revision)}\n")
@@ -124,13 +126,12 @@ def _announce(console: Console, fetcher: Fetcher, listed: tuple[hub.RemoteFile, 
         f"{listing.repo} {listing.commit[:8]}: {len(listing.files)} files, {gigabytes(listing.total_bytes)}; "
         f"{present}{gigabytes(missing)} to download"
     )
-    free = shutil.disk_usage(_existing(fetcher.folder)).free
-    console.print(f"disk     {gigabytes(free)} free in {hub.cache_root()}")
+    console.print(f"disk     {gigabytes(free_disk(fetcher.folder))} free in {hub.cache_root()}")
     return missing
 
 
 def _check_disk(fetcher: Fetcher, missing: int) -> None:
-    free = shutil.disk_usage(_existing(fetcher.folder)).free
+    free = free_disk(fetcher.folder)
     if missing > free:
         raise DiskSpaceError(
             f"{fetcher.listing.repo} needs {gigabytes(missing)} more on the disk of {hub.cache_root()}, where "
@@ -138,21 +139,17 @@ def _check_disk(fetcher: Fetcher, missing: int) -> None:
         )
 
 
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-
-
 def _check_fit(repo: str, fits: list[FormatFit], memory: Memory, force: bool) -> None:
     if not force and fits and all(fit.verdict == "does not fit" for fit in fits):
         raise MemoryFitError(
-            f"{repo} does not fit into this machine's memory: {advice(fits, memory)}; --force downloads it all the same."
+            f"{repo} does not fit into this machine's memory: {advice(fits, memory)}; --force downloads it anyway."
         )
 
 
 def _download(fetcher: Fetcher, settings: PullSettings) -> None:
     """Several files at once; the first failure, or the person, stops all."""
     files = fetcher.listing.files
-    finished = [file for file in files if _is_here(fetcher, file)]
+    finished = [file for file in files if fetcher.is_finished(file)]
     counts = Counts(
         sum(file.size for file in files), sum(map(fetcher.bytes_here, files)), len(files), len(finished)
     )  # fmt: skip
@@ -177,17 +174,10 @@ def _download(fetcher: Fetcher, settings: PullSettings) -> None:
                 raise error
 
 
-def _is_here(fetcher: Fetcher, file: hub.RemoteFile) -> bool:
-    path = fetcher.destination(file)
-    return path.is_file() and path.stat().st_size == file.size
-
-
 def _link(listing: hub.Listing) -> Path:
     """Let huggingface_hub make the snapshot of what is in its cache now -> its folder."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
 
-    disable_progress_bars()
     with hub.hub_errors(listing.repo, listing.revision):
         return Path(
             snapshot_download(

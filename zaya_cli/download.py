@@ -48,32 +48,42 @@ class Fetcher:
         self.on_bytes = on_bytes
         self.stop = stop
 
-    def destination(self, file: RemoteFile) -> Path:
-        """Where the finished content belongs: among the blobs, or in the snapshot where there are no symbolic links."""
-        from huggingface_hub.file_download import are_symlinks_supported
-
-        if are_symlinks_supported(self.folder.parent):
-            return self.folder / "blobs" / file.checksum
-        return self.folder / "snapshots" / self.listing.commit / file.path
-
-    def partial(self, file: RemoteFile) -> Path:
-        """Where the bytes of an unfinished file are collected."""
-        return self.folder / "blobs" / f"{file.checksum}.zaya.incomplete"
+    def is_finished(self, file: RemoteFile) -> bool:
+        """Whether the whole file is here."""
+        return any(
+            path.is_file() and path.stat().st_size == file.size for path in (self._blob(file), self._plain(file))
+        )
 
     def bytes_here(self, file: RemoteFile) -> int:
         """How many bytes of the file need not be fetched."""
-        for path in (self.destination(file), self.partial(file)):
-            if path.is_file():
-                return min(path.stat().st_size, file.size)
-        return 0
+        if self.is_finished(file):
+            return file.size
+        partial = self._partial(file)
+        return min(partial.stat().st_size, file.size) if partial.is_file() else 0
+
+    def _blob(self, file: RemoteFile) -> Path:
+        return self.folder / "blobs" / file.checksum
+
+    def _plain(self, file: RemoteFile) -> Path:
+        return self.folder / "snapshots" / self.listing.commit / file.path
+
+    def _partial(self, file: RemoteFile) -> Path:
+        """Where the bytes of an unfinished file are collected."""
+        return self.folder / "blobs" / f"{file.checksum}.zaya.incomplete"
+
+    def _destination(self, file: RemoteFile) -> Path:
+        """Where a finished file belongs: among the blobs, or in the snapshot where there are no symbolic links."""
+        from huggingface_hub.file_download import are_symlinks_supported
+
+        return self._blob(file) if are_symlinks_supported(self.folder.parent) else self._plain(file)
 
     def fetch(self, file: RemoteFile) -> None:
         """Complete one file. Raises NetworkError, Stopped, and the OSErrors of the disk."""
-        destination, partial = self.destination(file), self.partial(file)
+        destination, partial = self._destination(file), self._partial(file)
         destination.parent.mkdir(parents=True, exist_ok=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
         with self._lock(file):
-            if destination.is_file() and destination.stat().st_size == file.size:
+            if self.is_finished(file):  # by another program that held the lock
                 return
             for _ in range(2):
                 self._complete(file, partial)

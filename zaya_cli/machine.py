@@ -1,7 +1,8 @@
-"""The memory of this machine: that of the graphics card in use, or what this process may take of the system's."""
+"""What this machine has: memory (of the graphics card in use, or this process's share of the system's), and disk."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,13 @@ def system_memory() -> Memory:
     of_system = psutil.virtual_memory()
     limit = _cgroup_limit(_CGROUP)
     if limit is None or limit[0] >= of_system.total:
-        return Memory("memory", of_system.total, of_system.available)
-    return Memory("memory (limited by a control group)", limit[0], min(limit[1], of_system.available))
+        return Memory("main memory", of_system.total, of_system.available)
+    return Memory("main memory, limited by a control group", limit[0], min(limit[1], of_system.available))
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free on the disk where `folder` is, or would be made."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
 
 
 def _cgroup_limit(root: Path) -> tuple[int, int] | None:

@@ -7,7 +7,9 @@ def gigabytes(nbytes: float) -> str:
     """Decimal units, as disks and the Hugging Face Hub use them."""
     if nbytes >= 1e8:
         return f"{nbytes / 1e9:.2f} GB"
-    return f"{nbytes / 1e6:.2f} MB" if nbytes >= 1e4 else f"{nbytes:,.0f} bytes"
+    if nbytes >= 1e6:
+        return f"{nbytes / 1e6:.2f} MB"
+    return f"{nbytes / 1e3:.1f} kB" if nbytes >= 1e3 else f"{nbytes:.0f} bytes"
 
 
 def duration(seconds: float) -> str:
