@@ -32,9 +32,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-models_app = typer.Typer(help="List, remove and verify the models on this machine.")
+models_app = typer.Typer()
 app.add_typer(models_app, name="models")
-config_app = typer.Typer(help="Show the settings in effect, and where each comes from.", no_args_is_help=True)
+config_app = typer.Typer(no_args_is_help=True)
 app.add_typer(config_app, name="config")
 _WITHOUT_CONFIG = ("config", "doctor", "completion", "models")  # must work when config.toml is damaged
 
@@ -283,7 +283,7 @@ def models_verify(
 
       zaya models verify
 
-      zaya models verify Zyphra/ZAYA1-8B --remove-damaged && zaya pull
+      zaya models verify Zyphra/ZAYA1-8B --remove-damaged || zaya pull
     """
     with reported():
         from zaya_cli.cmd_models import verify_models
@@ -314,6 +314,18 @@ def doctor(
         from zaya_cli.cmd_doctor import doctor as command
 
         command(all_settings(), device, run_self_test, format)
+
+
+@config_app.callback()
+def config() -> None:
+    """Show the settings in effect, and where each comes from.
+
+    [bold]Examples[/bold]
+
+      zaya config show
+
+      zaya config path
+    """
 
 
 @config_app.command("show")

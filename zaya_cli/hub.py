@@ -67,7 +67,7 @@ def list_files(repo: str, revision: str) -> Listing:
 def cached_folder(repo: str, revision: str = DEFAULT_REVISION) -> Path | None:
     """The folder of a completely downloaded repository, None if there is none. Never uses the network."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         return Path(
@@ -75,7 +75,7 @@ def cached_folder(repo: str, revision: str = DEFAULT_REVISION) -> Path | None:
                 repo, revision=revision, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED
             )
         )
-    except (LocalEntryNotFoundError, HFValidationError):
+    except LocalEntryNotFoundError:
         return None
 
 
@@ -91,6 +91,18 @@ def repo_folder(repo: str) -> Path:
     from huggingface_hub.file_download import repo_folder_name
 
     return cache_root() / repo_folder_name(repo_id=repo, repo_type="model")
+
+
+def is_repo_name(name: str) -> bool:
+    """Whether the Hub allows this name."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def is_offline() -> bool:

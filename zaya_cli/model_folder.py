@@ -31,7 +31,7 @@ def find_model_folder(name: str) -> Path:
     if Path(name).name == name and (quantized_models() / name).is_dir():
         return quantized_models() / name
     found = _REPO.fullmatch(name)
-    if not found:
+    if not found or not hub.is_repo_name(found["repo"]):
         raise ModelNotFoundError(
             f"There is no folder {name}: give a model folder, a repository such as {DEFAULT_REPO}, or a name that "
             "`zaya models` lists."

@@ -87,7 +87,7 @@ class LoopbackHub:
 
 
 @contextmanager
-def running(files: dict[str, bytes]):
+def running(files):
     """A hub that serves for the length of the block."""
     hub = LoopbackHub(files)
     thread = threading.Thread(target=hub.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
