@@ -102,7 +102,8 @@ def _read_remote_config(listing: hub.Listing, settings: PullSettings) -> ModelCo
     from huggingface_hub import hf_hub_download
 
     with TemporaryDirectory() as temporary, hub.hub_errors(listing.repo, listing.revision):
-        path = Path(hf_hub_download(listing.repo, _CONFIG, revision=listing.commit, cache_dir=temporary))
+        cache = temporary if settings.dry_run else None
+        path = Path(hf_hub_download(listing.repo, _CONFIG, revision=listing.commit, cache_dir=cache))
         model_type = read_json(path, _CONFIG_BYTES, ConfigError).get("model_type")
         try:
             return read_config(path.parent)

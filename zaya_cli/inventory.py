@@ -123,7 +123,8 @@ def _in_hub_cache() -> Iterator[PresentModel]:
         configs = sorted(folder.glob("snapshots/*/config.json"))
         if not any(_raw_config(path).get("model_type") == "zaya" for path in configs):
             continue
-        whole = [(name, path) for name in _revisions(folder) if (path := hub.cached_folder(repo, name)) is not None]
+        found = [(revision, hub.cached_folder(repo, revision)) for revision in _revisions(folder)]
+        whole = [(revision, path) for revision, path in found if path is not None and any(path.glob("*.safetensors"))]
         for revision, path in whole:
             yield _described(repo if revision == hub.DEFAULT_REVISION else f"{repo}@{revision}", path, "hub")
         if not whole:

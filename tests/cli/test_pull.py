@@ -152,6 +152,15 @@ def test_a_pull_killed_at_any_point_goes_on_without_fetching_a_byte_twice(zaya, 
     assert ranges == ([] if first_was_finished else [f"bytes={here}-" if here else None])
 
 
+def test_an_unfinished_pull_is_listed_with_what_to_type(zaya, hub):
+    hub.faults.drops = {FIRST: [MEGABYTE] + [0] * 100}
+    assert zaya("pull", REPO).code == 7
+    assert f"`zaya pull {REPO}` goes on" in zaya("models").out
+    assert zaya("run", "-p", "x", "-m", REPO).code == 3
+    assert zaya("models", "rm", REPO, "--yes").code == 0
+    assert not repo_folder().exists()
+
+
 def interrupted(*_):
     raise KeyboardInterrupt
 

@@ -52,7 +52,13 @@ for line in sys.stdin:
     except SystemExit as end:
         assert not end.code, (line, end.code)
 """
-    lines = ["zaya --help", "zaya --version", "zaya config path", "zaya completion bash", *(f"{c} --help" for c in COMMANDS)]
+    lines = [
+        "zaya --help",
+        "zaya --version",
+        "zaya config path",
+        "zaya completion bash",
+        *(f"{c} --help" for c in COMMANDS),
+    ]
     done = subprocess.run([sys.executable, "-c", script], input="\n".join(lines), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
