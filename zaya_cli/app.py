@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from zaya_cli import options
-from zaya_cli.completion import Shell, complete_model, completion_script
+from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
 from zaya_cli.output import prepare_streams
 from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of
@@ -400,6 +400,7 @@ def info(
 def main() -> None:
     """Entry point of the console script."""
     prepare_streams()
+    prepare_completion()
     with reported():
         app()
 

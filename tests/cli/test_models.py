@@ -244,8 +244,8 @@ def test_a_card_that_pytorch_does_not_see_is_said_unless_the_cpu_was_asked_for(z
     from zaya_core import device, gpu_hardware
 
     monkeypatch.setattr(device, "gpu_hardware", lambda: [gpu_hardware.GpuHardware("NVIDIA", True)])
-    monkeypatch.setattr(device.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(device.torch.version, "cuda", None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.version.cuda", None)
     result = zaya("run", "-p", "hello", "-m", folder, "-n", "2", "-q")
     assert "computing on the CPU" in result.err
     assert "install its CUDA build" in result.err
