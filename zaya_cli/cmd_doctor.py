@@ -15,7 +15,6 @@ import psutil
 
 from zaya_cli import hub
 from zaya_cli.failures import sentence_of
-from zaya_cli.inventory import choose, present_models
 from zaya_cli.machine import free_disk, memory_of, system_memory
 from zaya_cli.model_folder import BUNDLED
 from zaya_cli.output import stdout_console, write_json
@@ -23,9 +22,7 @@ from zaya_cli.settings import Setting, read_config_file
 from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
 from zaya_cli.user_files import config_file, quantized_models
-from zaya_core.config import parse_config
 from zaya_core.errors import ZayaError
-from zaya_core.memory_fit import FORMATS, longest_context, memory_need, weight_bytes
 
 State = Literal["ok", "note", "problem"]
 
@@ -147,8 +144,8 @@ def _devices(device: str) -> Iterator[Finding]:
 def _products() -> Iterator[Finding]:
     from zaya_core.products import products_in_use
 
-    for name, reason in products_in_use():
-        yield Finding("kernels", f"{name} ({reason})")
+    for products in products_in_use():
+        yield Finding("kernels", f"{products.name} ({products.reason})", "ok" if products.is_fast else "note")
 
 
 def _disk() -> Iterator[Finding]:
@@ -167,6 +164,8 @@ def _configuration(settings: Mapping[str, Setting]) -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
+    from zaya_cli.inventory import choose, present_models
+
     models = present_models()
     for model in models:
         if model.place != "bundled":
@@ -181,6 +180,9 @@ def _models() -> Iterator[Finding]:
 
 def _memory_fit(device: str) -> Iterator[Finding]:
     """ZAYA1-8B in each format at some lengths of context, for the memory of the device."""
+    from zaya_core.config import parse_config
+    from zaya_core.memory_fit import FORMATS, longest_context, memory_need, weight_bytes
+
     memory = memory_of(device)
     config = parse_config(_PUBLISHED)
     contexts = ", ".join(f"{context:,}" for context in _CONTEXTS)

@@ -12,7 +12,7 @@ from zaya_cli.machine import Memory
 from zaya_cli.model_folder import BUNDLED, DEFAULT_REPO
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
-from zaya_core.config import ModelConfig, parse_config, read_json
+from zaya_core.config import UNFINISHED, ModelConfig, parse_config, read_json
 from zaya_core.errors import CheckpointError, ConfigError, MemoryFitError, ModelNotFoundError
 from zaya_core.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict, memory_need
 
@@ -20,7 +20,6 @@ Place = Literal["hub", "quantized", "bundled"]
 
 _CONFIG_BYTES = 4_000_000
 _CLOSENESS = ("bf16", "f32", "int8", "fp8", "nf4", "int4", "mxfp4")  # to the weights as published; the closest first
-_PUBLISHED = {"float-quantized": "fp8", "mxfp4-pack-quantized": "mxfp4"}  # names of compressed-tensors
 _DTYPES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 
 
@@ -80,7 +79,7 @@ def choose(models: list[PresentModel], memory: Memory, context: int | None = Non
 
 
 def _preference(model: PresentModel) -> tuple[bool, int, int]:
-    kind = model.format.split()[0].split("-")[0]
+    kind = model.format.split()[0]
     closeness = _CLOSENESS.index(kind) if kind in _CLOSENESS else len(_CLOSENESS)
     return (not model.is_default_family, closeness, -model.weight_bytes)
 
@@ -113,8 +112,13 @@ def _nothing_present(broken: list[PresentModel]) -> str:
 
 def _in(folder: Path, place: Place) -> Iterator[PresentModel]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not path.name.startswith(".") and (path / "config.json").is_file():
+        if path.name.startswith("."):
+            continue
+        if (path / "config.json").is_file():
             yield _described(path.name, path, place)
+        elif (path / UNFINISHED).is_file():
+            problem = "an unfinished quantization: its `zaya quantize` goes on when it is typed again"
+            yield PresentModel(path.name, path, place, "?", _weight_bytes(path), False, None, problem)
 
 
 def _in_hub_cache() -> Iterator[PresentModel]:
@@ -143,15 +147,18 @@ def _revisions(folder: Path) -> list[str]:
 
 def _described(name: str, folder: Path, place: Place) -> PresentModel:
     raw = _raw_config(folder / "config.json")
-    nbytes = sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
-    config, problem = None, None
+    nbytes = _weight_bytes(folder)
+    problem = None if nbytes else "it has no *.safetensors files"
     try:
         config = parse_config(raw)
     except ConfigError as error:
-        problem = str(error)
-    if not nbytes:
-        problem = "it has no *.safetensors files"
-    return PresentModel(name, folder, place, format_of(raw), nbytes, _is_default_family(name, raw), config, problem)
+        return PresentModel(name, folder, place, "?", nbytes, _is_default_family(name, raw), None, str(error))
+    format = format_of(config, raw)
+    return PresentModel(name, folder, place, format, nbytes, _is_default_family(name, raw), config, problem)
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
 
 
 def _raw_config(path: Path) -> dict[str, Any]:
@@ -163,17 +170,13 @@ def _raw_config(path: Path) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def format_of(raw: dict[str, Any]) -> str:
-    """The format of the weights by a `config.json`: bf16, f32, int8, `int4 (dense int8)` ..."""
-    own, others = raw.get("quantization"), raw.get("quantization_config")
-    if isinstance(own, dict):
-        format, dense = str(own.get("format", "?")), own.get("dense")
-        return format if dense in (None, format) else f"{format} (dense {dense})"
-    if isinstance(others, dict):
-        method = str(others.get("format") or others.get("quant_method") or "quantized")
-        return _PUBLISHED.get(method, method)
-    dtype = str(raw.get("dtype") or raw.get("torch_dtype") or "bfloat16")
-    return _DTYPES.get(dtype, dtype)
+def format_of(config: ModelConfig, raw: dict[str, Any]) -> str:
+    """The format of the weights: bf16, f32, fp8, int8, `int4 (dense int8)` ..."""
+    if config.quantization is None:
+        dtype = str(raw.get("dtype") or raw.get("torch_dtype") or "bfloat16")
+        return _DTYPES.get(dtype, dtype)
+    experts, dense = config.quantization.experts, config.quantization.dense
+    return f"{experts} (dense {dense})" if dense not in (None, experts) else experts
 
 
 def _is_default_family(name: str, raw: dict[str, Any]) -> bool:

@@ -117,7 +117,9 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
 
     from zaya_core.load import load_model
     from zaya_core.memory import keep_freed_memory
+    from zaya_core.products import products_in_use
 
+    products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
     return load_model(folder, settings.device, settings.dtype)

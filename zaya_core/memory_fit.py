@@ -1,6 +1,6 @@
 """Whether a model fits into memory: the bytes of its weights in each format, of keys and values, and of the work.
 
-Computed from `config.json` alone, so that it can be said before anything is downloaded. Does not import torch.
+Computed from `config.json` alone, so that it can be said before anything is downloaded.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from quant.formats import bits_per_weight
 from zaya_core.config import ModelConfig
-from zaya_core.names import parameters
+from zaya_core.quantization import Quantization
 
 Format = Literal["bf16", "int8", "int4"]
 Verdict = Literal["fits", "tight", "does not fit"]
@@ -18,8 +19,7 @@ Verdict = Literal["fits", "tight", "does not fit"]
 FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")
 USUAL_CONTEXT = 16_384  # tokens; room for a long thought
 WORKSPACE_BYTES = 700_000_000  # the interpreter, torch's libraries, and the rows of one prefill chunk: about
-_BITS = {"bf16": 16.0, "int8": 8.0, "int4": 4.25}  # int4: with a 16-bit scale for each 64 weights
-_PROJECTIONS = ("q_proj.weight", "k_proj.weight", "v_proj_current.weight", "v_proj_delayed.weight", "o_proj.weight")
+_MATRICES = Quantization("int8", "int8", None, is_ours=True)  # whatever can be packed
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,17 @@ def memory_need(config: ModelConfig, weight_bytes: int, context: int = USUAL_CON
 def weight_bytes(config: ModelConfig, format: Format) -> int:
     """Bytes of the weights in memory: experts in `format`, projections and embedding in int8 where it is a packed one.
 
-    What is never quantized (router, norms, convolutions, scales, biases) is float32 in memory.
+    What is never quantized (router, norms, convolutions, scales, biases) is float32 in memory. Imports torch.
     """
-    total = 0.0
+    from zaya_core.names import parameters
+
+    packing = None if format == "bf16" else Quantization(format, "int8", None, is_ours=True)
+    bits = 0.0
     for parameter in parameters(config):
-        total += math.prod(parameter.shape) * _bits(parameter.name, format) / 8
-    return int(total)
+        packed = packing and packing.format_of(parameter.name)
+        as_float = 16 if _MATRICES.format_of(parameter.name) else 32
+        bits += math.prod(parameter.shape) * (bits_per_weight(packed) if packed else as_float)
+    return int(bits / 8)
 
 
 def longest_context(config: ModelConfig, weight_bytes: int, memory: int) -> int:
@@ -60,11 +65,3 @@ def longest_context(config: ModelConfig, weight_bytes: int, memory: int) -> int:
     left = memory - weight_bytes - WORKSPACE_BYTES
     tokens = max(0, left) // config.kv_bytes_per_token() // 1024 * 1024
     return min(tokens, config.max_position_embeddings)
-
-
-def _bits(name: str, format: Format) -> float:
-    if ".mlp.experts." in name:
-        return _BITS[format]
-    if name.endswith(("embed_tokens.weight", "lm_head.weight", *_PROJECTIONS)):
-        return 16.0 if format == "bf16" else 8.0
-    return 32.0

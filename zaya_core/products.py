@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
 
-from quant.dense import has_bf16_products
+from quant.kernels.selection import cpu_products
+from zaya_core.errors import UsageError
 
 
-def products_in_use() -> list[tuple[str, str]]:
-    """(name of the implementation, reason), one for each kind of product."""
-    reason = "the processor has bf16 instructions" if has_bf16_products() else "the processor has no bf16 instructions"
-    return [(f"reference: torch {torch.__version__}", reason)]
+@dataclass(frozen=True)
+class ProductsInUse:
+    """Products of one device. `is_fast` is False where a faster implementation exists and is missing or turned off."""
+
+    name: str
+    reason: str
+    is_fast: bool
+
+
+def products_in_use() -> list[ProductsInUse]:
+    """One entry for each device that has its own. Raises UsageError where ZAYA_KERNELS asks for what is not there."""
+    try:
+        chosen = cpu_products()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return [ProductsInUse(f"CPU: {chosen.name}", chosen.reason, chosen.native is not None)]

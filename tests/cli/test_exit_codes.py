@@ -22,6 +22,7 @@ ROWS = [
     (1, ["run", "-p", "x", "-m", "demo"], {"BROKEN": "1"}, "ZAYA_DEBUG=1"),
     (2, ["run", "-p", " "], {}, "nothing to ask"),
     (2, [*ASK, "--top-p", "7"], {}, "top_p"),
+    (2, ASK, {"ZAYA_KERNELS": "magic"}, "ZAYA_KERNELS"),
     (2, ASK, {"ZAYA_CONFIG": "damaged.toml"}, "damaged.toml"),
     (3, ["run", "-p", "x", "-m", "nowhere"], {}, "no folder nowhere"),
     (3, ["run", "missing.txt"], {}, "does not exist"),

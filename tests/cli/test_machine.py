@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,8 +13,7 @@ GB = 10**9
 
 @pytest.fixture(autouse=True)
 def system(monkeypatch):
-    memory = namedtuple("Memory", "total available")(64 * GB, 40 * GB)
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=64 * GB, available=40 * GB))
 
 
 def limited(folder, limit, used, cached, names=("memory.max", "memory.current")):

@@ -123,20 +123,32 @@ def test_an_unfinished_download_is_listed_and_not_taken(zaya):
     assert "goes on where it stopped" in refused.err
 
 
+OURS = {"format_version": 1, "group_size": 64, "dtype": "bfloat16"}
+FP8 = {"weights": {"num_bits": 8, "type": "float", "strategy": "channel"}}
+
+
 @pytest.mark.parametrize(
     ("block", "name"),
     [
         ({}, "bf16"),
         ({"dtype": "float32"}, "f32"),
         ({"torch_dtype": "bfloat16"}, "bf16"),
-        ({"quantization": {"format": "int4", "dense": "int8"}}, "int4 (dense int8)"),
-        ({"quantization": {"format": "int8", "dense": "int8"}}, "int8"),
-        ({"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized"}}, "fp8"),
-        ({"quantization_config": {"quant_method": "awq"}}, "awq"),
+        ({"quantization": {**OURS, "format": "int4", "dense": "int8"}}, "int4 (dense int8)"),
+        ({"quantization": {**OURS, "format": "int4", "dense": "int4"}}, "int4"),
+        ({"quantization": {**OURS, "format": "int8", "dense": "int8"}}, "int8"),
+        ({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"a": FP8}}}, "fp8"),
     ],
 )
 def test_the_format_is_read_from_the_configuration(block, name):
-    assert format_of({**ZAYA, **block}) == name
+    raw = {**ZAYA, **block}
+    assert format_of(parse_config(raw), raw) == name
+
+
+def test_an_unfinished_quantization_is_listed_with_what_to_type(zaya, tmp_path):
+    folder = tmp_path / "data/zaya/models/mine"
+    folder.mkdir(parents=True)
+    (folder / "config.json.unfinished").write_text("{}")
+    assert "`zaya quantize` goes on" in zaya("models").out
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b"{}"])
