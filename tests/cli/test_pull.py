@@ -54,7 +54,13 @@ def start(hub, tmp_path):
     started = []
 
     def start(**changes):
-        environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(cmd_pull.__file__).parents[1]),
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": "0",
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", "zaya_cli.app", "pull", REPO],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
