@@ -11,6 +11,7 @@ from typing import Literal
 
 from quant.formats import bits_per_weight
 from zaya_core.config import ModelConfig
+from zaya_core.names import parameters
 from zaya_core.quantization import Quantization
 
 Format = Literal["bf16", "int8", "int4"]
@@ -47,10 +48,8 @@ def memory_need(config: ModelConfig, weight_bytes: int, context: int = USUAL_CON
 def weight_bytes(config: ModelConfig, format: Format) -> int:
     """Bytes of the weights in memory: experts in `format`, projections and embedding in int8 where it is a packed one.
 
-    What is never quantized (router, norms, convolutions, scales, biases) is float32 in memory. Imports torch.
+    What is never quantized (router, norms, convolutions, scales, biases) is float32 in memory.
     """
-    from zaya_core.names import parameters
-
     packing = None if format == "bf16" else Quantization(format, "int8", None, is_ours=True)
     bits = 0.0
     for parameter in parameters(config):
