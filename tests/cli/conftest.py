@@ -30,6 +30,18 @@ def folder(tmp_path_factory):
     return write_folder(path, gemma_text())
 
 
+@pytest.fixture(scope="session")
+def endless_folder(tmp_path_factory):
+    """A model whose answer is ` the the the ...` until somebody stops it, or its 100,000 positions are full."""
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer
+
+    model = reference_model("tied_head_with_bias", vocab_size=704, max_position_embeddings=100_000)
+    word = Tokenizer.from_str(gemma_text()).token_to_id("\u2581the")
+    model.lm_head.bias.data[word] = 1e4
+    return write_folder(save_native(model, tmp_path_factory.mktemp("endless")), gemma_text())
+
+
 @pytest.fixture
 def zaya(monkeypatch, capsys, tmp_path):
     """Run `zaya ARGUMENTS` with text piped into it."""
