@@ -17,9 +17,10 @@ from torch import Tensor
 from zaya_core.cache import Cache
 from zaya_core.errors import PromptTooLongError, UsageError
 from zaya_core.events import Event, Finished, FinishReason, PrefillProgress, Stats, TextEvent, ThinkingEnded, TokenEvent
+from zaya_core.known_ids import common_length
 from zaya_core.memory import peak_memory_bytes
 from zaya_core.model import Cancelled, ZayaModel
-from zaya_core.prefix import Prefix, PrefixStore, common_length
+from zaya_core.prefix import Prefix, PrefixStore
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams
 from zaya_core.stream import TextPiece, TextSplitter
 from zaya_core.tokenizer import THINK_END, Tokenizer
@@ -32,14 +33,13 @@ class Request:
     """One prompt and how to go on from it.
 
     max_tokens: None means up to the end of the context. thinking_budget: after so many thinking tokens `</think>` is
-    forced. begun: tokens of the answer that are there already; it goes on as if this request had chosen them, so that an
-    answer that was stopped and continued equals one that was not. max_tokens counts new tokens, thinking_budget all.
-    snapshot_at: prompt positions whose state is worth keeping for later prompts. keep_state: keep the state at
+    forced. snapshot_at: prompt positions whose state is worth keeping for later prompts. keep_state: keep the state at
     the end, too. stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
+    begun: tokens of the answer that are there already; it goes on as if this request had chosen them, so that an answer
+    that was stopped and continued equals one that was not. max_tokens counts new tokens, thinking_budget all.
     """
 
     ids: Sequence[int]
-    begun: Sequence[int] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -50,6 +50,7 @@ class Request:
     stage: int = 0
     candidate: int = 0
     ignore_stop_ids: bool = False
+    begun: Sequence[int] = ()
 
 
 class _Row:

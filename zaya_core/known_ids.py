@@ -11,11 +11,20 @@ from collections.abc import Sequence
 from zaya_core.tokenizer import Tokenizer
 
 
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two sequences have in common from the start."""
+    for position, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return position
+    return min(len(a), len(b))
+
+
 def keep_known_ids(tokenizer: Tokenizer, rendered: Sequence[int], known: Sequence[int]) -> list[int]:
     """`rendered` with its beginning taken from `known`, as far as both spell the same.
 
     Both are cut into stretches that begin at control tokens; stretches are equal if their control token and text are.
-    Example, with c a control token and `ab` one token or two: rendered [c, ab, c, d], known [c, a, b] → [c, a, b, c, d].
+    Example, c being a control token and `ab` the same text as a, b: rendered [c, ab, c, d], known [c, a, b]
+    → [c, a, b, c, d].
     """
     old, new = _stretches(tokenizer, known), _stretches(tokenizer, rendered)
     result: list[int] = []

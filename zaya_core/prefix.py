@@ -66,11 +66,3 @@ class PrefixStore:
 
     def clear(self) -> None:
         self._prefixes.clear()
-
-
-def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids two sequences have in common from the start."""
-    for position, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return position
-    return min(len(a), len(b))

@@ -76,7 +76,7 @@ def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
     if (
         found != expected
         or not count
-        or not bool((0 < tensors["lengths"]).all() and (tensors["lengths"] <= length).all())
+        or not bool((tensors["lengths"] > 0).all() and (tensors["lengths"] <= length).all())
     ):
         raise CheckpointError(f"{path} does not fit this model: shapes, dtype or lengths are not those of its cache.")
 

@@ -194,7 +194,7 @@ def test_a_thinking_budget_forces_the_end_of_thinking(engine, tokenizer):
 
 @pytest.mark.parametrize("cut", [1, 4, 9, 15])
 def test_an_answer_that_goes_on_equals_one_that_was_never_stopped(engine, tokenizer, cut):
-    """Within the thinking, at its forced end, and within the answer; the state at the cut is taken up, not recomputed."""
+    """Within the thinking, at its forced end, and within the answer; the state at the cut is taken up."""
     prompt = thinking_prompt(tokenizer)
     settings = {"sampling": SamplingParams(seed=4), "thinking_budget": 7}
     (whole,) = run(engine, ask(prompt, max_tokens=24, **settings))
