@@ -117,6 +117,8 @@ def chat(
     min_p: options.MinP = None,
     repeat_penalty: options.RepeatPenalty = None,
     seed: options.Seed = None,
+    resume: options.Resume = False,
+    history: options.KeepHistory = True,
     stats: options.ShowStats = False,
     color: options.Color = "auto",
 ) -> None:
@@ -127,6 +129,8 @@ def chat(
       zaya chat
 
       zaya chat --system "Answer in French." --thinking hide
+
+      zaya chat --resume
     """
     with reported():
         from zaya_cli.cmd_chat import ChatSettings
@@ -143,6 +147,8 @@ def chat(
                 ),
                 stats=stats,
                 color=color,
+                resume=resume,
+                keeps_history=history,
             )
         )
 

@@ -30,6 +30,10 @@ class Exchange:
     tokens: tuple[int, ...]
     candidate: int
 
+    def without_tokens(self) -> Exchange:
+        """The texts only, for a model with other tokens."""
+        return replace(self, tokens=())
+
     def messages(self) -> list[dict[str, str]]:
         """As the template takes them; an answer that was stopped says so to the model, too."""
         answer = self.answer
@@ -86,6 +90,8 @@ class Conversation:
         last = self._last("There is no answer yet that could be continued.")
         if last.reason == "stop":
             raise UsageError("The last answer is complete: there is nothing to continue.")
+        if not last.tokens:
+            raise UsageError("The last answer is another model's and cannot be continued: /regen asks again.")
         return self._answer(self.exchanges[:-1], last.question, begun=last)
 
     def undo(self) -> str:
@@ -136,7 +142,7 @@ class Conversation:
         messages = [*self._messages(earlier), {"role": "user", "content": question}]
         request = self.settings.request(self.engine.tokenizer, messages, self.sampling, self.asked)
         ids = keep_known_ids(self.engine.tokenizer, request.ids, self.known_ids)
-        heads = (self._opening(earlier), self._render(messages, add_generation_prompt=False))
+        heads = (self._opening(earlier), self._render(messages))
         cuts = {common_length(ids, head) for head in heads} - {0, len(ids)}
         return replace(request, ids=ids, snapshot_at=tuple(sorted(cuts)), keep_state=True)
 
@@ -153,10 +159,12 @@ class Conversation:
 
     def _opening(self, exchanges: Sequence[Exchange]) -> list[int]:
         """What any next question comes after. Rendered with one, because templates look at where the last one is."""
-        return self._render([*self._messages(exchanges), {"role": "user", "content": ""}], add_generation_prompt=False)
+        return self._render([*self._messages(exchanges), {"role": "user", "content": ""}])
 
-    def _render(self, messages: Sequence[dict[str, str]], **options: object) -> list[int]:
-        ids = self.engine.tokenizer.render_chat(messages, self.settings.thinking != "off", **options)
+    def _render(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Without a generation prompt."""
+        enable_thinking = self.settings.thinking != "off"
+        ids = self.engine.tokenizer.render_chat(messages, enable_thinking, add_generation_prompt=False)
         return keep_known_ids(self.engine.tokenizer, ids, self.known_ids)
 
     def _keep(

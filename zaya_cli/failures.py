@@ -12,7 +12,6 @@ from typing import NoReturn
 from zaya_core import errors
 
 INTERRUPTED = 130
-TERMINATED = 143
 
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),

@@ -283,22 +283,6 @@ def test_running_out_of_memory_is_exit_code_4():
         assert sentence_of(error).startswith("Out of memory")
 
 
-def test_a_stop_before_the_request_exists_stops_it(folder):
-    from zaya_cli.conversation import Conversation
-    from zaya_cli.generation import GenerationSettings
-    from zaya_core import Engine, SamplingParams, load_model
-
-    engine = Engine(load_model(folder, device="cpu"), load_tokenizer(folder))
-    conversation = Conversation(engine, GenerationSettings(max_tokens=20), SamplingParams(seed=1))
-    conversation.stop()
-    assert [event.reason for event in conversation.answer("hello") if hasattr(event, "reason")] == ["cancelled"]
-    assert conversation.messages == []
-    assert [event.reason for event in conversation.answer("hello") if hasattr(event, "reason")] == ["length"]
-    assert [message["role"] for message in conversation.messages] == ["user", "assistant"]
-    conversation.clear()
-    assert engine.model.pool.blocks_in_use == 0
-
-
 @pytest.mark.parametrize(
     ("color", "environment", "is_terminal", "expected"),
     [
