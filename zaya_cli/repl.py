@@ -15,6 +15,7 @@ from zaya_cli.conversation import Conversation, Exchange
 from zaya_cli.failures import INTERRUPTED, Interrupted, sentence_of
 from zaya_cli.interrupt import leaving, stopping
 from zaya_cli.line_input import LineInput
+from zaya_cli.output import draws
 from zaya_cli.render import stats_line
 from zaya_cli.runtime import Runtime
 from zaya_cli.session_keeper import SessionKeeper
@@ -55,7 +56,7 @@ class Repl:
 
     def say(self, text: str) -> None:
         """A note to the person."""
-        self.console.print(text, style="dim")
+        self.console.print(text, style="dim", soft_wrap=not draws(self.console))
 
     def answer(self, events: Iterator[Event]) -> None:
         """Show an answer as it comes; Ctrl-C ends it and keeps what there is."""
@@ -124,7 +125,7 @@ class Repl:
         except Exception as error:  # whatever it is, the conversation goes on
             if os.environ.get("ZAYA_DEBUG") == "1":
                 traceback.print_exc()
-            self.console.print(f"zaya: {sentence_of(error)}")
+            self.console.print(f"zaya: {sentence_of(error)}", soft_wrap=not draws(self.console))
 
     def _comment(self, finished: Finished) -> None:
         """What is worth saying about an answer that has ended."""

@@ -74,7 +74,7 @@ class SessionFolder:
     def save(self, name: str, session: Session) -> Path:
         """Write a session in one step. Raises OSError, with what was there before untouched."""
         value = {"zaya_session": _VERSION, "saved": datetime.now().astimezone().isoformat(), **asdict(session)}
-        content = json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "replace")
+        content = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         path = self.path(name)
         write_atomically(path, lambda temporary: _write(temporary, content))
         return path
