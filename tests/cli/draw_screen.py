@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 from tests.cli.terminal import Terminal
 
 QUESTIONS = ("What is 17 + 6 * (9 - 4)?", "And minus 20?")
-COLUMNS, LINES = 84, 20
+COLUMNS, LINES = 90, 22
 
 
 def draw(path: Path) -> None:
@@ -34,19 +35,17 @@ def as_svg(screen) -> str:
     """The screen with its colours. Dim text is not known to pyte and is drawn as ordinary text."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for line in range(screen.lines):
+        cells = [screen.buffer[line][column] for column in range(screen.columns)]
         text = Text()
-        for column in range(screen.columns):
-            cell = screen.buffer[line][column]
-            style = Style(
-                color=_color(cell.fg),
-                bgcolor=_color(cell.bg),
-                bold=cell.bold,
-                italic=cell.italics,
-                reverse=cell.reverse,
-            )
-            text.append(cell.data, style)
+        for style, run in groupby(cells, _style):
+            text.append("".join(cell.data for cell in run), style)
         console.print(text)
     return console.export_svg(title="zaya chat")
+
+
+def _style(cell):
+    color, background = _color(cell.fg), _color(cell.bg)
+    return Style(color=color, bgcolor=background, bold=cell.bold, italic=cell.italics, reverse=cell.reverse)
 
 
 def _color(name):
