@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
@@ -87,18 +88,17 @@ class Region:
         self._live: Live | None = None
         self._drawn = 0.0
 
-    def draw(self, renderable: RenderableType, lines: int | None = None) -> None:
-        """Show this instead, unless the last frame was only just drawn; cut to what fits the screen."""
+    def draw(self, renderable: RenderableType) -> None:
+        """Show this instead, unless the last frame was only just drawn; the end of it, if it does not fit."""
         if time.monotonic() - self._drawn < _SECONDS_BETWEEN_FRAMES:
             return
-        fitting = max(1, self.console.height - 2)
         if self._live is None:
             self._live = Live(
                 console=self.console, auto_refresh=False, transient=True, vertical_overflow="visible",
                 redirect_stdout=False, redirect_stderr=False,
             )  # fmt: skip
             self._live.start()
-        self._live.update(Tail(renderable, min(fitting, lines or fitting)), refresh=True)
+        self._live.update(Tail(renderable, max(1, self.console.height - 2)), refresh=True)
         self._drawn = time.monotonic()
 
     def print(self, renderable: RenderableType) -> None:
@@ -158,7 +158,8 @@ class DrawnView:
         self._is_thinking = True
         if self._shows_thinking:
             self._thinking = (self._thinking + text)[-(_THINKING_LINES * self.console.width) :]
-            self._region.draw(_dim(f"thinking\n{self._thinking}"), _THINKING_LINES)
+            compact = re.sub(r"\n{2,}", "\n", self._thinking)
+            self._region.draw(Group(_dim("thinking"), Tail(_dim(compact), _THINKING_LINES)))
         else:
             self._region.draw(_dim(f"thinking: {self._tokens:,} tokens"))
 

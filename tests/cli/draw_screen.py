@@ -7,6 +7,7 @@ import sys
 import tempfile
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.style import Style
@@ -31,7 +32,7 @@ def draw(path: Path) -> None:
             path.write_text(as_svg(terminal.screen), encoding="utf-8")
 
 
-def as_svg(screen) -> str:
+def as_svg(screen: Any) -> str:
     """The screen with its colours. Dim text is not known to pyte and is drawn as ordinary text."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for line in range(screen.lines):

@@ -14,7 +14,7 @@ import pyte
 SECONDS = 90.0  # until something that must happen is given up: a slow machine is no failure
 
 
-class _Screen(pyte.HistoryScreen):
+class _Screen(pyte.HistoryScreen):  # type: ignore[misc]
     """Answers the program's questions, such as where the cursor is."""
 
     def __init__(self, columns, lines, answer):

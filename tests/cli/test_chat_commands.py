@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from prompt_toolkit.completion import CompleteEvent
@@ -42,6 +43,12 @@ def test_help_lists_every_command_and_each_has_help(chat):
     said = chat("/help", "/help undo")
     assert all(f"\n{command.usage}  " in said and command.help in said for command in COMMANDS)
     assert said.count("take back the last question") == 2
+
+
+def test_the_page_about_the_chat_lists_the_commands_as_they_are():
+    page = (Path(__file__).parents[2] / "docs" / "chat.md").read_text().replace("\\|", "|")
+    rows = [f"| `{command.usage}` | {command.help} |" for command in COMMANDS]
+    assert [line for line in page.splitlines() if line.startswith("| `/")] == rows
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import errno
 import io
 import re
 
+import pyte
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,9 +22,9 @@ from zaya_core.events import TextEvent, ThinkingEnded, TokenEvent
 
 
 def shown(text, width=60):
-    console = Console(file=io.StringIO(), width=width)
-    console.print(rendered(text))
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    out = io.StringIO()
+    Console(file=out, width=width).print(rendered(text))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 @pytest.mark.parametrize(
@@ -56,21 +57,21 @@ def test_only_whole_blocks_before_the_last_are_complete(pieces):
     assert text[length:].strip() or not text.strip() or length == 0
 
 
-def test_blocks_appear_once_whatever_the_pieces(monkeypatch):
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_blocks_appear_once_whatever_the_pieces(monkeypatch, size):
     text = "# Title\n\nfirst paragraph\n\n1. one\n\n2. two\n\n```\ncode\n\nmore code\n```\n\nlast words"
-    wanted = shown(text)
-    for size in (1, 3, 7, len(text)):
-        out = io.StringIO()
-        out.isatty = lambda: True  # type: ignore[method-assign]
-        monkeypatch.setattr("sys.stdout", out)
-        monkeypatch.setenv("COLUMNS", "60")
-        view = DrawnView(Console(file=io.StringIO(), force_terminal=True), "show")
-        monkeypatch.setattr(view._answer._region, "draw", lambda renderable, lines=None: None)
-        with view:
-            for start in range(0, len(text), size):
-                view.show(TextEvent(0, "answer", text[start : start + size]))
-        lines = [line.rstrip() for line in _without_codes(out.getvalue()).splitlines() if line.strip()]
-        assert lines == [line for line in wanted.splitlines() if line.strip()]
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout", out)
+    for name, value in {"COLUMNS": "60", "LINES": "50", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    with DrawnView(Console(file=io.StringIO(), force_terminal=True), "show") as view:
+        for start in range(0, len(text), size):
+            view.show(TextEvent(0, "answer", text[start : start + size]))
+    screen = pyte.Screen(60, 50)
+    pyte.Stream(screen).feed(out.getvalue().replace("\n", "\r\n"))
+    lines = [line.rstrip() for line in screen.display if line.strip()]
+    assert lines == [line for line in shown(text).splitlines() if line.strip()]
 
 
 def _without_codes(text):
@@ -142,7 +143,7 @@ def test_a_history_that_cannot_be_used_is_no_error(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "file"
-    write_atomically(path, lambda new: new.write_text("old") and None)
+    path.write_text("old")
 
     def fail(new):
         new.write_text("half")
