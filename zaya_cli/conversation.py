@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -71,21 +71,21 @@ class Conversation:
         self.known_ids = []
         self.engine.prefixes.clear()
 
-    def ask(self, question: str) -> Iterator[Event]:
+    def ask(self, question: str) -> Generator[Event, None, None]:
         """Ask and yield the answer's events; it is kept as soon as something has come, also when it stays partial.
 
         Raises PromptTooLongError, with the conversation as it was.
         """
         return self._answer(self.exchanges, question)
 
-    def ask_again(self, question: str | None = None) -> Iterator[Event]:
+    def ask_again(self, question: str | None = None) -> Generator[Event, None, None]:
         """Another answer to the last question, or to a changed one; the old one goes when the new one has begun."""
         if self.unanswered is not None:
             return self._answer(self.exchanges, self.unanswered if question is None else question)
         last = self._last("There is no question yet that could be asked again.")
         return self._answer(self.exchanges[:-1], last.question if question is None else question)
 
-    def go_on(self) -> Iterator[Event]:
+    def go_on(self) -> Generator[Event, None, None]:
         """Continue an answer that was stopped or cut, exactly as if it had not been. Raises UsageError if complete."""
         last = self._last("There is no answer yet that could be continued.")
         if last.reason == "stop":
@@ -118,7 +118,9 @@ class Conversation:
             raise UsageError(otherwise)
         return self.exchanges[-1]
 
-    def _answer(self, earlier: Sequence[Exchange], question: str, begun: Exchange | None = None) -> Iterator[Event]:
+    def _answer(
+        self, earlier: Sequence[Exchange], question: str, begun: Exchange | None = None
+    ) -> Generator[Event, None, None]:
         request = self._request(earlier, question) if begun is None else self._continuation(earlier, begun)
         self.open_request = self.engine.submit(request)
         if self.stop_requested:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -58,17 +59,18 @@ class Repl:
         """A note to the person."""
         self.console.print(text, style="dim", soft_wrap=not draws(self.console))
 
-    def answer(self, events: Iterator[Event]) -> None:
+    def answer(self, events: Generator[Event, None, None]) -> None:
         """Show an answer as it comes; Ctrl-C ends it and keeps what there is."""
         finished: Finished | None = None
         with stopping(on_first=self.conversation.stop) as stop:
             try:
-                with view_for(self.console, self.conversation.settings.thinking) as view:
+                with view_for(self.console, self.conversation.settings.thinking) as view, closing(events):
                     for event in events:
                         view.show(event)
                         finished = event if isinstance(event, Finished) else finished
             finally:
                 self.keeper.keep()
+        self.conversation.stop_requested = False  # one that came too late is not meant for the next answer
         if stop.exit_code is not None:
             self.say("[stopped]")
             if stop.exit_code != INTERRUPTED:

@@ -23,7 +23,7 @@ def sessions_folder() -> Path:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create a folder, and those above it, that nobody else may look into. Raises OSError."""
+    """Create a folder that nobody else may look into, and those above it. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 

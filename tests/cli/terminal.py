@@ -11,7 +11,7 @@ import time
 import pexpect
 import pyte
 
-SECONDS = 90.0  # until something that must happen is given up: a slow machine is no failure
+SECONDS = 300.0  # until something that must happen is given up: a slow machine is no failure
 
 
 class _Screen(pyte.HistoryScreen):  # type: ignore[misc]
@@ -52,6 +52,9 @@ class Terminal:
         return self
 
     def __exit__(self, *error):
+        if self.child.isalive():
+            self.child.kill(signal.SIGKILL)
+            self.child.wait()
         self.child.close(force=True)
 
     @property
@@ -84,9 +87,10 @@ class Terminal:
         self.child.send(keys)
 
     def type(self, text):
-        """Type a text and wait until it is on the screen."""
+        """Type a text and wait until the cursor stands behind it."""
         self.press(text)
-        self.wait_until(lambda: re.sub(r"\s", "", text) in re.sub(r"\s|\.\.\. ", "", self.text))
+        end = re.sub(r"\s", "", text)[-4:]
+        self.wait_until(lambda: re.sub(r"\s", "", self.cursor_line).endswith(end))
 
     def send(self, text):
         """Type a message and Enter."""

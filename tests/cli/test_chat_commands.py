@@ -13,6 +13,8 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from zaya_cli.chat_commands import COMMANDS, CommandCompleter
+from zaya_cli.chat_view import PlainView
+from zaya_core.events import ThinkingEnded
 
 CHAT = ("chat", "-n", "8", "--seed", "1", "--thinking-budget", "3")
 
@@ -170,6 +172,19 @@ def test_the_seed_is_another_one_in_every_chat(zaya, talking_folder):
 def test_nothing_is_written_that_was_not_asked_for_when_a_program_holds_the_chat(chat, tmp_path):
     chat("one", "two")
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_screen_that_fails_loses_no_partial_answer(chat, tmp_path, monkeypatch):
+    class Failing(PlainView):
+        def show(self, event):
+            super().show(event)
+            if isinstance(event, ThinkingEnded):
+                raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("zaya_cli.repl.view_for", Failing)
+    chat("one", "two", "/save partial")
+    exchanges = session(tmp_path, "partial")["exchanges"]
+    assert [(exchange["reason"], bool(exchange["thinking"])) for exchange in exchanges] == [("cancelled", True)] * 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import re
 
 import pyte
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -47,6 +47,7 @@ def test_markdown_is_rendered():
     assert "x * 2 * 3" in shown("```python\ndef f(x):\n    return x * 2 * 3\n```")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["word", "\n", "\n\n", "- item", "1. ", "```", "| a |", "# h", "  ", "**"]), max_size=30)
 )

@@ -160,6 +160,40 @@ def test_a_dumb_terminal_without_utf_8_gets_no_escape_code_and_no_question_marks
     assert terminal.raw.isascii()
 
 
+def test_the_editor_the_clipboard_and_resume(endless_folder, tmp_path):
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf "from the editor, %s" "$(cat "$1")" > "$1.new" && mv "$1.new" "$1"\n')
+    editor.chmod(0o700)
+    flags = ("chat", "--model", endless_folder, "--thinking", "off", "-n", "5")
+    with Terminal(*flags, home=tmp_path, EDITOR=str(editor)) as terminal:
+        terminal.wait_for_prompt()
+        terminal.ask("hello")
+        terminal.send("/edit")
+        terminal.wait_for("from the editor, hello")
+        terminal.wait_for_prompt()
+        assert [exchange["question"] for exchange in saved(tmp_path)["exchanges"]] == ["from the editor, hello"]
+        terminal.type("second")
+        terminal.press("\x07")  # Ctrl-G
+        terminal.wait_until(lambda: terminal.cursor_line == ">>> from the editor, second")
+        terminal.press("\r")
+        terminal.wait_until(lambda: len(saved(tmp_path)["exchanges"]) == 2)
+        terminal.wait_for_prompt()
+        terminal.ask("/continue")
+        terminal.wait_until(lambda: len(saved(tmp_path)["exchanges"][1]["tokens"]) == 10)
+        if "OSC 52" in terminal.ask("/copy"):  # else this machine has a clipboard
+            assert b"\x1b]52;c;" in terminal.raw
+        terminal.press("\x04")
+        assert terminal.wait_for_end() == 0
+    with Terminal(*flags, "--resume", "--stats", home=tmp_path, columns=250) as terminal:
+        terminal.wait_for_prompt()
+        assert "2 questions and answers" in terminal.text
+        assert ">>> from the editor, second" in terminal.lines
+        known = len(saved(tmp_path)["known_ids"])
+        terminal.ask("/continue")
+        assert reused(terminal.text) == [known - 1]  # the last token was chosen, not computed
+        assert len(saved(tmp_path)["exchanges"][1]["tokens"]) == 15
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_at_the_prompt_keeps_the_conversation_and_restores_the_terminal(tmp_path, number):
     with Terminal(*DEMO, home=tmp_path) as terminal:
