@@ -152,6 +152,8 @@ def chat(
     min_p: options.MinP = None,
     repeat_penalty: options.RepeatPenalty = None,
     seed: options.Seed = None,
+    resume: options.Resume = False,
+    history: options.KeepHistory = True,
     stats: options.ShowStats = False,
     color: options.Color = "auto",
 ) -> None:
@@ -162,6 +164,8 @@ def chat(
       zaya chat
 
       zaya chat --system "Answer in French." --thinking hide
+
+      zaya chat --resume
     """
     with reported():
         from zaya_cli.cmd_chat import ChatSettings
@@ -178,6 +182,8 @@ def chat(
                 ),
                 stats=stats,
                 color=color,
+                resume=resume,
+                keeps_history=history,
             )
         )
 

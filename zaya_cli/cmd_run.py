@@ -61,10 +61,9 @@ def run(settings: RunSettings) -> None:
     writer = _writer(settings, runtime, list(answers.values()), sampling.seed)
     try:
         with stopping(on_first=lambda: runtime.engine.cancel(*ids)) as stop:
-            while not runtime.engine.is_idle:
-                for event in runtime.engine.step():
-                    _record(answers[event.request_id], event)
-                    writer.take(answers[event.request_id], event)
+            for event in runtime.engine.events(ids):
+                _record(answers[event.request_id], event)
+                writer.take(answers[event.request_id], event)
     finally:
         writer.close()  # what is finished is not lost to an error in what is not
     if stop.exit_code is not None:

@@ -47,29 +47,16 @@ class GenerationSettings:
         messages: Sequence[Mapping[str, object]],
         sampling: SamplingParams,
         candidate: int = 0,
-        goes_on: bool = False,
     ) -> Request:
-        """Render the messages and ask for an answer.
-
-        goes_on: keep what a next turn can begin with: the state before the generation prompt, which serves also when
-        the template drops this turn's thinking, and without thinking the state at the end.
-        """
+        """Render the messages and ask for an answer."""
         from zaya_core.engine import Request
 
-        enable_thinking = self.thinking != "off"
-        ids = tokenizer.render_chat(messages, enable_thinking=enable_thinking)
-        history: list[int] = []
-        if goes_on:
-            history = tokenizer.render_chat(messages, enable_thinking=enable_thinking, add_generation_prompt=False)
-        is_prefix = 0 < len(history) < len(ids) and ids[: len(history)] == history
         return Request(
-            ids=ids,
+            ids=tokenizer.render_chat(messages, enable_thinking=self.thinking != "off"),
             sampling=sampling,
             max_tokens=self.max_tokens,
             stop=self.stop,
             thinking_budget=self.thinking_budget,
             top_logprobs=self.top_logprobs or 0,
-            snapshot_at=(len(history),) if is_prefix else (),
-            keep_state=goes_on and not enable_thinking,
             candidate=candidate,
         )

@@ -144,6 +144,26 @@ class BlockTable:
         """Flat storage index of positions start..stop-1."""
         return [self.blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start, stop)]
 
+    def read(self, length: int) -> tuple[Tensor, Tensor]:
+        """A copy of K and V at the first `length` positions: (L, length, G, K) each."""
+        index = torch.tensor(self.blocks, dtype=torch.long, device=self.pool.layout.device)
+        keys, values = (
+            torch.stack([layer[index].flatten(0, 1)[:length] for layer in storage])
+            for storage in (self.pool.keys, self.pool.values)
+        )
+        return keys, values
+
+    @classmethod
+    def written(cls, pool: BlockPool, keys: Tensor, values: Tensor) -> BlockTable:
+        """A new table that holds what `read` gave. Raises MemoryFitError."""
+        table = cls(pool)
+        table.reserve(0, keys.shape[1])
+        slots = torch.tensor(table.slots(0, keys.shape[1]), dtype=torch.long, device=pool.layout.device)
+        for storage, new in ((pool.keys, keys), (pool.values, values)):
+            for layer, rows in zip(storage, new, strict=True):
+                layer.view(-1, *layer.shape[2:]).index_copy_(0, slots, rows.to(layer.device))
+        return table
+
     def __del__(self) -> None:
         self.pool.release(self.blocks)
 

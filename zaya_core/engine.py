@@ -17,9 +17,10 @@ from torch import Tensor
 from zaya_core.cache import Cache
 from zaya_core.errors import PromptTooLongError, UsageError
 from zaya_core.events import Event, Finished, FinishReason, PrefillProgress, Stats, TextEvent, ThinkingEnded, TokenEvent
+from zaya_core.known_ids import common_length
 from zaya_core.memory import peak_memory_bytes
 from zaya_core.model import Cancelled, ZayaModel
-from zaya_core.prefix import Prefix, PrefixStore, common_length
+from zaya_core.prefix import Prefix, PrefixStore
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams
 from zaya_core.stream import TextPiece, TextSplitter
 from zaya_core.tokenizer import THINK_END, Tokenizer
@@ -34,6 +35,8 @@ class Request:
     max_tokens: None means up to the end of the context. thinking_budget: after so many thinking tokens `</think>` is
     forced. snapshot_at: prompt positions whose state is worth keeping for later prompts. keep_state: keep the state at
     the end, too. stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
+    begun: tokens of the answer that are there already; it goes on as if this request had chosen them, so that an answer
+    that was stopped and continued equals one that was not. max_tokens counts new tokens, thinking_budget all.
     """
 
     ids: Sequence[int]
@@ -47,6 +50,7 @@ class Request:
     stage: int = 0
     candidate: int = 0
     ignore_stop_ids: bool = False
+    begun: Sequence[int] = ()
 
 
 class _Row:
@@ -55,10 +59,13 @@ class _Row:
     def __init__(self, request_id: int, request: Request, tokenizer: Tokenizer, max_tokens: int):
         self.id = request_id
         self.request = request
-        self.prompt = list(request.ids)
+        self.prompt = [*request.ids, *request.begun]
         self.max_tokens = max_tokens
-        starts_in_thinking = tokenizer.starts_in_thinking(self.prompt)
-        self.splitter = TextSplitter(tokenizer, starts_in_thinking, request.stop)
+        self.splitter = TextSplitter(tokenizer, tokenizer.starts_in_thinking(request.ids), request.stop)
+        self.thought_before = 0  # thinking tokens in `begun`
+        for token_id in request.begun:
+            self.thought_before += self.splitter.in_thinking
+            self.splitter.push(token_id)
         key = RandomKey(request.sampling.seed, request.stage, request.candidate)
         self.sampler = Sampler(request.sampling, key, request.top_logprobs)
         self.sampler.observe(*self.prompt)
@@ -135,7 +142,7 @@ class Engine:
         Raises: UsageError for an empty prompt or one with ids outside the vocabulary; PromptTooLongError.
         """
         self._check(request)
-        room = self.context - len(request.ids)
+        room = self.context - len(request.ids) - len(request.begun)
         max_tokens = room if request.max_tokens is None else min(room, request.max_tokens)
         row = _Row(next(self._ids), request, self.tokenizer, max_tokens)
         self._waiting.append(row)
@@ -145,15 +152,16 @@ class Engine:
         size = self.model.config.vocab_size
         if not request.ids:
             raise UsageError("The prompt is empty.")
-        if min(request.ids) < 0 or max(request.ids) >= size:
+        ids = [*request.ids, *request.begun]
+        if min(ids) < 0 or max(ids) >= size:
             raise UsageError(f"The prompt has ids outside the vocabulary of {size:,}: is the tokenizer this model's?")
         if request.max_tokens is not None and request.max_tokens < 1:
             raise UsageError(f"max_tokens is {request.max_tokens}; it must be 1 or more.")
         if request.thinking_budget is not None and request.thinking_budget < 0:
             raise UsageError(f"thinking_budget is {request.thinking_budget}; it must be 0 or more.")
-        if len(request.ids) >= self.context:
+        if len(ids) >= self.context:
             raise PromptTooLongError(
-                f"The prompt has {len(request.ids):,} tokens; the context is {self.context:,}, and the answer needs "
+                f"The prompt has {len(ids):,} tokens; the context is {self.context:,}, and the answer needs "
                 "room, too: shorten the prompt."
             )
 
@@ -165,9 +173,16 @@ class Engine:
         """Submit all and yield their events until the last has finished. Leaving the loop early cancels the rest."""
         for request in requests:
             self._check(request)
-        open_ids = {self.submit(request) for request in requests}
+        yield from self.events([self.submit(request) for request in requests])
+
+    def events(self, request_ids: Sequence[int]) -> Iterator[Event]:
+        """Work until these requests have finished, and yield what happens, also to others that are open.
+
+        Leaving the loop early cancels the rest.
+        """
+        open_ids = set(request_ids)
         try:
-            while open_ids:
+            while open_ids and not self.is_idle:
                 for event in self.step():
                     if isinstance(event, Finished):
                         open_ids.discard(event.request_id)
@@ -272,7 +287,7 @@ class Engine:
         """Choose the row's next token and report it. logits: (V)."""
         self._force_end_of_thinking(row)
         forced = row.forced.pop(0) if row.forced else None
-        sampled = row.sampler.sample(logits, step=row.completion_tokens, forced=forced)
+        sampled = row.sampler.sample(logits, step=len(row.request.begun) + row.completion_tokens, forced=forced)
         row.completion_tokens += 1
         if sampled.token_id in self.tokenizer.stop_ids and not row.request.ignore_stop_ids:
             return self._finish(row, "stop")
@@ -284,14 +299,16 @@ class Engine:
         events += _texts(row, row.splitter.push(sampled.token_id))
         if was_thinking and not row.splitter.in_thinking:
             seconds = time.perf_counter() - row.submitted - row.seconds_to_first_token
-            events.append(ThinkingEnded(row.id, row.thinking_tokens, seconds))
+            events.append(ThinkingEnded(row.id, row.thought_before + row.thinking_tokens, seconds))
         if row.splitter.stopped_by is not None:
             return events + self._finish(row, "stop")
         return events + (self._finish(row, "length") if row.completion_tokens >= row.max_tokens else [])
 
     def _force_end_of_thinking(self, row: _Row) -> None:
         budget = row.request.thinking_budget
-        if budget is None or row.forced or not row.splitter.in_thinking or row.thinking_tokens < budget:
+        if budget is None or row.forced or not row.splitter.in_thinking:
+            return
+        if row.thought_before + row.thinking_tokens < budget:
             return
         end = self.tokenizer.think_end_id
         row.forced = self.tokenizer.encode(THINK_END) if end is None else [end]

@@ -52,13 +52,17 @@ class PrefixStore:
         self._prefixes.move_to_end(best.ids)
         return best
 
+    def beginnings_of(self, ids: Sequence[int]) -> list[Prefix]:
+        """All that `ids` begin with, from the shortest to the longest."""
+        ids = tuple(ids)
+        found = [prefix for prefix in self._prefixes.values() if ids[: len(prefix.ids)] == prefix.ids]
+        return sorted(found, key=lambda prefix: len(prefix.ids))
+
+    def keep_only(self, prefixes: Sequence[Prefix]) -> None:
+        """Forget all others."""
+        wanted = {prefix.ids for prefix in prefixes}
+        for ids in [ids for ids in self._prefixes if ids not in wanted]:
+            del self._prefixes[ids]
+
     def clear(self) -> None:
         self._prefixes.clear()
-
-
-def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids two sequences have in common from the start."""
-    for position, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return position
-    return min(len(a), len(b))
