@@ -17,24 +17,40 @@ from quant.rounding import HIGHEST, LOWEST, Rounded, search_scales
 DAMPING = 0.01  # of the mean diagonal, added to the diagonal
 
 
-def round_compensated(weight: Tensor, gram: Tensor, damping: float = DAMPING) -> Rounded:
-    """weight: (N, K); gram: (K, K) float32, X^T X of the inputs (any factor) -> codes and scales.
+class Compensation:
+    """What rounding needs to know of the inputs: the order of the columns and how errors spread. One for each X."""
 
-    Raises ValueError for weights that are not finite, or a gram matrix that is not positive semi-definite.
-    """
-    order = _order_of_columns(gram.diagonal())
-    upper = _inverse_factor(gram[order][:, order], damping)
-    columns = weight.float().t()[order].contiguous()  # (K, N), one row a column of W in the order of rounding
-    importance = upper.diagonal().reciprocal().square()  # what an error in this column costs after compensation
-    codes = torch.empty(columns.shape, dtype=torch.int8)
-    scales = torch.empty(len(columns) // GROUP, columns.shape[1], dtype=torch.float16)
-    for group, start in enumerate(range(0, len(columns), GROUP)):
-        stop = start + GROUP
-        block = columns[start:stop]
-        scales[group] = search_scales(block.t().contiguous(), importance[start:stop])
-        codes[start:stop], errors = _round_block(block, scales[group].float(), upper[start:stop, start:stop])
-        columns[stop:].addmm_(upper[start:stop, stop:].t(), errors, alpha=-1)
-    return _in_place_of(order, codes, scales)
+    def __init__(self, gram: Tensor, damping: float = DAMPING):
+        """gram: (K, K) float32, X^T X of the inputs, or any multiple of it.
+
+        Raises ValueError for a matrix that is not positive semi-definite, far beyond rounding errors.
+        """
+        self.order = _order_of_columns(gram.diagonal())
+        self.upper = _inverse_factor(gram[self.order][:, self.order], damping)
+        self.importance = self.upper.diagonal().reciprocal().square()  # what an error costs after compensation
+
+    def round(self, weight: Tensor) -> Rounded:
+        """weight: (N, K) -> codes and scales; rows do not depend on each other.
+
+        Raises ValueError for weights that are not finite.
+        """
+        columns = weight.float().t()[self.order].contiguous()  # (K, N), one row a column of W in the order of rounding
+        codes = torch.empty(columns.shape, dtype=torch.int8)
+        scales = torch.empty(len(columns) // GROUP, columns.shape[1], dtype=torch.float16)
+        for group, start in enumerate(range(0, len(columns), GROUP)):
+            here, after = slice(start, start + GROUP), slice(start + GROUP, None)
+            block = columns[here]
+            scales[group] = search_scales(block.t().contiguous(), self.importance[here])
+            codes[here], errors = _round_block(block, scales[group].float(), self.upper[here, here])
+            columns[after].addmm_(self.upper[here, after].t(), errors, alpha=-1)
+        return self._in_place(codes, scales)
+
+    def _in_place(self, codes: Tensor, scales: Tensor) -> Rounded:
+        """Back to the order of the columns. codes: (K, N), scales: (K/64, N) in the order of rounding."""
+        placed_codes, placed_scales = torch.empty_like(codes), torch.empty_like(scales)
+        placed_codes[self.order] = codes
+        placed_scales[self.order[::GROUP] // GROUP] = scales
+        return Rounded(placed_codes.t().contiguous(), placed_scales.t().contiguous())
 
 
 def _round_block(block: Tensor, scale: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,12 +89,3 @@ def _inverse_factor(gram: Tensor, damping: float) -> Tensor:
                 return upper
         damping *= 10
     raise ValueError("the calibration inputs give no positive definite matrix")
-
-
-def _in_place_of(order: Tensor, codes: Tensor, scales: Tensor) -> Rounded:
-    """Back to the order of the columns. codes: (K, N), scales: (K/64, N) in the order of rounding."""
-    placed_codes = torch.empty_like(codes)
-    placed_codes[order] = codes
-    placed_scales = torch.empty_like(scales)
-    placed_scales[order[::GROUP] // GROUP] = scales
-    return Rounded(placed_codes.t().contiguous(), placed_scales.t().contiguous())

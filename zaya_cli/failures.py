@@ -19,6 +19,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.ModelNotFoundError, 3),
     (errors.DeviceError, 4),
     (errors.MemoryFitError, 4),
+    (errors.StorageError, 4),
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),

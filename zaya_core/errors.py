@@ -25,6 +25,10 @@ class MemoryFitError(ZayaError):
     """The model, or its key/value cache, does not fit into memory."""
 
 
+class StorageError(ZayaError):
+    """What is to be written does not fit on the disk."""
+
+
 class CheckpointError(ZayaError):
     """A model folder is damaged: a header, an offset, a name, a shape, a tokenizer or a template."""
 
