@@ -2,7 +2,8 @@
 
     python -m benchmarks.calibration_text > zaya_core/bundled/calibration.jsonl
 
-Written by hand (`calibration_written.jsonl`), drawn from a few patterns, and worked arithmetic problems of the bundled model's training split;
+Written by hand (`calibration_written.jsonl`), drawn from a few patterns, and worked arithmetic problems of the bundled
+model's training split;
 mixed, so that any beginning holds all kinds.
 """
 
