@@ -1,7 +1,8 @@
 """Matrices in the float dtype they are stored in: the `bf16` format, and float32.
 
-A product reads the stored weights in place, wherever they lie (usually in a mapped file). On a CPU three ways of
-multiplying bf16 weights were measured (2 cores of AMD Zen 4, K = 2048, weights not in the cache):
+A product reads the stored weights in place, wherever they lie (usually in a mapped file). On a CPU the native products
+are taken where there are any. Without them, three ways of multiplying bf16 weights were measured (2 cores of AMD Zen 4,
+K = 2048, weights not in the cache):
 
     rows   oneDNN bf16        oneDNN bf16 on a CPU          torch's own bf16     to float32 by slices of rows,
                               without bf16 instructions     dot products         then a float32 product
@@ -22,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quant.kernels.native import NativeProducts
+from quant.kernels.selection import cpu_products
 from quant.matrix import Stack, multiply_by_slices, rows_of_slice
 
 
@@ -37,21 +40,27 @@ class DenseMatrix:
 
     def matmul(self, x: Tensor) -> Tensor:
         """x: (..., K) in the dtype of the weights -> (..., N) in the same dtype."""
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu":
-            return _multiply_bf16(x, self.weight, self.bias)
-        return F.linear(x, self.weight, self.bias)
+        if x.dtype != torch.bfloat16 or x.device.type != "cpu":
+            return F.linear(x, self.weight, self.bias)
+        if native := _native_products(self.weight):
+            return self._with_bias(_multiply_natively(native, x, [self.weight], [x.numel() // x.shape[-1]])).to(x.dtype)
+        return _multiply_bf16(x, self.weight, self.bias)
 
     def matmul_float32(self, x: Tensor) -> Tensor:
         """x: (..., K) in the dtype of the weights -> (..., N) float32, never rounded to bf16 on the way."""
         rows = x.reshape(-1, x.shape[-1])
         if x.dtype == torch.float32:
             y = F.linear(rows, self.weight)
-        elif x.device.type == "cpu":
-            y = _multiply_by_slices(rows.float(), self.weight)
-        else:
+        elif x.device.type != "cpu":
             y = torch.mm(rows, self.weight.t(), out_dtype=torch.float32)
-        y = y if self.bias is None else y.add_(self.bias)
-        return y.view(*x.shape[:-1], -1)
+        elif native := _native_products(self.weight):
+            y = _multiply_natively(native, rows, [self.weight], [len(rows)])
+        else:
+            y = _multiply_by_slices(rows.float(), self.weight)
+        return self._with_bias(y).view(*x.shape[:-1], -1)
+
+    def _with_bias(self, y: Tensor) -> Tensor:
+        return y if self.bias is None else y.add_(self.bias)
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows `index` (any shape) as an embedding -> (*index.shape, K)."""
@@ -76,6 +85,24 @@ class DenseStack(Stack[DenseMatrix]):
 
     def __init__(self, weights: Sequence[Tensor]):
         super().__init__([DenseMatrix(weight) for weight in weights])
+
+    def matmul_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+        """As `Stack.matmul_experts`."""
+        weights = [self.matrices[expert].weight for expert, _ in groups]
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and (native := _native_products(weights[0])):
+            return _multiply_natively(native, x, weights, [count for _, count in groups]).to(x.dtype)
+        return super().matmul_experts(x, groups)
+
+
+def _native_products(weight: Tensor) -> NativeProducts | None:
+    native = cpu_products().native_for("bf16")
+    return native if weight.dtype == torch.bfloat16 and weight.shape[1] % 32 == 0 and weight.is_contiguous() else None
+
+
+def _multiply_natively(native: NativeProducts, x: Tensor, weights: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """x: (..., K) bf16 -> (..., N) float32."""
+    rows, width = x.reshape(-1, x.shape[-1]), weights[0].shape[0]
+    return native.matmul("bf16", rows, weights, (), counts, width).view(*x.shape[:-1], width)
 
 
 def _multiply_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
