@@ -3,8 +3,7 @@
     python -m benchmarks.calibration_text > zaya_core/bundled/calibration.jsonl
 
 Written by hand (`calibration_written.jsonl`), drawn from a few patterns, and worked arithmetic problems of the bundled
-model's training split;
-mixed, so that any beginning holds all kinds.
+model's training split; mixed, so that any beginning holds all kinds.
 """
 
 from __future__ import annotations

@@ -20,12 +20,13 @@ DAMPING = 0.01  # of the mean diagonal, added to the diagonal
 class Compensation:
     """What rounding needs to know of the inputs: the order of the columns and how errors spread. One for each X."""
 
-    def __init__(self, gram: Tensor, damping: float = DAMPING):
-        """gram: (K, K) float32, X^T X of the inputs, or any multiple of it.
+    def __init__(self, gram: Tensor, damping: float = DAMPING, group: int = GROUP):
+        """gram: (K, K) float32, X^T X of the inputs, or any multiple of it. damping: in parts of its mean diagonal.
 
         Raises ValueError for a matrix that is not positive semi-definite, far beyond rounding errors.
         """
-        self.order = _order_of_columns(gram.diagonal())
+        self.group = group
+        self.order = _order_of_columns(gram.diagonal(), group)
         self.upper = _inverse_factor(gram[self.order][:, self.order], damping)
         self.importance = self.upper.diagonal().reciprocal().square()  # what an error costs after compensation
 
@@ -36,12 +37,12 @@ class Compensation:
         """
         columns = weight.float().t()[self.order].contiguous()  # (K, N), one row a column of W in the order of rounding
         codes = torch.empty(columns.shape, dtype=torch.int8)
-        scales = torch.empty(len(columns) // GROUP, columns.shape[1], dtype=torch.float16)
-        for group, start in enumerate(range(0, len(columns), GROUP)):
-            here, after = slice(start, start + GROUP), slice(start + GROUP, None)
+        scales = torch.empty(len(columns) // self.group, columns.shape[1], dtype=torch.float16)
+        for number, start in enumerate(range(0, len(columns), self.group)):
+            here, after = slice(start, start + self.group), slice(start + self.group, None)
             block = columns[here]
-            scales[group] = search_scales(block.t().contiguous(), self.importance[here])
-            codes[here], errors = _round_block(block, scales[group].float(), self.upper[here, here])
+            scales[number] = search_scales(block.t().contiguous(), self.importance[here])
+            codes[here], errors = _round_block(block, scales[number].float(), self.upper[here, here])
             columns[after].addmm_(self.upper[here, after].t(), errors, alpha=-1)
         return self._in_place(codes, scales)
 
@@ -49,29 +50,28 @@ class Compensation:
         """Back to the order of the columns. codes: (K, N), scales: (K/64, N) in the order of rounding."""
         placed_codes, placed_scales = torch.empty_like(codes), torch.empty_like(scales)
         placed_codes[self.order] = codes
-        placed_scales[self.order[::GROUP] // GROUP] = scales
+        placed_scales[self.order[:: self.group] // self.group] = scales
         return Rounded(placed_codes.t().contiguous(), placed_scales.t().contiguous())
 
 
 def _round_block(block: Tensor, scale: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """block: (64, N), changed; scale: (N); upper: (64, 64) -> codes (64, N) int8, scaled errors (64, N)."""
+    """block: (group, N), changed; scale: (N); upper: (group, group) -> codes int8 and scaled errors, (group, N) each."""
     inverse = torch.where(scale == 0, 0.0, 1.0 / scale)
     codes = torch.empty_like(block)
     errors = torch.empty_like(block)
-    for i in range(GROUP):
+    for i in range(len(block)):
         torch.mul(block[i], inverse, out=codes[i]).round_().clamp_(LOWEST, HIGHEST)
         torch.addcmul(block[i], codes[i], scale, value=-1, out=errors[i]).div_(upper[i, i])
-        if i + 1 < GROUP:
-            block[i + 1 :].addr_(upper[i, i + 1 :], errors[i], alpha=-1)
+        block[i + 1 :].addr_(upper[i, i + 1 :], errors[i], alpha=-1)
     return codes.to(torch.int8), errors
 
 
-def _order_of_columns(importance: Tensor) -> Tensor:
+def _order_of_columns(importance: Tensor, group: int) -> Tensor:
     """Whole groups, the most important first; within each its columns, the most important first."""
-    by_group = importance.view(-1, GROUP)
+    by_group = importance.view(-1, group)
     groups = by_group.sum(dim=1).argsort(descending=True, stable=True)
     inside = by_group.argsort(dim=1, descending=True, stable=True)
-    return (groups[:, None] * GROUP + inside[groups]).flatten()
+    return (groups[:, None] * group + inside[groups]).flatten()
 
 
 def _inverse_factor(gram: Tensor, damping: float) -> Tensor:

@@ -23,30 +23,30 @@ REACHES = (6.0, 6.5, 7.0, 7.4, 7.7, 8.0, 8.3, 8.7, 9.2, 9.8, 10.6)
 
 
 class Rounded(NamedTuple):
-    """codes: (N, K) int8 in -8..7, scales: (N, K/64) float16."""
+    """codes: (N, K) int8 in -8..7, scales: (N, K / group) float16."""
 
     codes: Tensor
     scales: Tensor
 
     def dequantize(self) -> Tensor:
         """(N, K) float32."""
-        groups = self.codes.float().unflatten(1, (-1, GROUP)) * self.scales.float()[..., None]
+        groups = self.codes.float().unflatten(1, (self.scales.shape[1], -1)) * self.scales.float()[..., None]
         return groups.flatten(1)
 
 
-def round_plain(weight: Tensor) -> Rounded:
+def round_plain(weight: Tensor, group: int = GROUP) -> Rounded:
     """weight: (N, K) -> to nearest, scale = absmax / 7, codes -7..7."""
-    groups = weight.float().unflatten(1, (-1, GROUP))
+    groups = weight.float().unflatten(1, (-1, group))
     absmax = groups.abs().amax(dim=-1)
     expect_finite(absmax)
     scales = to_float16(absmax / 7)
     return Rounded(nearest_codes(groups, scales).flatten(1), scales)
 
 
-def round_searched(weight: Tensor, importance: Tensor | None = None) -> Rounded:
+def round_searched(weight: Tensor, importance: Tensor | None = None, group: int = GROUP) -> Rounded:
     """weight: (N, K); importance: (K) >= 0, the mean square of each input channel, or None for all alike."""
-    groups = weight.float().unflatten(1, (-1, GROUP))
-    scales = search_scales(groups, None if importance is None else _normalised(importance).view(-1, GROUP))
+    groups = weight.float().unflatten(1, (-1, group))
+    scales = search_scales(groups, None if importance is None else _normalised(importance).view(-1, group))
     return Rounded(nearest_codes(groups, scales).flatten(1), scales)
 
 

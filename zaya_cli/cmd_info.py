@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zaya_cli.model_folder import find_model_folder
-from zaya_cli.output import write_json
+from zaya_cli.output import size_text, write_json
 from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import ModelConfig, read_config
 
@@ -76,12 +76,12 @@ def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict
     sliding = config.layer_types.count("hybrid_sliding")
     window = f", {sliding} with a window of {config.sliding_window:,}" if sliding and config.sliding_window else ""
     per_token = config.kv_bytes_per_token(checkpoint.dtype.itemsize)
-    all_keys = _gigabytes(per_token * config.max_position_embeddings)
+    all_keys = size_text(per_token * config.max_position_embeddings)
     heads = f"{config.num_attention_heads} query heads, {config.num_key_value_heads} key heads of {config.head_dim}"
     facts = [
         ("folder", folder),
         ("layout", _LAYOUTS[config.layout]),
-        ("stored as", str(checkpoint.dtype).removeprefix("torch.")),
+        *_storage_facts(config, checkpoint),
         ("parameters", f"{total:,}, of which a token uses {active_parameters(config, parts):,}"),
         ("layers", f"{config.num_hidden_layers}{window}"),
         ("hidden size", f"{config.hidden_size:,}"),
@@ -94,6 +94,25 @@ def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict
     return facts + ([("unknown settings", ", ".join(config.unknown_keys))] if config.unknown_keys else [])
 
 
+def _storage_facts(config: ModelConfig, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    dtype = str(checkpoint.dtype).removeprefix("torch.")
+    if config.quantization is None:
+        return [("stored as", dtype)]
+    facts = config.quantization.facts
+    stored = [("stored as", f"{config.quantization.describe()}; computed in {dtype}")]
+    if "rounding" in facts:
+        calibration = facts.get("calibration")
+        by = (
+            f", calibrated on {calibration.get('tokens', 0):,} tokens ({calibration.get('text')})"
+            if calibration
+            else ""
+        )
+        stored.append(("rounding", f"{facts['rounding']}{by}"))
+    if source := facts.get("source"):
+        stored.append(("made from", " ".join(str(source[key]) for key in ("name", "revision") if source.get(key))))
+    return stored
+
+
 def _print_table(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for name, value in _facts(folder, config, checkpoint, parts):
@@ -103,8 +122,8 @@ def _print_table(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts
     for column, justify in (("part", "left"), ("parameters", "right"), ("size", "right"), ("share", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name, part in parts.items():
-        table.add_row(name, f"{part.parameters:,}", _gigabytes(part.nbytes), f"{100 * part.nbytes / total:.1f} %")
-    table.add_row("all", f"{sum(part.parameters for part in parts.values()):,}", _gigabytes(total), "100.0 %")
+        table.add_row(name, f"{part.parameters:,}", size_text(part.nbytes), f"{100 * part.nbytes / total:.1f} %")
+    table.add_row("all", f"{sum(part.parameters for part in parts.values()):,}", size_text(total), "100.0 %")
     console.print()
     console.print(table)
 
@@ -114,6 +133,12 @@ def _as_json(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: di
         "folder": folder,
         "layout": config.layout,
         "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "quantization": config.quantization
+        and {
+            "format": config.quantization.experts,
+            "dense": config.quantization.dense or "bf16",
+            **config.quantization.facts,
+        },
         "parameters": sum(part.parameters for part in parts.values()),
         "active_parameters": active_parameters(config, parts),
         "kv_bytes_per_token": config.kv_bytes_per_token(checkpoint.dtype.itemsize),
@@ -121,7 +146,3 @@ def _as_json(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: di
         "parts": {name: {"parameters": part.parameters, "bytes": part.nbytes} for name, part in parts.items()},
         "unknown_settings": list(config.unknown_keys),
     }
-
-
-def _gigabytes(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.2f} MB"

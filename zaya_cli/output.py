@@ -47,3 +47,8 @@ def stderr_console(color: Color) -> Console:
 def draws(console: Console) -> bool:
     """Whether lines may be rewritten: a real terminal, not dumb, on which escape codes are wanted."""
     return sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
+
+
+def size_text(nbytes: int) -> str:
+    """Bytes for people: `17.68 GB`, `1.75 MB`."""
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.2f} MB"

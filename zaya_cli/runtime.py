@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zaya_cli.model_folder import find_model_folder
+from zaya_cli.quantized_folder import find_quantized_folder
 from zaya_cli.threads import default_threads
 from zaya_core.errors import UsageError
 
@@ -28,6 +29,7 @@ class RuntimeSettings:
     dtype: str
     threads: int | None
     context: int | None
+    quant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
     """Load tokenizer and model side by side. Raises the errors of both, and UsageError for impossible settings."""
     started = time.perf_counter()
     _check(settings)
-    folder = find_model_folder(settings.model)
+    if settings.quant is None:
+        folder = find_model_folder(settings.model)
+    else:
+        folder = find_quantized_folder(settings.model, settings.quant)
     with ThreadPoolExecutor(1) as background:  # the tokenizer's parsing runs while torch is imported
         tokenizer = background.submit(_load_tokenizer, folder)
         threads = settings.threads or default_threads()

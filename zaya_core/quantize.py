@@ -69,7 +69,7 @@ def _alone(job: QuantizationJob) -> Iterator[None]:
     path = job.unfinished.with_name(job.unfinished.name + ".lock")
     lock = FileLock(path, blocking=False)
     with writing(job.out):
-        job.out.parent.mkdir(parents=True, exist_ok=True)
+        job.unfinished.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
         except Timeout:
@@ -82,14 +82,12 @@ def _alone(job: QuantizationJob) -> Iterator[None]:
 
 
 def _begin(job: QuantizationJob) -> None:
-    """Make the folder, or see that an earlier run had the same settings."""
+    """Note what is being made, or see that an earlier run made the same."""
     folder = job.unfinished
     begun = next((path for name in (UNFINISHED, "config.json") if (path := folder / name).is_file()), None)
     if begun is None:
-        if folder.is_dir() and any(folder.iterdir()):
+        if any(folder.glob("*.safetensors")):
             raise UsageError(f"{folder} holds something else: delete it, or give another --out FOLDER.")
-        with writing(folder):
-            folder.mkdir(exist_ok=True)
         write_atomically(folder / UNFINISHED, job.config_json)
     elif begun.read_bytes() != job.config_json:
         raise UsageError(
