@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from quant.compensation import Compensation
+from quant.compensation import InputStatistics
 from quant.compressed import FP8Matrix, MXFP4Matrix
 from quant.formats import Format
 from quant.int4 import Int4Matrix, Int4Stack, quantize_int4
@@ -40,14 +40,14 @@ def packed_stack(kind: Format, experts: Sequence[Mapping[str, Tensor]], shape: t
     return Stack([packed_matrix(kind, tensors, shape) for tensors in experts])
 
 
-def quantize_matrix(kind: Format, weight: Tensor, gram: Tensor | None = None) -> dict[str, Tensor]:
+def quantize_matrix(kind: Format, weight: Tensor, inputs: InputStatistics | None = None) -> dict[str, Tensor]:
     """weight: (N, K) -> the tensors of a packed matrix.
 
-    gram: (K, K), X^T X of typical inputs X, with which int4 compensates its errors; the other formats have no use for
-    it. Raises ValueError for weights that the format cannot hold; MissingLibraryError.
+    inputs: of typical inputs, with which int4 compensates its errors; the other formats have no use for them. Raises
+    ValueError for weights that the format cannot hold; MissingLibraryError.
     """
     if kind == "int4":
-        return quantize_int4(weight) if gram is None else quantize_int4(weight, Compensation(gram).round)
+        return quantize_int4(weight) if inputs is None else quantize_int4(weight, inputs.compensation().round)
     if kind == "int8":
         return quantize_int8(weight)
     if kind == "nf4":

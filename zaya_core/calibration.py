@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from quant.compensation import InputStatistics
 from quant.dense import products_of
 from quant.matrix import Matrix, Stack
 from zaya_core.attention import AttentionInputs
@@ -107,36 +108,12 @@ def _conversation(entry: dict[str, str], tokenizer: Tokenizer) -> list[int]:
     return [*prompt, *thinking, *think_end, *answer, *turn_end]
 
 
-class Gram:
-    """X^T X of inputs X (n, K), and their number n."""
-
-    def __init__(self, k: int):
-        self.products = torch.zeros(k, k)
-        self.count = 0
-
-    def add(self, x: Tensor) -> None:
-        """x: (..., K), any float dtype."""
-        rows = x.reshape(-1, x.shape[-1]).float()
-        self.products.addmm_(rows.t(), rows)
-        self.count += len(rows)
-
-    def mean_with_prior(self, prior_tokens: float) -> Tensor | None:
-        """(K, K): the mean of x x^T, drawn to its own mean diagonal as if by so many tokens; None without inputs."""
-        level = self.products.diagonal().mean()
-        if self.count == 0 or not torch.isfinite(level) or level <= 0:
-            return None
-        prior = prior_tokens * level / self.count
-        mean = self.products / (self.count + prior_tokens)
-        mean.diagonal().add_(prior / (self.count + prior_tokens))
-        return mean
-
-
 class RecordingMatrix:
     """A matrix that notes its inputs; see `quant.matrix.Matrix`."""
 
-    def __init__(self, matrix: Matrix, gram: Gram):
+    def __init__(self, matrix: Matrix, inputs: InputStatistics):
         self.matrix = matrix
-        self.gram = gram
+        self.inputs = inputs
         self.bias = matrix.bias
 
     def __getattr__(self, name: str) -> object:
@@ -144,40 +121,40 @@ class RecordingMatrix:
 
     def matmul(self, x: Tensor) -> Tensor:
         """As the matrix itself."""
-        self.gram.add(x)
+        self.inputs.add(x)
         return self.matrix.matmul(x)
 
 
 class RecordingStack(Stack[Matrix]):
     """A stack that notes each expert's inputs."""
 
-    def __init__(self, matrices: Sequence[Matrix], grams: Sequence[Gram]):
-        super().__init__([RecordingMatrix(one, gram) for one, gram in zip(matrices, grams, strict=True)])  # type: ignore[misc]
+    def __init__(self, matrices: Sequence[Matrix], inputs: Sequence[InputStatistics]):
+        super().__init__([RecordingMatrix(*one) for one in zip(matrices, inputs, strict=True)])  # type: ignore[misc]
 
 
 class RecordingParts(ModelParts):
-    """Layers whose large matrices note their inputs. `grams`: by parameter name, one for each expert of a stack."""
+    """Layers whose large matrices note their inputs. `inputs`: by parameter name, one for each expert of a stack."""
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, placement: Placement, with_dense: bool):
         super().__init__(config, checkpoint, placement)
         self.with_dense = with_dense
-        self.grams: dict[str, list[Gram]] = {}
+        self.inputs: dict[str, list[InputStatistics]] = {}
 
     def matrix(self, name: str) -> Matrix:
         """As in `ModelParts`."""
         matrix = super().matrix(name)
         if not self.with_dense:
             return matrix
-        gram = Gram(self.checkpoint.parameters[f"{name}.weight"].shape[-1])
-        self.grams[f"{name}.weight"] = [gram]
-        return RecordingMatrix(matrix, gram)  # type: ignore[return-value]
+        inputs = InputStatistics(self.checkpoint.parameters[f"{name}.weight"].shape[-1])
+        self.inputs[f"{name}.weight"] = [inputs]
+        return RecordingMatrix(matrix, inputs)  # type: ignore[return-value]
 
     def stack(self, name: str) -> Stack[Matrix]:
         """As in `ModelParts`."""
         stack = super().stack(name)
         k = self.checkpoint.parameters[name].shape[-1]
-        self.grams[name] = [Gram(k) for _ in stack.matrices]
-        return RecordingStack(stack.matrices, self.grams[name])
+        self.inputs[name] = [InputStatistics(k) for _ in stack.matrices]
+        return RecordingStack(stack.matrices, self.inputs[name])
 
 
 class CalibrationRun:
@@ -220,7 +197,7 @@ class CalibrationRun:
         return self.residual.nbytes + 4 * self.residual[..., 0].numel() * self.config.router_hidden_size
 
     @torch.inference_mode()
-    def advance(self, checkpoint: Checkpoint, with_dense: bool) -> dict[str, list[Gram]]:
+    def advance(self, checkpoint: Checkpoint, with_dense: bool) -> dict[str, list[InputStatistics]]:
         """Compute one more layer; returns the inputs of its matrices. Raises UsageError where states overflow."""
         layer = self.layers_done
         parts = RecordingParts(self.config, checkpoint, _placement(checkpoint), with_dense)
@@ -248,14 +225,14 @@ class CalibrationRun:
             raise UsageError(
                 f"Calibration: the hidden states after layer {layer} are not finite; use --calibrate none."
             )
-        return parts.grams
+        return parts.inputs
 
-    def head_inputs(self, checkpoint: Checkpoint) -> Gram:
+    def head_inputs(self, checkpoint: Checkpoint) -> InputStatistics:
         """The inputs of the head, after the last layer."""
         parts = ModelParts(self.config, checkpoint, _placement(checkpoint))
-        gram = Gram(self.config.hidden_size)
-        gram.add(parts.rms_norm("model.norm")(self.residual))
-        return gram
+        inputs = InputStatistics(self.config.hidden_size)
+        inputs.add(parts.rms_norm("model.norm")(self.residual))
+        return inputs
 
 
 def _placement(checkpoint: Checkpoint) -> Placement:

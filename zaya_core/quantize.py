@@ -17,15 +17,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from quant.assemble import expect_usable, quantize_matrix
+from quant.compensation import InputStatistics
 from quant.nf4 import MissingLibraryError
-from zaya_core.calibration import CalibrationRun, Gram
+from zaya_core.calibration import CalibrationRun
 from zaya_core.checkpoint import INDEX, Checkpoint, open_checkpoint
 from zaya_core.config import UNFINISHED, read_config
 from zaya_core.errors import CheckpointError, DeviceError, StorageError, UsageError
 from zaya_core.quantization_job import QuantizationJob, Shard
 from zaya_core.shard_writer import ShardWriter, write_atomically, writing
 
-PRIOR_TOKENS = 32.0  # an expert's inputs are drawn to "all channels alike" as if by so many tokens
 _STATE = "calibration.state"
 _COPIED = ("*.json", "*.jinja", "tokenizer.model", "LICENSE*")
 _LARGEST_COPY = 256 << 20
@@ -121,25 +121,24 @@ def _write_shards(job: QuantizationJob, on_progress: OnProgress) -> None:
     on_progress(Progress(done, total, "done"))
 
 
-def _write_shard(job: QuantizationJob, shard: Shard, grams: dict[str, list[Gram]]) -> None:
+def _write_shard(job: QuantizationJob, shard: Shard, inputs: dict[str, list[InputStatistics]]) -> None:
     with ShardWriter(job.unfinished / shard.file, shard.tensors) as writer:
         for name in shard.parameters:
             if job.formats.format_of(name) is None:
                 writer.write(name, job.checkpoint.tensor(name))
             else:
-                _write_packed(job, writer, name, grams.get(name))
+                _write_packed(job, writer, name, inputs.get(name))
 
 
-def _write_packed(job: QuantizationJob, writer: ShardWriter, name: str, grams: list[Gram] | None) -> None:
+def _write_packed(job: QuantizationJob, writer: ShardWriter, name: str, inputs: list[InputStatistics] | None) -> None:
     """One matrix at a time, so that memory holds one."""
     kind = job.formats.format_of(name)
     assert kind is not None
     is_stack = len(job.checkpoint.parameters[name].shape) == 3
     matrices = job.checkpoint.experts(name) if is_stack else [job.checkpoint.tensor(name)]
     for number, weight in enumerate(matrices):
-        gram = None if grams is None else grams[number].mean_with_prior(PRIOR_TOKENS)
         try:
-            tensors = quantize_matrix(kind, weight, gram)
+            tensors = quantize_matrix(kind, weight, None if inputs is None else inputs[number])
         except ValueError as error:
             raise CheckpointError(f"{job.source}: {name} cannot be quantized: {error}.") from None
         for suffix, tensor in tensors.items():
@@ -156,7 +155,7 @@ class _Inputs:
         self.with_dense = job.settings.dense == "int4"
         self.run: CalibrationRun | None = None
 
-    def of_shard(self, number: int, checkpoint: Checkpoint) -> dict[str, list[Gram]]:
+    def of_shard(self, number: int, checkpoint: Checkpoint) -> dict[str, list[InputStatistics]]:
         """By parameter name, one for each expert of a stack; empty without calibration."""
         is_last = number == self.job.config.num_hidden_layers
         if self.text is None or (is_last and not self.with_dense):

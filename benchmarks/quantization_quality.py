@@ -1,0 +1,185 @@
+"""What quantization costs the bundled model: the second table of docs/quantization.md.
+
+    python -m benchmarks.quantization_quality [--count 2000] [--likelihoods 500]
+
+Each format is made by `zaya quantize`'s own code, its products are those of this machine (ZAYA_KERNELS chooses others).
+Held-out problems, the same for all formats: greedy answers, right or wrong; and on the bf16 model's answers, token by
+token, the divergence of the predictions, the share of equal likeliest tokens and of equal choices of expert. The last
+line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import zaya_core
+from demo.evaluate import BUNDLED, interval, is_right, with_zaya
+from demo.problems import Problem, held_out
+from quant.formats import Format
+from quant.int4 import pack_rounded
+from quant.rounding import round_plain
+from zaya_core.calibration import read_calibration_text
+from zaya_core.checkpoint import open_checkpoint
+from zaya_core.config import read_config
+from zaya_core.model import ZayaModel
+from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
+from zaya_core.quantize import quantize
+from zaya_core.tokenizer import Tokenizer
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to quantize. `plain`: experts to nearest with absmax/7, what the other int4 ways are compared with."""
+
+    name: str
+    experts: Format
+    dense: Format | None
+    is_calibrated: bool = False
+    plain: bool = False
+
+
+VARIANTS = (
+    Variant("int8", "int8", "int8"),
+    Variant("int4, to nearest, absmax/7", "int4", "int8", plain=True),
+    Variant("int4, scale searched (`--calibrate none`)", "int4", "int8"),
+    Variant("**int4** (the default)", "int4", "int8", is_calibrated=True),
+    Variant("int4, `--dense bf16`, to nearest, absmax/7", "int4", None, plain=True),
+    Variant("int4, `--dense bf16`", "int4", None, is_calibrated=True),
+    Variant("int4, `--dense int4`", "int4", "int4", is_calibrated=True),
+    Variant("nf4", "nf4", "int8"),
+)
+
+
+def make(variant: Variant, source: Path, out: Path, tokenizer: Tokenizer) -> Path:
+    """The quantized folder."""
+    text = read_calibration_text(None, tokenizer) if variant.is_calibrated else None
+    settings = QuantizeSettings(variant.experts, variant.dense, text)
+    quantize(QuantizationJob(source, out, settings), lambda progress: None)
+    if variant.plain:
+        _round_experts_plainly(source, out)
+    return out
+
+
+def _round_experts_plainly(source: Path, out: Path) -> None:
+    checkpoint = open_checkpoint(source, read_config(source))
+    for shard in sorted(out.glob("*.safetensors")):
+        tensors = load_file(shard)
+        for name in sorted({key.rpartition(".")[0] for key in tensors if ".mlp.experts." in key}):
+            packed = [pack_rounded(round_plain(weight)) for weight in checkpoint.experts(name)]
+            tensors.update({f"{name}.{suffix}": torch.stack([one[suffix] for one in packed]) for suffix in packed[0]})
+        save_file(tensors, shard, {"format": "pt"})
+
+
+class _NotingRouter:
+    """A router that notes its choices."""
+
+    def __init__(self, router: Any, choices: list[Tensor]):
+        self.router, self.choices = router, choices
+        self.can_skip = router.can_skip
+
+    def __call__(self, x: Tensor, state: Tensor | None) -> Any:
+        choice, weight, state = self.router(x, state)
+        self.choices.append(choice)
+        return choice, weight, state
+
+
+def predictions(model: ZayaModel, rows: list[list[int]], starts: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """Of each row from its start on: log-probabilities (T, V), and the chosen experts (L, T)."""
+    choices: list[Tensor] = []
+    noting = [replace(block, router=_NotingRouter(block.router, choices)) for block in model.blocks]  # type: ignore[arg-type]
+    model = replace(model, blocks=noting)
+    found: list[Tensor] = []
+    experts: list[Tensor] = []
+    for first in range(0, len(rows), _BATCH):
+        batch, batch_starts = rows[first : first + _BATCH], starts[first : first + _BATCH]
+        width = max(map(len, batch))
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in batch])
+        choices.clear()
+        logits = model(ids, lengths=[len(row) for row in batch]).log_softmax(-1)
+        by_layer = torch.stack(choices).view(len(noting), len(batch), width)
+        for i, (row, start) in enumerate(zip(batch, batch_starts, strict=True)):
+            found.append(logits[i, start - 1 : len(row) - 1].clone())
+            experts.append(by_layer[:, i, start - 1 : len(row) - 1].clone())
+    return found, experts
+
+
+def differences(base: tuple[list[Tensor], list[Tensor]], other: tuple[list[Tensor], list[Tensor]]) -> dict[str, float]:
+    """Means over all tokens."""
+    reference, predicted = torch.cat(base[0]), torch.cat(other[0])
+    kl = (reference.exp() * (reference - predicted)).sum(-1)
+    same = reference.argmax(-1) == predicted.argmax(-1)
+    routes = torch.cat(base[1], 1) == torch.cat(other[1], 1)
+    return {
+        "mean_kl": float(kl.mean()),
+        "same_top": float(same.float().mean()),
+        "same_expert": float(routes.float().mean()),
+        "tokens": len(kl),
+    }
+
+
+def paired(rights: list[bool], base: list[bool]) -> tuple[float, float]:
+    """Mean difference of accuracies and half of its 95 % interval, problem by problem."""
+    gains = torch.tensor(rights).float() - torch.tensor(base).float()
+    return float(gains.mean()), float(1.96 * gains.std() / len(gains) ** 0.5)
+
+
+def answers_of(folder: Path, problems: list[Problem]) -> list[str]:
+    """Greedy texts."""
+    return with_zaya(folder, "auto")([problem.question for problem in problems], 0.0, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=BUNDLED)
+    parser.add_argument("--count", type=int, default=2000, help="problems to answer")
+    parser.add_argument("--likelihoods", type=int, default=500, help="of them, how many to compare token by token")
+    arguments = parser.parse_args()
+    tokenizer = zaya_core.load_tokenizer(arguments.model)
+    problems = held_out(arguments.count)
+    texts = answers_of(arguments.model, problems)
+    base_rights = [is_right(problem, text) for problem, text in zip(problems, texts, strict=True)]
+    prompts = [
+        tokenizer.render_chat([{"role": "user", "content": p.question}]) for p in problems[: arguments.likelihoods]
+    ]
+    rows = [prompt + tokenizer.encode(text) for prompt, text in zip(prompts, texts, strict=False)]
+    starts = [len(prompt) for prompt in prompts]
+    base = predictions(zaya_core.load_model(arguments.model, device="cpu"), rows, starts)
+    low, high = interval(sum(base_rights), len(base_rights))
+    print("| format | mean KL | same top token | same expert | right | difference to bf16 |\n|---|--:|--:|--:|--:|--:|")
+    accuracy = sum(base_rights) / len(base_rights)
+    print(f"| bf16 | | | | {accuracy:.1%} ({low:.1%} to {high:.1%}) | |", flush=True)
+    results: dict[str, Any] = {"bf16": {"accuracy": accuracy}}
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, variant in enumerate(VARIANTS):
+            folder = make(variant, arguments.model, Path(scratch) / str(number), tokenizer)
+            found = differences(base, predictions(zaya_core.load_model(folder, device="cpu"), rows, starts))
+            own = answers_of(folder, problems)
+            rights = [is_right(problem, text) for problem, text in zip(problems, own, strict=True)]
+            gain, half = paired(rights, base_rights)
+            results[variant.name] = {
+                **found,
+                "accuracy": sum(rights) / len(rights),
+                "gain": gain,
+                "half_interval": half,
+            }
+            print(
+                f"| {variant.name} | {found['mean_kl']:.2e} | {found['same_top']:.2%} | {found['same_expert']:.2%} | "
+                f"{sum(rights) / len(rights):.1%} | {100 * gain:+.1f} ± {100 * half:.1f} points |",
+                flush=True,
+            )
+    print(json.dumps({"results": results, "count": len(problems), "tokens": len(torch.cat(base[0]))}))
+
+
+if __name__ == "__main__":
+    main()
