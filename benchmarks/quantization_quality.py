@@ -33,7 +33,7 @@ from zaya_core.config import read_config
 from zaya_core.model import ZayaModel
 from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize import quantize
-from zaya_core.tokenizer import Tokenizer
+from zaya_core.tokenizer import THINK_END, TURN_END, Tokenizer
 
 _BATCH = 32
 
@@ -139,6 +139,13 @@ def answers_of(folder: Path, problems: list[Problem]) -> list[str]:
     return with_zaya(folder, "auto")([problem.question for problem in problems], 0.0, 0)
 
 
+def answer_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """The tokens of a generated text, its end of thinking as the one token that it is."""
+    thinking, mark, answer = text.removesuffix(TURN_END).partition(THINK_END)
+    end = [tokenizer.think_end_id] if mark and tokenizer.think_end_id is not None else []
+    return [*tokenizer.encode(thinking), *end, *tokenizer.encode(answer)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=BUNDLED)
@@ -149,10 +156,9 @@ def main() -> None:
     problems = held_out(arguments.count)
     texts = answers_of(arguments.model, problems)
     base_rights = [is_right(problem, text) for problem, text in zip(problems, texts, strict=True)]
-    prompts = [
-        tokenizer.render_chat([{"role": "user", "content": p.question}]) for p in problems[: arguments.likelihoods]
-    ]
-    rows = [prompt + tokenizer.encode(text) for prompt, text in zip(prompts, texts, strict=False)]
+    asked = problems[: arguments.likelihoods]
+    prompts = [tokenizer.render_chat([{"role": "user", "content": problem.question}]) for problem in asked]
+    rows = [prompt + answer_ids(text, tokenizer) for prompt, text in zip(prompts, texts, strict=False)]
     starts = [len(prompt) for prompt in prompts]
     base = predictions(zaya_core.load_model(arguments.model, device="cpu"), rows, starts)
     low, high = interval(sum(base_rights), len(base_rights))
@@ -167,15 +173,11 @@ def main() -> None:
             own = answers_of(folder, problems)
             rights = [is_right(problem, text) for problem, text in zip(problems, own, strict=True)]
             gain, half = paired(rights, base_rights)
-            results[variant.name] = {
-                **found,
-                "accuracy": sum(rights) / len(rights),
-                "gain": gain,
-                "half_interval": half,
-            }
+            found |= {"accuracy": sum(rights) / len(rights), "gain": gain, "half_interval": half}
+            results[variant.name] = found
             print(
                 f"| {variant.name} | {found['mean_kl']:.2e} | {found['same_top']:.2%} | {found['same_expert']:.2%} | "
-                f"{sum(rights) / len(rights):.1%} | {100 * gain:+.1f} ± {100 * half:.1f} points |",
+                f"{found['accuracy']:.1%} | {100 * gain:+.1f} ± {100 * half:.1f} points |",
                 flush=True,
             )
     print(json.dumps({"results": results, "count": len(problems), "tokens": len(torch.cat(base[0]))}))
