@@ -20,9 +20,9 @@ from zaya_core.quantize import quantize
 SIZES = {"vocab_size": 704, "hidden_size": 64, "head_dim": 16, "moe_intermediate_size": 64, "router_hidden_size": 16}
 
 
-def source_folder(folder: Path, layout: str = "native", variant: str = "base", **sizes: Any) -> Path:
+def source_folder(folder: Path, layout: str = "native", variant: str = "base", seed: int = 0, **sizes: Any) -> Path:
     """A whole model folder with float32 weights: K a multiple of 64 everywhere, rows no multiple of 16."""
-    model = reference_model(variant, **{**SIZES, **sizes})
+    model = reference_model(variant, seed=seed, **{**SIZES, **sizes})
     saved = save_native(model, folder) if layout == "native" else save_original(model, folder, shards=3)
     return write_folder(saved, gemma_text())
 
