@@ -116,17 +116,24 @@ struct FloatPairs {
 constexpr int kBf16Rows = 16;
 // Columns of a tile that are turned over at a time: 16 KB, half of the first-level cache.
 constexpr int64_t kColumns = 512;
-constexpr int64_t kAhead = 1024;
-constexpr int64_t kPrefetched = 256;  // columns; 16 rows are more streams than the processor follows by itself
+constexpr int64_t kAhead = 1024;  // columns
+
+// What is multiplied next, fetched meanwhile: 16 rows are more streams than the processor follows by itself.
+struct Upcoming {
+    const uint16_t* w;
+    int64_t k;
+
+    void fetch(int64_t line) const {
+        _mm_prefetch(reinterpret_cast<const char*>(w + line % kTile * k + line / kTile * 32), _MM_HINT_T0);
+    }
+};
 
 // `pairs` pairs of columns of 16 rows of w, as vectors of one pair of each row.
 void turn(const uint16_t* w, int64_t k, int64_t valid, int64_t pairs, __m512i* turned) {
     for (int64_t j = 0; j < pairs; j += 16) {
         __m512i block[16];
         for (int64_t r = 0; r < kTile; ++r) {
-            const uint16_t* row = w + (r < valid ? r : 0) * k + 2 * j;
-            block[r] = _mm512_loadu_si512(row);
-            _mm_prefetch(reinterpret_cast<const char*>(row + kPrefetched), _MM_HINT_T0);
+            block[r] = _mm512_loadu_si512(w + (r < valid ? r : 0) * k + 2 * j);
         }
         transpose(block);
         for (int i = 0; i < 16; ++i) turned[j + i] = block[i];
@@ -134,22 +141,26 @@ void turn(const uint16_t* w, int64_t k, int64_t valid, int64_t pairs, __m512i* t
 }
 
 template <class Pairs, int M>
-void add_block(const typename Pairs::X* x, const __m512i* turned, int64_t pairs, const OutputTile& out, bool first) {
+void add_block(const typename Pairs::X* x, const __m512i* turned, int64_t pairs, const OutputTile& out, bool first,
+               const Upcoming& next) {
     const auto mask = static_cast<__mmask16>(out.valid >= kTile ? 0xffff : (1u << out.valid) - 1);
     __m512 total[M];
     for (int m = 0; m < M; ++m)
         total[m] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, out.y + m * out.stride);
-    for (int64_t j = 0; j < pairs; ++j, x += 2 * M)
+    for (int64_t j = 0; j < pairs; ++j, x += 2 * M) {
+        next.fetch(j);
         for (int m = 0; m < M; ++m) total[m] = Pairs::multiply_add(total[m], turned[j], x + 2 * m);
+    }
     for (int m = 0; m < M; ++m) _mm512_mask_storeu_ps(out.y + m * out.stride, mask, total[m]);
 }
 
 template <class Pairs, int M = kBf16Rows>
-void add_rows(const typename Pairs::X* x, int64_t rows, const __m512i* turned, int64_t pairs, const OutputTile& out, bool first) {
+void add_rows(const typename Pairs::X* x, int64_t rows, const __m512i* turned, int64_t pairs, const OutputTile& out, bool first,
+              const Upcoming& next) {
     if (rows == M)
-        add_block<Pairs, M>(x, turned, pairs, out, first);
+        add_block<Pairs, M>(x, turned, pairs, out, first, next);
     else if constexpr (M > 1)
-        add_rows<Pairs, M - 1>(x, rows, turned, pairs, out, first);
+        add_rows<Pairs, M - 1>(x, rows, turned, pairs, out, first, next);
 }
 
 // One row of x: along one row of w after the other, which is how memory is read fastest.
@@ -170,17 +181,19 @@ void multiply_one_row(const typename Pairs::X* x, int64_t k, const uint16_t* w, 
 }
 
 template <class Pairs>
-void multiply_bf16_tile(const void* x, int64_t rows, int64_t k, const uint16_t* w, const OutputTile& out) {
-    if (rows == 1) return multiply_one_row<Pairs>(static_cast<const typename Pairs::X*>(x), k, w, out);
+void multiply_bf16_tile(const PairedRows& x, const uint16_t* w, const OutputTile& out) {
+    const auto* values = static_cast<const typename Pairs::X*>(x.x);
+    if (x.rows == 1) return multiply_one_row<Pairs>(values, x.k, w, out);
     alignas(64) __m512i turned[kColumns / 2];
-    for (int64_t begin = 0; begin < k; begin += kColumns) {
-        const int64_t pairs = (k - begin < kColumns ? k - begin : kColumns) / 2;
-        turn(w + begin, k, out.valid, pairs, turned);
-        for (int64_t row = 0; row < rows; row += kBf16Rows) {
-            const int64_t count = rows - row < kBf16Rows ? rows - row : kBf16Rows;
-            const auto* block = static_cast<const typename Pairs::X*>(x) + row * k + begin * count;
+    for (int64_t begin = 0; begin < x.k; begin += kColumns) {
+        const int64_t pairs = (x.k - begin < kColumns ? x.k - begin : kColumns) / 2;
+        const bool is_last = begin + kColumns >= x.k;
+        const Upcoming next = {is_last ? w + kTile * x.k : w + begin + kColumns, x.k};
+        turn(w + begin, x.k, out.valid, pairs, turned);
+        for (int64_t row = 0; row < x.rows; row += x.block) {
+            const int64_t count = x.rows - row < x.block ? x.rows - row : x.block;
             const OutputTile part = {out.y + row * out.stride, out.stride, out.valid};
-            add_rows<Pairs>(block, count, turned, pairs, part, begin == 0);
+            add_rows<Pairs>(values + row * x.k + begin * count, count, turned, pairs, part, begin == 0, next);
         }
     }
 }

@@ -11,9 +11,14 @@ namespace zaya {
 // A block of `rows` rows of x by one tile, where `codes` and `scales` point.
 using IntegerTile = void (*)(const QuantizedBlock& x, int64_t rows, const void* codes, const void* scales, const OutputTile& out);
 
-// Several blocks of x, one after the other, by a tile of bf16 weights. x: each block [K/2][M][2] in bf16 or float32, all but
-// the last with M = bf16_rows; w: out.valid (at most 16) rows, k (a multiple of 32) apart.
-using Bf16Tile = void (*)(const void* x, int64_t rows, int64_t k, const uint16_t* w, const OutputTile& out);
+// Blocks of x, one after the other, each [K/2][M][2] in bf16 or float32, all but the last with M = block.
+struct PairedRows {
+    const void* x;
+    int64_t rows, block, k;
+};
+
+// The product by a tile of bf16 weights: out.valid (at most 16) rows, k (a multiple of 32) apart.
+using Bf16Tile = void (*)(const PairedRows& x, const uint16_t* w, const OutputTile& out);
 
 struct InstructionSet {
     const char* name;

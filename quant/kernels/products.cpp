@@ -13,7 +13,7 @@
 namespace zaya {
 namespace {
 
-// Rows of x that stay in a second-level cache while the tiles pass by: a multiple of every block size.
+// Rows of x that stay in a second-level cache while the tiles pass by.
 constexpr int64_t kRowsAtATime = 240;
 
 const std::vector<const InstructionSet*>& instruction_sets() {
@@ -38,19 +38,29 @@ float as_float(const uint16_t* x, int64_t i) {
 
 // --- which rows by which tiles ---------------------------------------------------------------------------------------
 
-// Rows of x that belong to one matrix.
+// Rows of x that belong to one matrix, worked on in blocks of `block` and a smaller last one.
 struct Rows {
-    int64_t matrix, first, count;
+    int64_t matrix, first, count, block;
 };
 
-// The rows in pieces of at most `most`, each with one matrix.
+// All rows in pieces of one matrix, with blocks of at most `most` and as even as they can be.
 std::vector<Rows> split_rows(const ZayaProduct& product, int64_t most) {
     std::vector<Rows> pieces;
     int64_t first = 0;
     for (int64_t matrix = 0; matrix < product.matrices; first += product.counts[matrix++])
-        for (int64_t r = 0; r < product.counts[matrix]; r += most)
-            pieces.push_back({matrix, first + r, std::min(most, product.counts[matrix] - r)});
+        for (int64_t r = 0; r < product.counts[matrix]; r += kRowsAtATime) {
+            const int64_t count = std::min(kRowsAtATime, product.counts[matrix] - r);
+            const int64_t blocks = (count + most - 1) / most;
+            pieces.push_back({matrix, first + r, count, (count + blocks - 1) / blocks});
+        }
     return pieces;
+}
+
+// body(first row, rows) for each block of a piece.
+template <class Body>
+void for_each_block(const Rows& rows, const Body& body) {
+    for (int64_t row = 0; row < rows.count; row += rows.block)
+        body(rows.first + row, std::min(rows.block, rows.count - row));
 }
 
 int64_t count_rows(const ZayaProduct& product) {
@@ -59,10 +69,9 @@ int64_t count_rows(const ZayaProduct& product) {
     return rows;
 }
 
-// body(rows, tile, where their output goes) for all rows and all tiles of their matrices.
+// body(rows, tile, where their output goes) for all pieces and all tiles of their matrices.
 template <class Body>
-void for_each_tile(const ZayaProduct& product, const Body& body) {
-    const std::vector<Rows> pieces = split_rows(product, kRowsAtATime);
+void for_each_tile(const ZayaProduct& product, const std::vector<Rows>& pieces, const Body& body) {
     const int64_t tiles = (product.n + kTile - 1) / kTile;
     const int64_t at_a_time = std::max<int64_t>(1, tiles * static_cast<int64_t>(pieces.size()) / (product.threads * 8));
     const int64_t runs = (tiles + at_a_time - 1) / at_a_time;
@@ -104,18 +113,18 @@ int32_t quantize_group(const X* x, int8_t* codes, int64_t stride, float* scale) 
 
 class QuantizedRows {
 public:
-    QuantizedRows(const ZayaProduct& product, int64_t rows_of_block)
+    QuantizedRows(const ZayaProduct& product, const std::vector<Rows>& pieces)
         : groups_(product.k / kGroup),
           codes_(new int8_t[static_cast<size_t>(count_rows(product) * product.k)]),
           scales_(new float[static_cast<size_t>(count_rows(product) * groups_)]),
           sums_(new int32_t[static_cast<size_t>(count_rows(product) * groups_)]) {
-        const std::vector<Rows> blocks = split_rows(product, rows_of_block);
-        parallel_for(product.threads, static_cast<int64_t>(blocks.size()), [&](int64_t item) {
-            const Rows& block = blocks[static_cast<size_t>(item)];
-            if (product.x_is_bf16)
-                fill(static_cast<const uint16_t*>(product.x), block);
-            else
-                fill(static_cast<const float*>(product.x), block);
+        parallel_for(product.threads, static_cast<int64_t>(pieces.size()), [&](int64_t item) {
+            for_each_block(pieces[static_cast<size_t>(item)], [&](int64_t first, int64_t count) {
+                if (product.x_is_bf16)
+                    fill(static_cast<const uint16_t*>(product.x), first, count);
+                else
+                    fill(static_cast<const float*>(product.x), first, count);
+            });
         });
     }
 
@@ -125,13 +134,12 @@ public:
 
 private:
     template <class X>
-    void fill(const X* x, const Rows& block) {
-        for (int64_t m = 0; m < block.count; ++m)
+    void fill(const X* x, int64_t first, int64_t count) {
+        for (int64_t m = 0; m < count; ++m)
             for (int64_t g = 0; g < groups_; ++g) {
-                int8_t* codes = codes_.get() + (block.first * groups_ + g * block.count) * kGroup + 4 * m;
-                const int64_t at = block.first * groups_ + g * block.count + m;
-                const X* group = x + ((block.first + m) * groups_ + g) * kGroup;
-                sums_[static_cast<size_t>(at)] = quantize_group(group, codes, block.count, &scales_[static_cast<size_t>(at)]);
+                int8_t* codes = codes_.get() + (first * groups_ + g * count) * kGroup + 4 * m;
+                const size_t at = static_cast<size_t>(first * groups_ + g * count + m);
+                sums_[at] = quantize_group(x + ((first + m) * groups_ + g) * kGroup, codes, count, &scales_[at]);
             }
     }
 
@@ -149,15 +157,15 @@ void copy_pair(const uint16_t* from, float* to) {
 
 // x (rows, k) bf16 as blocks [K/2][M][2].
 template <class X>
-std::unique_ptr<X[]> pair_columns(const ZayaProduct& product, int64_t rows_of_block) {
+std::unique_ptr<X[]> pair_columns(const ZayaProduct& product, const std::vector<Rows>& pieces) {
     std::unique_ptr<X[]> pairs(new X[static_cast<size_t>(count_rows(product) * product.k)]);
-    const std::vector<Rows> blocks = split_rows(product, rows_of_block);
-    parallel_for(product.threads, static_cast<int64_t>(blocks.size()), [&](int64_t item) {
-        const Rows& block = blocks[static_cast<size_t>(item)];
-        const auto* x = static_cast<const uint16_t*>(product.x) + block.first * product.k;
-        X* to = pairs.get() + block.first * product.k;
-        for (int64_t m = 0; m < block.count; ++m)
-            for (int64_t i = 0; i < product.k; i += 2) copy_pair(x + m * product.k + i, to + i * block.count + 2 * m);
+    parallel_for(product.threads, static_cast<int64_t>(pieces.size()), [&](int64_t item) {
+        for_each_block(pieces[static_cast<size_t>(item)], [&](int64_t first, int64_t count) {
+            const auto* x = static_cast<const uint16_t*>(product.x) + first * product.k;
+            X* to = pairs.get() + first * product.k;
+            for (int64_t m = 0; m < count; ++m)
+                for (int64_t i = 0; i < product.k; i += 2) copy_pair(x + m * product.k + i, to + i * count + 2 * m);
+        });
     });
     return pairs;
 }
@@ -166,23 +174,25 @@ std::unique_ptr<X[]> pair_columns(const ZayaProduct& product, int64_t rows_of_bl
 
 // tile_bytes, scale_bytes: of one tile's codes and scales.
 void multiply_integers(const ZayaProduct& product, IntegerTile multiply, int64_t most, int64_t tile_bytes, int64_t scale_bytes) {
-    const QuantizedRows x(product, most);
-    for_each_tile(product, [&](const Rows& rows, int64_t tile, const OutputTile& out) {
+    const std::vector<Rows> pieces = split_rows(product, most);
+    const QuantizedRows x(product, pieces);
+    for_each_tile(product, pieces, [&](const Rows& rows, int64_t tile, const OutputTile& out) {
         const char* codes = static_cast<const char*>(product.weights[rows.matrix]) + tile * tile_bytes;
         const char* scales = static_cast<const char*>(product.scales[rows.matrix]) + tile * scale_bytes;
-        for (int64_t row = 0; row < rows.count; row += most) {
-            const OutputTile part = {out.y + row * out.stride, out.stride, out.valid};
-            multiply(x.block_at(rows.first + row), std::min(most, rows.count - row), codes, scales, part);
-        }
+        for_each_block(rows, [&](int64_t first, int64_t count) {
+            const OutputTile part = {out.y + (first - rows.first) * out.stride, out.stride, out.valid};
+            multiply(x.block_at(first), count, codes, scales, part);
+        });
     });
 }
 
 template <class X>
 void multiply_bf16(const ZayaProduct& product, const InstructionSet& set) {
-    const std::unique_ptr<X[]> x = pair_columns<X>(product, set.bf16_rows);
-    for_each_tile(product, [&](const Rows& rows, int64_t tile, const OutputTile& out) {
+    const std::vector<Rows> pieces = split_rows(product, set.bf16_rows);
+    const std::unique_ptr<X[]> x = pair_columns<X>(product, pieces);
+    for_each_tile(product, pieces, [&](const Rows& rows, int64_t tile, const OutputTile& out) {
         const auto* w = static_cast<const uint16_t*>(product.weights[rows.matrix]) + tile * kTile * product.k;
-        set.bf16(x.get() + rows.first * product.k, rows.count, product.k, w, out);
+        set.bf16({x.get() + rows.first * product.k, rows.count, rows.block, product.k}, w, out);
     });
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quant.kernels.native import supported_instruction_sets
+from quant.kernels.native import Format, supported_instruction_sets
 from quant.kernels.selection import _choose
 from quant.tiles import pack_int4, pack_int4_scales, pack_int8, padded_rows
 
@@ -37,7 +37,7 @@ def grouped_sums(x, codes):
 class Int4Case:
     """Random codes and scales, as tensors of the format and as numbers."""
 
-    format = "int4"
+    format: Format = "int4"
 
     def __init__(self, n, k):
         self.codes = torch.randint(-8, 8, (n, k), dtype=torch.int8)
@@ -53,7 +53,7 @@ class Int4Case:
 class Int8Case:
     """The same with one scale for each row."""
 
-    format = "int8"
+    format: Format = "int8"
 
     def __init__(self, n, k):
         self.codes = torch.randint(-127, 128, (n, k), dtype=torch.int8)
@@ -163,7 +163,8 @@ def test_threads_change_nothing_and_may_multiply_at_once():
     def multiply():
         return products.matmul("int4", x, [case.weights], [case.scales], [9], 512)
 
-    alone, found = multiply(), []
+    alone = multiply()
+    found: list[torch.Tensor] = []
     try:
         for count in (1, 2, 3, 4):
             torch.set_num_threads(count)
