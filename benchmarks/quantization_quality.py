@@ -3,8 +3,8 @@
     python -m benchmarks.quantization_quality [--count 2000] [--likelihoods 500]
 
 Each format is made by `zaya quantize`'s own code, its products are those of this machine (ZAYA_KERNELS chooses others).
-Held-out problems, the same for all formats: greedy answers, right or wrong; and on the bf16 model's answers, token by
-token, the divergence of the predictions, the share of equal likeliest tokens and of equal choices of expert. The last
+Held-out problems, the same for all formats: greedy answers, right or wrong; and on worked solutions, token by token, the
+divergence of the predictions from bf16's, the share of equal likeliest tokens and of equal choices of expert. The last
 line is JSON.
 """
 
@@ -23,9 +23,11 @@ from torch import Tensor
 
 import zaya_core
 from demo.evaluate import BUNDLED, interval, is_right, with_zaya
-from demo.problems import Problem, held_out
+from demo.examples import thought_then_answer
+from demo.problems import Problem, held_out, trace
 from quant.formats import Format
 from quant.int4 import pack_rounded
+from quant.kernels.selection import cpu_products
 from quant.rounding import round_plain
 from zaya_core.calibration import read_calibration_text
 from zaya_core.checkpoint import open_checkpoint
@@ -134,53 +136,80 @@ def paired(rights: list[bool], base: list[bool]) -> tuple[float, float]:
     return float(gains.mean()), float(1.96 * gains.std() / len(gains) ** 0.5)
 
 
-def answers_of(folder: Path, problems: list[Problem]) -> list[str]:
-    """Greedy texts."""
-    return with_zaya(folder, "auto")([problem.question for problem in problems], 0.0, 0)
+def worked_rows(problems: list[Problem], tokenizer: Tokenizer) -> tuple[list[list[int]], list[int]]:
+    """Each problem with its worked solution as ids, and where the solution begins."""
+    rows, starts = [], []
+    for problem in problems:
+        prompt = tokenizer.render_chat([{"role": "user", "content": problem.question}])
+        thinking, _, answer = thought_then_answer(trace(problem.expression)).partition(THINK_END)
+        end = [tokenizer.think_end_id] if tokenizer.think_end_id is not None else tokenizer.encode(THINK_END)
+        rows.append([*prompt, *tokenizer.encode(thinking), *end, *tokenizer.encode(answer.removesuffix(TURN_END))])
+        starts.append(len(prompt))
+    return rows, starts
 
 
-def answer_ids(text: str, tokenizer: Tokenizer) -> list[int]:
-    """The tokens of a generated text, its end of thinking as the one token that it is."""
-    thinking, mark, answer = text.removesuffix(TURN_END).partition(THINK_END)
-    end = [tokenizer.think_end_id] if mark and tokenizer.think_end_id is not None else []
-    return [*tokenizer.encode(thinking), *end, *tokenizer.encode(answer)]
+@dataclass(frozen=True)
+class Yardstick:
+    """The unquantized model's predictions on worked solutions, and its answers."""
+
+    problems: list[Problem]
+    rows: list[list[int]]
+    starts: list[int]
+    predicted: tuple[list[Tensor], list[Tensor]]
+    rights: list[bool]
+
+    @classmethod
+    def of(cls, model: Path, count: int, likelihoods: int, tokenizer: Tokenizer) -> Yardstick:
+        problems = held_out(max(count, likelihoods))
+        rows, starts = worked_rows(problems[:likelihoods], tokenizer)
+        predicted = predictions(zaya_core.load_model(model, device="cpu"), rows, starts)
+        return cls(problems[:count], rows, starts, predicted, rights_of(model, problems[:count]))
+
+    def measure(self, folder: Path) -> dict[str, float]:
+        """All figures of a quantized folder."""
+        found = predictions(zaya_core.load_model(folder, device="cpu"), self.rows, self.starts)
+        figures = differences(self.predicted, found)
+        if self.problems:
+            rights = rights_of(folder, self.problems)
+            gain, half = paired(rights, self.rights)
+            figures |= {"accuracy": sum(rights) / len(rights), "gain": gain, "half_interval": half}
+        return figures
+
+
+def rights_of(folder: Path, problems: list[Problem]) -> list[bool]:
+    """Whether each greedy answer is right."""
+    texts = with_zaya(folder, "auto")([problem.question for problem in problems], 0.0, 0) if problems else []
+    return [is_right(problem, text) for problem, text in zip(problems, texts, strict=True)]
+
+
+def table_row(name: str, found: dict[str, float]) -> str:
+    row = f"| {name} | {found['mean_kl']:.2e} | {found['same_top']:.2%} | {found['same_expert']:.2%} |"
+    if "accuracy" in found:
+        gain = f"{100 * found['gain']:+.1f} ± {100 * found['half_interval']:.1f} points"
+        row += f" {found['accuracy']:.1%} | {gain} |"
+    return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=BUNDLED)
-    parser.add_argument("--count", type=int, default=2000, help="problems to answer")
-    parser.add_argument("--likelihoods", type=int, default=500, help="of them, how many to compare token by token")
+    parser.add_argument("--count", type=int, default=2000, help="problems to answer; 0 leaves the answers out")
+    parser.add_argument("--likelihoods", type=int, default=500, help="problems to compare token by token")
     arguments = parser.parse_args()
     tokenizer = zaya_core.load_tokenizer(arguments.model)
-    problems = held_out(arguments.count)
-    texts = answers_of(arguments.model, problems)
-    base_rights = [is_right(problem, text) for problem, text in zip(problems, texts, strict=True)]
-    asked = problems[: arguments.likelihoods]
-    prompts = [tokenizer.render_chat([{"role": "user", "content": problem.question}]) for problem in asked]
-    rows = [prompt + answer_ids(text, tokenizer) for prompt, text in zip(prompts, texts, strict=False)]
-    starts = [len(prompt) for prompt in prompts]
-    base = predictions(zaya_core.load_model(arguments.model, device="cpu"), rows, starts)
-    low, high = interval(sum(base_rights), len(base_rights))
+    yardstick = Yardstick.of(arguments.model, arguments.count, arguments.likelihoods, tokenizer)
     print("| format | mean KL | same top token | same expert | right | difference to bf16 |\n|---|--:|--:|--:|--:|--:|")
-    accuracy = sum(base_rights) / len(base_rights)
-    print(f"| bf16 | | | | {accuracy:.1%} ({low:.1%} to {high:.1%}) | |", flush=True)
-    results: dict[str, Any] = {"bf16": {"accuracy": accuracy}}
+    if yardstick.rights:
+        low, high = interval(sum(yardstick.rights), len(yardstick.rights))
+        accuracy = sum(yardstick.rights) / len(yardstick.rights)
+        print(f"| bf16 | | | | {accuracy:.1%} ({low:.1%} to {high:.1%}) | |", flush=True)
+    results = {}
     with tempfile.TemporaryDirectory() as scratch:
         for number, variant in enumerate(VARIANTS):
             folder = make(variant, arguments.model, Path(scratch) / str(number), tokenizer)
-            found = differences(base, predictions(zaya_core.load_model(folder, device="cpu"), rows, starts))
-            own = answers_of(folder, problems)
-            rights = [is_right(problem, text) for problem, text in zip(problems, own, strict=True)]
-            gain, half = paired(rights, base_rights)
-            found |= {"accuracy": sum(rights) / len(rights), "gain": gain, "half_interval": half}
-            results[variant.name] = found
-            print(
-                f"| {variant.name} | {found['mean_kl']:.2e} | {found['same_top']:.2%} | {found['same_expert']:.2%} | "
-                f"{found['accuracy']:.1%} | {100 * gain:+.1f} ± {100 * half:.1f} points |",
-                flush=True,
-            )
-    print(json.dumps({"results": results, "count": len(problems), "tokens": len(torch.cat(base[0]))}))
+            results[variant.name] = yardstick.measure(folder)
+            print(table_row(variant.name, results[variant.name]), flush=True)
+    print(json.dumps({"results": results, "count": arguments.count, "products": cpu_products().name}))
 
 
 if __name__ == "__main__":
