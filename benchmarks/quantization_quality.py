@@ -3,9 +3,9 @@
     python -m benchmarks.quantization_quality [--count 2000] [--likelihoods 500]
 
 Each format is made by `zaya quantize`'s own code, its products are those of this machine (ZAYA_KERNELS chooses others).
-Held-out problems, the same for all formats: greedy answers, right or wrong; and on worked solutions, token by token, the
-divergence of the predictions from bf16's, the share of equal likeliest tokens and of equal choices of expert. The last
-line is JSON.
+Held-out problems, the same for all formats: greedy answers, right or wrong; and on worked solutions, token by token,
+the divergence of the predictions from bf16's, the share of equal likeliest tokens and of equal choices of expert.
+The last line is JSON.
 """
 
 from __future__ import annotations

@@ -58,8 +58,3 @@ def stored_tensors(kind: Format, shape: tuple[int, ...]) -> dict[str, StoredTens
     else:
         shapes = {"codes": ((n, k // 2), (torch.uint8,)), "scales": ((n, k // MX_GROUP), (torch.uint8,))}
     return {suffix: StoredTensor((*lead, *part), dtypes) for suffix, (part, dtypes) in shapes.items()}
-
-
-def bits_per_weight(kind: Format) -> float:
-    """Stored bits of one weight, scales included, for K much larger than a row's scale."""
-    return {"int8": 8.0, "int4": 4 + 16 / GROUP, "nf4": 4 + 32 / GROUP, "fp8": 8.0, "mxfp4": 4 + 8 / MX_GROUP}[kind]

@@ -59,6 +59,7 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
 
         engine = Engine(model, tokenizer.result(), context=settings.context)
     _report_unknown_keys(model.config.unknown_keys)
+    _report_slow_format(model)
     return Runtime(engine, folder, settings.model or folder.name, threads, time.perf_counter() - started)
 
 
@@ -89,3 +90,10 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
 def _report_unknown_keys(keys: tuple[str, ...]) -> None:
     if keys:
         print(f"zaya: config.json has settings that this program does not know: {', '.join(keys)}.", file=sys.stderr)
+
+
+def _report_slow_format(model: ZayaModel) -> None:
+    quantization = model.config.quantization
+    if quantization is not None and model.device.type == "cpu" and quantization.experts not in ("int4", "int8"):
+        kind = quantization.experts
+        print(f"zaya: {kind} has no fast products on a CPU; int4 and int8 are much faster there.", file=sys.stderr)

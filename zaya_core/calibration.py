@@ -85,7 +85,7 @@ def _read(source: Path) -> str:
 
 
 def _entries(source: Path, content: str) -> Iterator[dict[str, str]]:
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.split("\n"), 1):
         try:
             entry = json.loads(line) if line.strip() else None
         except ValueError:
