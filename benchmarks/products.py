@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.read_bandwidth import read_bandwidth
 from quant.dense import products_of
 from quant.kernels.native import Format, NativeProducts, supported_instruction_sets
+from zaya_core.bandwidth import read_bandwidth
 
 N, K = 4096, 2048
 BYTES = 600e6

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.read_bandwidth import read_bandwidth
+from zaya_core.bandwidth import read_bandwidth
 
 
 def main() -> None:

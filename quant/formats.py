@@ -7,10 +7,12 @@ and `mxfp4` are what compressed-tensors makes, and are only read.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:
+    import torch  # imported where it is used: reading a config.json does not need it
 
 Format = Literal["int8", "int4", "nf4", "fp8", "mxfp4"]
 
@@ -30,7 +32,7 @@ class StoredTensor:
     @property
     def nbytes(self) -> int:
         """Bytes in the first of the dtypes."""
-        return torch.Size(self.shape).numel() * self.dtypes[0].itemsize
+        return math.prod(self.shape) * self.dtypes[0].itemsize
 
 
 def stored_tensors(kind: Format, shape: tuple[int, ...]) -> dict[str, StoredTensor]:
@@ -38,6 +40,8 @@ def stored_tensors(kind: Format, shape: tuple[int, ...]) -> dict[str, StoredTens
 
     Raises ValueError where K is not a multiple of the group.
     """
+    import torch
+
     *lead, n, k = shape
     if k % GROUP:
         raise ValueError(f"{kind} needs inputs in groups of {GROUP}; {k} is not a multiple of it")
@@ -58,3 +62,8 @@ def stored_tensors(kind: Format, shape: tuple[int, ...]) -> dict[str, StoredTens
     else:
         shapes = {"codes": ((n, k // 2), (torch.uint8,)), "scales": ((n, k // MX_GROUP), (torch.uint8,))}
     return {suffix: StoredTensor((*lead, *part), dtypes) for suffix, (part, dtypes) in shapes.items()}
+
+
+def bits_per_weight(kind: Format) -> float:
+    """Stored bits of one weight, scales included, for K much larger than a row's scale."""
+    return {"int8": 8.0, "int4": 4 + 16 / GROUP, "nf4": 4 + 32 / GROUP, "fp8": 8.0, "mxfp4": 4 + 8 / MX_GROUP}[kind]

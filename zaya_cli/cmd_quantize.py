@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zaya_cli.model_folder import find_model_folder
-from zaya_cli.output import draws, size_text, stderr_console, write_answer
+from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
+from zaya_cli.output import draws, stderr_console, write_answer
 from zaya_cli.quantized_folder import default_out, source_name
+from zaya_cli.sizes import duration, gigabytes
 from zaya_cli.threads import default_threads
 from zaya_core.errors import UsageError
 
@@ -46,7 +47,7 @@ def quantize(command: QuantizeCommand) -> None:
     """
     if command.threads is not None and command.threads < 1:
         raise UsageError(f"--threads is {command.threads}; it must be 1 or more.")
-    source = find_model_folder(command.model)
+    source = find_model_folder(command.model or DEFAULT_REPO)
     name = source_name(command.model, source)
     out = (command.out or default_out(name, command.format, command.dense)).expanduser()
     console = stderr_console("auto")
@@ -77,9 +78,9 @@ def _make(command: QuantizeCommand, source: Path, out: Path, console: Console) -
             raise
     if not command.quiet:
         size = sum(path.stat().st_size for path in out.iterdir())
-        sizes = f"{size_text(size)} instead of {size_text(_source_bytes(job))}"
+        sizes = f"{gigabytes(size)} instead of {gigabytes(_source_bytes(job))}"
         peak = f"peak memory {peak_memory_bytes(torch.device('cpu')) / 2**30:.2f} GiB"
-        console.print(f"{sizes} · {_minutes(time.perf_counter() - started)} · {peak}")
+        console.print(f"{sizes} · {duration(time.perf_counter() - started)} · {peak}")
 
 
 def _settings(command: QuantizeCommand, source: Path) -> QuantizeSettings:
@@ -145,12 +146,8 @@ class _TenthLines:
         left = ""
         if progress.total > progress.done > self.first:
             rate = (progress.done - self.first) / (time.perf_counter() - self.started)
-            left = f", {_minutes((progress.total - progress.done) / rate)} left"
+            left = f", {duration((progress.total - progress.done) / rate)} left"
         self.console.print(f"{10 * tenth} %: {progress.at}{left}")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
 def _verify(source: Path, out: Path, console: Console) -> None:

@@ -1,13 +1,13 @@
-"""Where quantized models lie, and which of them belongs to which model."""
+"""Which quantized folder belongs to which model."""
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
+from zaya_cli.user_files import quantized_models
 from zaya_core.errors import ModelNotFoundError, UsageError
 
 _SNAPSHOT = re.compile(r"models--(?P<repo>.+)/snapshots/(?P<revision>[0-9a-f]+)$")
@@ -26,12 +26,6 @@ class SourceName:
         return self.name.replace("/", "--")
 
 
-def models_folder() -> Path:
-    """`$XDG_DATA_HOME/zaya/models`: data, not a cache, since a quantized model may become the only copy."""
-    root = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(root) / "zaya" / "models"
-
-
 def source_name(model: str | None, folder: Path | None) -> SourceName:
     """Of a model as a person gave it (None: the default repository), found in `folder`."""
     found = _SNAPSHOT.search(folder.resolve().as_posix()) if folder is not None else None
@@ -45,7 +39,7 @@ def source_name(model: str | None, folder: Path | None) -> SourceName:
 
 def default_out(source: SourceName, kind: str, dense: str) -> Path:
     """Where `zaya quantize` writes without --out; `--quant` finds those with the default --dense."""
-    return models_folder() / (f"{source.slug}-{kind}" if dense == "int8" else f"{source.slug}-{kind}-dense-{dense}")
+    return quantized_models() / (f"{source.slug}-{kind}" if dense == "int8" else f"{source.slug}-{kind}-dense-{dense}")
 
 
 def find_quantized_folder(model: str | None, kind: str) -> Path:
@@ -54,7 +48,7 @@ def find_quantized_folder(model: str | None, kind: str) -> Path:
     Raises: ModelNotFoundError with what to type where there is none; UsageError where it was made from other weights.
     """
     try:
-        source: Path | None = find_model_folder(model)
+        source: Path | None = find_model_folder(model or DEFAULT_REPO)
     except ModelNotFoundError:
         source = None  # the quantized folder may be the only copy
     if source is not None and (own := _format_of(source)) is not None:

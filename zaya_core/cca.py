@@ -29,6 +29,11 @@ class CausalConvolutions:
         self.grouped_weight = weight.permute(0, 3, 2, 1).flatten(1, 2).contiguous()  # (heads, taps * K in, K out)
         self.grouped_bias = grouped[1].float().unflatten(0, (-1, 1, head_dim))  # (heads, 1, K)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return self.depthwise_taps.nbytes + self.grouped_weight.nbytes
+
     def __call__(self, columns: Tensor) -> Tensor:
         """columns: (B, W + T, C) -> (B, T, H + G, K)."""
         heads, _, head_dim = self.grouped_bias.shape

@@ -25,8 +25,8 @@ class MemoryFitError(ZayaError):
     """The model, or its key/value cache, does not fit into memory."""
 
 
-class StorageError(ZayaError):
-    """What is to be written does not fit on the disk."""
+class DiskSpaceError(ZayaError):
+    """A file, or what is to be downloaded, does not fit on the disk."""
 
 
 class CheckpointError(ZayaError):

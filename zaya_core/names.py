@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
-
 from quant.formats import Format, StoredTensor, stored_tensors
 from zaya_core.config import Layout, ModelConfig
 
-FLOATS = (torch.bfloat16, torch.float32)
 RESIDUAL_PARTS = ("hidden_states_scale", "hidden_states_bias", "residual_scale", "residual_bias")
 
 # Left: inside `layers.L.` of the native layout. Right: inside the half layer of the original one.
@@ -95,6 +92,9 @@ def _spelling(name: str, kind: Format, suffix: str, names: Container[str]) -> st
 
 def expected_tensors(config: ModelConfig, names: Container[str]) -> dict[str, StoredTensor]:
     """Every tensor that the files must hold, by its name there."""
+    import torch  # here, because the names and shapes alone do not need it
+
+    floats = (torch.bfloat16, torch.float32)
     packed = packed_parameters(config, names)
     found = {}
     for parameter in parameters(config):
@@ -102,7 +102,7 @@ def expected_tensors(config: ModelConfig, names: Container[str]) -> dict[str, St
             one = packed[parameter.name]
             found.update({one.sources[suffix]: stored for suffix, stored in one.stored.items()})
         else:
-            found.update({source: StoredTensor(parameter.source_shape, FLOATS) for source in parameter.sources})
+            found.update({source: StoredTensor(parameter.source_shape, floats) for source in parameter.sources})
     return found
 
 

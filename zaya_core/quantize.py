@@ -22,7 +22,7 @@ from quant.nf4 import MissingLibraryError
 from zaya_core.calibration import CalibrationRun
 from zaya_core.checkpoint import INDEX, Checkpoint, open_checkpoint
 from zaya_core.config import UNFINISHED, read_config
-from zaya_core.errors import CheckpointError, DeviceError, StorageError, UsageError
+from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
 from zaya_core.quantization_job import QuantizationJob, Shard
 from zaya_core.shard_writer import ShardWriter, write_atomically, writing
 
@@ -47,7 +47,7 @@ OnProgress = Callable[[Progress], None]
 def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
     """Write the result, or go on with it.
 
-    Raises UsageError where it exists, where another run is at it or an earlier one had other settings; StorageError
+    Raises UsageError where it exists, where another run is at it or an earlier one had other settings; DiskSpaceError
     where the disk is too small; CheckpointError for weights that are not finite; DeviceError without a library.
     """
     if job.out.exists():
@@ -99,7 +99,7 @@ def _expect_space(job: QuantizationJob) -> None:
     needed = job.missing_bytes + _SPARE_BYTES
     free = shutil.disk_usage(job.unfinished).free
     if needed > free:
-        raise StorageError(
+        raise DiskSpaceError(
             f"{job.out} needs {needed / 1e9:.2f} GB more, but {free / 1e9:.2f} GB are free on that disk: free some "
             "space, or give another --out FOLDER."
         )

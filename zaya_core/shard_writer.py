@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from quant.formats import StoredTensor
-from zaya_core.errors import StorageError, UsageError
+from zaya_core.errors import DiskSpaceError, UsageError
 
 _ALIGNMENT = 64
 _NAMES = {
@@ -81,12 +81,12 @@ class ShardWriter:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What goes wrong while a file is written, as a sentence. Raises StorageError, UsageError."""
+    """What goes wrong while a file is written, as a sentence. Raises DiskSpaceError, UsageError."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
+            raise DiskSpaceError(
                 f"The disk of {path.parent} is full: free some space and run the same command again, it goes on from "
                 "where it was."
             ) from None

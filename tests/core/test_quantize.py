@@ -18,7 +18,7 @@ from tests.core.quantized_models import contents, quantized_folder, source_folde
 from zaya_core import shard_writer
 from zaya_core.calibration import read_calibration_text
 from zaya_core.config import read_config
-from zaya_core.errors import CheckpointError, DeviceError, ModelNotFoundError, StorageError, UsageError
+from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, ModelNotFoundError, UsageError
 from zaya_core.load import load_model
 from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize import quantize
@@ -152,14 +152,14 @@ def test_two_runs_do_not_write_the_same_folder(source, tmp_path):
 
 def test_a_disk_that_is_too_small_is_told_before(source, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-    with pytest.raises(StorageError, match=r"needs 0\.05 GB more, but 0\.00 GB are free"):
+    with pytest.raises(DiskSpaceError, match=r"needs 0\.05 GB more, but 0\.00 GB are free"):
         run(source, tmp_path / "out")
     assert_no_model(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("number", "error", "says"),
-    [(errno.ENOSPC, StorageError, "is full.*goes on"), (errno.EROFS, UsageError, "cannot be written.*--out")],
+    [(errno.ENOSPC, DiskSpaceError, "is full.*goes on"), (errno.EROFS, UsageError, "cannot be written.*--out")],
 )
 def test_a_disk_that_fails_on_the_way_is_one_sentence_and_the_run_can_go_on(
     source, calibrated, uninterrupted, number, error, says, tmp_path, monkeypatch
