@@ -401,7 +401,7 @@ def info(
 
 @app.command()
 def quantize(
-    model: options.Model = None,
+    model: options.SourceModel = None,
     format: options.QuantFormat = "int4",
     dense: options.DenseFormat = "int8",
     calibrate: options.Calibrate = None,

@@ -48,6 +48,13 @@ Quant = Annotated[
         rich_help_panel=_MODEL, show_default="the model as it is",
     ),
 ]  # fmt: skip
+SourceModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", envvar="ZAYA_MODEL", help="Model folder or repository to quantize.", rich_help_panel=_MODEL,
+        show_default="Zyphra/ZAYA1-8B",
+    ),
+]  # fmt: skip
 QuantFormat = Annotated[
     Literal["int4", "int8", "nf4"],
     typer.Option("--format", help="What the experts become: 4.25, 8 or 4.5 bits a weight."),
