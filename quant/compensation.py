@@ -109,7 +109,8 @@ def _inverse_factor(gram: Tensor, shrinkage: float) -> Tensor:
     By way of the correlation matrix C, gram = D C D: its inverse is exact in float32 however far the sizes D differ.
     """
     size = gram.diagonal().clamp_min(0).sqrt()
-    size = size.clamp_min(_LEAST_SIZE * float(size.median()) or 1.0)
+    active = size[size > 0]
+    size = size.clamp_min(_LEAST_SIZE * float(active.median()) if len(active) else 1.0)
     correlations = (gram / size[:, None] / size).mul_(1 - shrinkage)
     correlations.diagonal().fill_(1.0)
     lower, failed = torch.linalg.cholesky_ex(correlations)

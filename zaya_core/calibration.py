@@ -190,11 +190,6 @@ class CalibrationRun:
         save_file({**states, "layers_done": torch.tensor(self.layers_done)}, unfinished)
         unfinished.replace(path)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of what `save` writes, roughly."""
-        return self.residual.nbytes + 4 * self.residual[..., 0].numel() * self.config.router_hidden_size
-
     @torch.inference_mode()
     def advance(self, checkpoint: Checkpoint, with_dense: bool) -> dict[str, list[InputStatistics]]:
         """Compute one more layer; returns the inputs of its matrices. Raises UsageError where states overflow."""

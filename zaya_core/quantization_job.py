@@ -52,7 +52,7 @@ class QuantizationJob:
     def __init__(self, source: Path, out: Path, settings: QuantizeSettings):
         """Raises the errors of an unusable source; UsageError for what cannot be quantized as asked."""
         self.source, self.out, self.settings = source, out, settings
-        self.unfinished = out.with_name(out.name + ".unfinished")
+        self.unfinished = out.parent / f"{out.name}.unfinished"
         self.config = read_config(source)
         if self.config.quantization is not None:
             raise UsageError(f"{source} is quantized already: give the folder of the unquantized model.")

@@ -96,13 +96,19 @@ def _begin(job: QuantizationJob) -> None:
 
 
 def _expect_space(job: QuantizationJob) -> None:
-    needed = job.missing_bytes + _SPARE_BYTES
+    needed = job.missing_bytes + _state_bytes(job) + _SPARE_BYTES
     free = shutil.disk_usage(job.unfinished).free
     if needed > free:
         raise DiskSpaceError(
             f"{job.out} needs {needed / 1e9:.2f} GB more, but {free / 1e9:.2f} GB are free on that disk: free some "
             "space, or give another --out FOLDER."
         )
+
+
+def _state_bytes(job: QuantizationJob) -> int:
+    """Bytes of the saved states of calibration, of which there are two while one replaces the other."""
+    tokens = 0 if job.settings.calibration is None else job.settings.calibration.ids.numel()
+    return 2 * 4 * tokens * (job.config.hidden_size + job.config.router_hidden_size)
 
 
 def _write_shards(job: QuantizationJob, on_progress: OnProgress) -> None:
