@@ -18,7 +18,7 @@ from pathlib import Path
 
 from demo.problems import answer_of, trace, training_problems
 
-ENTRIES = 240
+ENTRIES = 400
 
 WRITTEN = Path(__file__).with_name("calibration_written.jsonl")
 
@@ -106,12 +106,12 @@ DRAWN: tuple[Callable[[random.Random], tuple[str, str, str]], ...] = (
 
 
 def entries(seed: int = 0) -> Iterator[tuple[str, str, str]]:
-    """Question, thinking, answer: of six entries three are arithmetic, two are drawn, one is written by hand."""
+    """Question, thinking, answer: of nine entries six are arithmetic, two are drawn, one is written by hand."""
     rng = random.Random(f"calibration:{seed}")
     problems = training_problems(rng)
     written = (tuple(json.loads(line).values()) for line in WRITTEN.read_text(encoding="utf-8").splitlines())
     while True:
-        for kind in "adawda":
+        for kind in "adaawaada":
             if kind == "a":
                 problem = next(problems)
                 lines = trace(problem.expression)

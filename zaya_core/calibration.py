@@ -32,7 +32,7 @@ from zaya_core.tokenizer import TURN_END_ID, Tokenizer
 
 BUILT_IN = Path(__file__).parent / "bundled" / "calibration.jsonl"
 ROW = 512  # tokens of one row
-MOST_TOKENS = 16_384
+MOST_TOKENS = 16_384  # of a text that a person gives; the built-in one is about as long in ZAYA's tokens
 _LEAST_TOKENS = 32
 _ROWS_AT_ONCE = 4
 _LARGEST_FILE = 64 << 20
@@ -48,22 +48,23 @@ class CalibrationText:
 
 
 def read_calibration_text(path: Path | None, tokenizer: Tokenizer) -> CalibrationText:
-    """The first 16,384 tokens of the built-in text (None), of a `.jsonl` of conversations, or of a plain text.
+    """The built-in text (None), or the first 16,384 tokens of a `.jsonl` of conversations or of a plain text.
 
     A conversation is an object with the texts `question`, `thinking` and `answer`.
     Raises UsageError for a file that is missing, not UTF-8, not as described or too short.
     """
     source = path or BUILT_IN
     content = _read(source)
+    most = None if path is None else MOST_TOKENS
     ids: list[int] = []
     if source.suffix == ".jsonl":
         for entry in _entries(source, content):
             ids += _conversation(entry, tokenizer)
-            if len(ids) >= MOST_TOKENS:
+            if most is not None and len(ids) >= most:
                 break
     else:
         ids = tokenizer.encode(content[: 64 * MOST_TOKENS])
-    ids = ids[:MOST_TOKENS]
+    ids = ids[:most]
     if len(ids) < _LEAST_TOKENS:
         raise UsageError(f"{source} has {len(ids)} tokens; calibration needs {_LEAST_TOKENS} or more.")
     row = min(ROW, len(ids))

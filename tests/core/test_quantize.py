@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,6 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from tests.core.quantized_models import contents, quantized_folder, source_folder
-from zaya_core import shard_writer
 from zaya_core.calibration import read_calibration_text
 from zaya_core.config import read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, ModelNotFoundError, UsageError
@@ -37,7 +37,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def calibrated(source):
     text = read_calibration_text(None, load_tokenizer(source))
-    return QuantizeSettings("int4", "int4", text.__class__(text.ids[:2], text.name, text.sha256))
+    return QuantizeSettings("int4", "int4", replace(text, ids=text.ids[:2]))
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_disk_that_fails_on_the_way_is_one_sentence_and_the_run_can_go_on(
         if calls == 3:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(shard_writer.os, "fsync", failing)
+    monkeypatch.setattr(os, "fsync", failing)
     with pytest.raises(error, match=says):
         run(source, tmp_path / "out", calibrated)
     assert_no_model(tmp_path / "out")

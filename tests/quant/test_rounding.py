@@ -7,7 +7,7 @@ import torch
 
 from quant.assemble import packed_matrix, quantize_matrix
 from quant.compensation import Compensation, InputStatistics, shrinkage_for
-from quant.rounding import REACHES, Rounded, nearest_codes, round_plain, round_searched, search_scales
+from quant.rounding import REACHES, nearest_codes, round_plain, round_searched, search_scales
 
 # Relative errors |Q - W| / |W| of 256 x 2048 matrices; heavy: Student's t with 4 degrees of freedom.
 CEILINGS = {
@@ -72,7 +72,7 @@ def test_an_important_channel_is_met_where_it_matters():
     assert weighted < plain / 3
 
 
-def outputs_error(rounded: Rounded, weight, x):
+def outputs_error(rounded, weight, x):
     exact = x @ weight.t()
     return relative(x @ rounded.dequantize().t(), exact)
 
