@@ -44,9 +44,9 @@ def with_transformers(folder: Path) -> Answers:
     return answers
 
 
-def with_zaya(folder: Path) -> Answers:
+def with_zaya(folder: Path, dtype: str = "float32") -> Answers:
     """The same through this project's template, tokenizer, model and Engine."""
-    model = zaya_core.load_model(folder, device="cpu", dtype=torch.float32)
+    model = zaya_core.load_model(folder, device="cpu", dtype=dtype)
     tokenizer = zaya_core.load_tokenizer(folder)
 
     def request(question: str, number: int, temperature: float, seed: int) -> Request:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from quant.compensation import InputStatistics
 from quant.compressed import FP8Matrix, MXFP4Matrix
 from quant.formats import Format
 from quant.int4 import Int4Matrix, Int4Stack, quantize_int4
@@ -39,13 +40,14 @@ def packed_stack(kind: Format, experts: Sequence[Mapping[str, Tensor]], shape: t
     return Stack([packed_matrix(kind, tensors, shape) for tensors in experts])
 
 
-def quantize_matrix(kind: Format, weight: Tensor, importance: Tensor | None = None) -> dict[str, Tensor]:
-    """weight: (N, K) -> the tensors of a packed matrix, without error compensation. importance: used by int4 alone.
+def quantize_matrix(kind: Format, weight: Tensor, inputs: InputStatistics | None = None) -> dict[str, Tensor]:
+    """weight: (N, K) -> the tensors of a packed matrix.
 
-    Raises ValueError for weights that the format cannot hold; MissingLibraryError.
+    inputs: of typical inputs, with which int4 compensates its errors; the other formats have no use for them. Raises
+    ValueError for weights that the format cannot hold; MissingLibraryError.
     """
     if kind == "int4":
-        return quantize_int4(weight, importance)
+        return quantize_int4(weight) if inputs is None else quantize_int4(weight, inputs.compensation().round)
     if kind == "int8":
         return quantize_int8(weight)
     if kind == "nf4":

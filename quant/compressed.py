@@ -46,5 +46,5 @@ def _decode_mxfp4(codes: Tensor, scales: Tensor) -> Tensor:
     levels = torch.tensor([*_E2M1, *(-level for level in _E2M1)], device=codes.device)
     nibbles = torch.stack([codes & 0x0F, codes >> 4], dim=-1).flatten(1)  # (n, K)
     weights = levels[nibbles.int()].unflatten(1, (-1, MX_GROUP))
-    powers = torch.ldexp(torch.ones((), device=codes.device), scales.int() - _E8M0_BIAS)
+    powers = torch.ldexp(torch.ones(scales.shape, device=codes.device), scales.int() - _E8M0_BIAS)
     return weights.mul_(powers[..., None]).flatten(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -52,12 +52,15 @@ def pack_rounded(rounded: Rounded) -> dict[str, Tensor]:
     return {"codes": pack_int4(rounded.codes), "scales": pack_int4_scales(rounded.scales)}
 
 
-def quantize_int4(weight: Tensor, importance: Tensor | None = None) -> dict[str, Tensor]:
-    """weight: (N, K), importance: (K) or None -> the tensors of an `Int4Matrix`, made a chunk of rows at a time."""
+def quantize_int4(weight: Tensor, round_rows: Callable[[Tensor], Rounded] = round_searched) -> dict[str, Tensor]:
+    """weight: (N, K) -> the tensors of an `Int4Matrix`, made a chunk of rows at a time.
+
+    round_rows: how some rows (n, K) get codes and scales. Raises ValueError as that does.
+    """
     stored = stored_tensors("int4", tuple(weight.shape))
     tensors = {suffix: torch.empty(one.shape, dtype=one.dtypes[0]) for suffix, one in stored.items()}
     for start, stop in chunks_of_tiles(*weight.shape):
-        packed = pack_rounded(round_searched(weight[start:stop], importance))
+        packed = pack_rounded(round_rows(weight[start:stop]))
         for suffix, part in packed.items():
             tensors[suffix][start // TILE : start // TILE + len(part)] = part
     return tensors

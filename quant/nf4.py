@@ -5,6 +5,7 @@ On a CPU it is many times slower than `int4` and `int8`: there are no fast produ
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ class MissingLibraryError(ImportError):
 
 def bitsandbytes() -> Any:
     """The library, imported on first use. Raises MissingLibraryError without it."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not used here
     try:
         import bitsandbytes as library
     except ImportError:
@@ -38,24 +40,15 @@ class NF4Matrix(PackedMatrix):
     def _multiply(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu":
             return super()._multiply(x)
-        return bitsandbytes().matmul_4bit(x, self.codes.view(-1, 1).t(), self._state(x.dtype)).float()
+        return (
+            bitsandbytes().matmul_4bit(x, self.codes.view(-1, 1).t(), _state(self.scales, self.shape, x.dtype)).float()
+        )
 
     def _gather(self, index: Tensor) -> Tensor:
         return _dequantize(self.codes[index], self.scales[index])
 
     def _to_float32(self, start: int, stop: int) -> Tensor:
         return _dequantize(self.codes[start:stop], self.scales[start:stop])
-
-    def _state(self, dtype: torch.dtype) -> Any:
-        library = bitsandbytes().functional
-        return library.QuantState(
-            absmax=self.scales.flatten(),
-            shape=torch.Size(self.shape),
-            code=library.get_4bit_type("nf4", device=str(self.codes.device), blocksize=GROUP),
-            blocksize=GROUP,
-            quant_type="nf4",
-            dtype=dtype,
-        )
 
 
 def quantize_nf4(weight: Tensor) -> dict[str, Tensor]:
@@ -70,9 +63,18 @@ def quantize_nf4(weight: Tensor) -> dict[str, Tensor]:
 def _dequantize(codes: Tensor, scales: Tensor) -> Tensor:
     """codes: (n, K/2), scales: (n, K/64) -> (n, K) float32."""
     n, half = codes.shape
+    flat = codes.contiguous().view(-1, 1)
+    return bitsandbytes().functional.dequantize_4bit(flat, _state(scales, (n, 2 * half), torch.float32)).view(n, -1)
+
+
+def _state(scales: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Any:
+    """What bitsandbytes keeps beside the codes. dtype: that of results."""
     library = bitsandbytes().functional
-    out = torch.empty(n, 2 * half, device=codes.device)
-    library.dequantize_4bit(
-        codes.contiguous().view(-1, 1), absmax=scales.contiguous().flatten(), out=out, blocksize=GROUP, quant_type="nf4"
+    return library.QuantState(
+        absmax=scales.contiguous().flatten(),
+        shape=torch.Size(shape),
+        code=library.get_4bit_type("nf4", device=str(scales.device), blocksize=GROUP),
+        blocksize=GROUP,
+        quant_type="nf4",
+        dtype=dtype,
     )
-    return out

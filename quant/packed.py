@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, TypeVar
 
-import torch
 from torch import Tensor
 
 from quant.formats import Format
@@ -55,11 +54,6 @@ class PackedMatrix(ABC):
     def with_bias(self: P, bias: Tensor | None) -> P:
         """The same weights, not copied, with another bias."""
         return type(self)(self.tensors, self.shape, bias)
-
-    def to(self: P, device: torch.device) -> P:
-        """On another device; the same tensors where they are there already."""
-        bias = None if self.bias is None else self.bias.to(device)
-        return type(self)({suffix: tensor.to(device) for suffix, tensor in self.tensors.items()}, self.shape, bias)
 
     def _multiply(self, x: Tensor) -> Tensor:
         """x: (M, K) -> (M, N) float32."""

@@ -77,6 +77,7 @@ def run(
     prompt: options.PromptText = None,
     system: options.System = None,
     model: options.Model = None,
+    quant: options.Quant = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
@@ -121,7 +122,7 @@ def run(
                 files=tuple(files or ()),
                 text=prompt,
                 system=system,
-                runtime=RuntimeSettings(model, device, dtype, threads, context, force),
+                runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force),
                 generation=GenerationSettings(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, tuple(stop or ()),
                     thinking, thinking_budget, logprobs,
@@ -138,6 +139,7 @@ def run(
 def chat(
     system: options.System = None,
     model: options.Model = None,
+    quant: options.Quant = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
@@ -176,7 +178,7 @@ def chat(
         command(
             ChatSettings(
                 system=system,
-                runtime=RuntimeSettings(model, device, dtype, threads, context, force),
+                runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force),
                 generation=GenerationSettings(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, (), thinking, thinking_budget
                 ),
@@ -443,6 +445,32 @@ def info(
         from zaya_cli.cmd_info import info as command
 
         command(str(folder) if folder is not None else model, format)
+
+
+@app.command()
+def quantize(
+    model: options.SourceModel = None,
+    format: options.QuantFormat = "int4",
+    dense: options.DenseFormat = "int8",
+    calibrate: options.Calibrate = None,
+    out: options.QuantOut = None,
+    verify: options.Verify = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a smaller folder of a model. A run that was stopped goes on where it was.
+
+    [bold]Examples[/bold]
+
+      zaya quantize && zaya chat --quant int4
+
+      zaya quantize --model ~/models/ZAYA1-8B --format int8 --out ~/models/ZAYA1-8B-int8 --verify
+    """
+    with reported():
+        from zaya_cli.cmd_quantize import QuantizeCommand
+        from zaya_cli.cmd_quantize import quantize as command
+
+        command(QuantizeCommand(model, format, dense, calibrate, out, verify, threads, quiet))
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict
     facts = [
         ("folder", folder),
         ("layout", _LAYOUTS[config.layout]),
-        ("stored as", str(checkpoint.dtype).removeprefix("torch.")),
+        *_storage_facts(config, checkpoint),
         ("parameters", f"{total:,}, of which a token uses {active_parameters(config, parts):,}"),
         ("layers", f"{config.num_hidden_layers}{window}"),
         ("hidden size", f"{config.hidden_size:,}"),
@@ -95,6 +95,25 @@ def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict
         ("keys and values", f"{per_token:,} bytes a token, {all_keys} for the whole context"),
     ]
     return facts + ([("unknown settings", ", ".join(config.unknown_keys))] if config.unknown_keys else [])
+
+
+def _storage_facts(config: ModelConfig, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    dtype = str(checkpoint.dtype).removeprefix("torch.")
+    if config.quantization is None:
+        return [("stored as", dtype)]
+    facts = config.quantization.facts
+    stored = [("stored as", f"{config.quantization.describe()}; computed in {dtype}")]
+    if "rounding" in facts:
+        calibration = facts.get("calibration")
+        by = (
+            f", calibrated on {calibration.get('tokens', 0):,} tokens ({calibration.get('text')})"
+            if calibration
+            else ""
+        )
+        stored.append(("rounding", f"{facts['rounding']}{by}"))
+    if source := facts.get("source"):
+        stored.append(("made from", " ".join(str(source[key]) for key in ("name", "revision") if source.get(key))))
+    return stored
 
 
 def _print_table(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]) -> None:
@@ -117,6 +136,12 @@ def _as_json(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: di
         "folder": folder,
         "layout": config.layout,
         "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "quantization": config.quantization
+        and {
+            "format": config.quantization.experts,
+            "dense": config.quantization.dense or "bf16",
+            **config.quantization.facts,
+        },
         "parameters": sum(part.parameters for part in parts.values()),
         "active_parameters": active_parameters(config, parts),
         "kv_bytes_per_token": config.kv_bytes_per_token(checkpoint.dtype.itemsize),

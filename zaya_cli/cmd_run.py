@@ -131,7 +131,7 @@ class _Writer:
             "timings": self._timings(answer.finished),
             "seed": self.seed,
             "model": self.runtime.name,
-            "quant": None,
+            "quant": self._quant(),
             "device": str(self.runtime.engine.model.device),
             "dtype": str(self.runtime.engine.model.dtype).removeprefix("torch."),
             "threads": self.runtime.threads,
@@ -141,6 +141,10 @@ class _Writer:
         if self.settings.generation.top_logprobs is not None:
             value["logprobs"] = [_token_json(self.runtime, token) for token in answer.tokens]
         return value
+
+    def _quant(self) -> str | None:
+        quantization = self.runtime.engine.model.config.quantization
+        return None if quantization is None else quantization.experts
 
     def _timings(self, finished: Finished) -> dict[str, float]:
         stats = finished.stats

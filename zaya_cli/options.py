@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -40,6 +41,44 @@ Context = Annotated[
         show_default="the model's",
     ),
 ]  # fmt: skip
+Quant = Annotated[
+    Literal["int4", "int8", "nf4"] | None,
+    typer.Option(
+        "--quant", envvar="ZAYA_QUANT", help="Use the folder that `zaya quantize` made of the model.",
+        rich_help_panel=_MODEL, show_default="the model as it is",
+    ),
+]  # fmt: skip
+SourceModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", envvar="ZAYA_MODEL", help="Model folder or repository to quantize.", rich_help_panel=_MODEL,
+        show_default="Zyphra/ZAYA1-8B",
+    ),
+]  # fmt: skip
+QuantFormat = Annotated[
+    Literal["int4", "int8", "nf4"],
+    typer.Option("--format", help="What the experts become: 4.25, 8 or 4.5 bits a weight."),
+]
+DenseFormat = Annotated[
+    Literal["int8", "int4", "bf16"],
+    typer.Option("--dense", help="What attention, embedding and head become; bf16 leaves them as they are."),
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        "--calibrate", metavar="FILE", show_default="a built-in text",
+        help="Text (or .jsonl of question, thinking, answer) on which int4 is fitted; none does without.",
+    ),
+]  # fmt: skip
+QuantOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Folder to make.", show_default="in $XDG_DATA_HOME/zaya/models, where --quant looks"
+    ),
+]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Compare sampled matrices with the source; of a folder that exists, only that.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on where a model does not fit into memory.", rich_help_panel=_MODEL)
 ]

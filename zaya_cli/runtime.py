@@ -13,6 +13,7 @@ from zaya_cli.fit_report import smallest_change
 from zaya_cli.inventory import choose, present_models
 from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import find_model_folder
+from zaya_cli.quantized_folder import find_quantized_folder
 from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
 from zaya_core.config import read_config
@@ -34,6 +35,7 @@ class RuntimeSettings:
     dtype: str
     threads: int | None
     context: int | None
+    quant: str | None = None
     force: bool = False
 
 
@@ -63,12 +65,16 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
 
         engine = Engine(model, tokenizer.result(), context=settings.context)
     _report_unknown_keys(model.config.unknown_keys)
+    _report_slow_format(model)
     _report_unused_gpu(settings.device)
     return Runtime(engine, folder, name, threads, time.perf_counter() - started, chosen_because)
 
 
 def _find(settings: RuntimeSettings) -> tuple[str, Path, str | None]:
     """(name, folder, why this one). Without a name, the best present model that fits."""
+    if settings.quant is not None:
+        folder = find_quantized_folder(settings.model, settings.quant)
+        return folder.name, folder, None
     if settings.model is not None:
         return settings.model, find_model_folder(settings.model), None
     choice = choose(present_models(), memory_of(settings.device), settings.context)
@@ -128,6 +134,13 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
 def _report_unknown_keys(keys: tuple[str, ...]) -> None:
     if keys:
         print(f"zaya: config.json has settings that this program does not know: {', '.join(keys)}.", file=sys.stderr)
+
+
+def _report_slow_format(model: ZayaModel) -> None:
+    quantization = model.config.quantization
+    if quantization is not None and model.device.type == "cpu" and quantization.experts not in ("int4", "int8"):
+        kind = quantization.experts
+        print(f"zaya: {kind} has no fast products on a CPU; int4 and int8 are much faster there.", file=sys.stderr)
 
 
 def _report_unused_gpu(device: str) -> None:

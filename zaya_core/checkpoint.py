@@ -64,7 +64,7 @@ class Checkpoint:
     def _dtype_of_activations(self, config: ModelConfig) -> torch.dtype:
         if config.quantization is not None and config.quantization.dtype is not None:
             return getattr(torch, config.quantization.dtype)
-        return _DTYPES[self._infos[self.parameters["model.embed_tokens.weight"].sources[0]].dtype]
+        return self.stored_dtype("model.embed_tokens.weight")
 
     def tensor(self, name: str) -> Tensor:
         """The parameter, as a view of the mapped file in its stored dtype."""
@@ -89,6 +89,15 @@ class Checkpoint:
         packed = self.packed.get(name)
         sources = self.parameters[name].sources if packed is None else packed.sources.values()
         return sum(_nbytes(self._infos[source]) for source in sources)
+
+    def stored_dtype(self, name: str) -> torch.dtype:
+        """The dtype of a parameter that is stored as floats."""
+        return _DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the weight files."""
+        return list(self._shards)
 
     def _read(self, source: str) -> Tensor:
         tensor: Tensor = self._shards[self._infos[source].shard].get_tensor(source)

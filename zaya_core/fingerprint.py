@@ -1,4 +1,4 @@
-"""Which weights a saved state belongs to."""
+"""Which weights a saved state, or a quantized folder, was made from."""
 
 from __future__ import annotations
 

@@ -69,7 +69,22 @@ def _parse_ours(block: Any) -> Quantization:
     _expect(block, "dtype", _DTYPES)
     dense = None if block["dense"] == "bf16" else block["dense"]
     facts = {key: block[key] for key in ("rounding", "calibration", "source") if key in block}
+    _expect_facts(facts)
     return Quantization(block["format"], dense, block["dtype"], is_ours=True, facts=facts)
+
+
+def _expect_facts(facts: Mapping[str, Any]) -> None:
+    """What is only shown, so far that it can be shown."""
+    calibration, source = facts.get("calibration"), facts.get("source")
+    tokens = calibration.get("tokens") if isinstance(calibration, dict) else 0
+    is_sound = (
+        isinstance(facts.get("rounding", ""), str)
+        and isinstance(calibration, (dict, type(None)))
+        and isinstance(source, (dict, type(None)))
+        and isinstance(tokens, int)
+    )
+    if not is_sound:
+        raise ConfigError(f"config.json: quantization has unreadable facts {reprlib.repr(dict(facts))}: {_HINT}.")
 
 
 def _expect(block: Mapping[str, Any], key: str, supported: tuple[Any, ...]) -> None:

@@ -1,0 +1,215 @@
+"""Quantize a model folder of either layout into another folder, layer by layer under a bounded memory.
+
+All sizes are known from the configuration, so that shards are written in place and get their names when they are
+complete: a run that was cut short goes on after the last complete shard, and the result has the same bytes. Until the
+end the folder is called `NAME.unfinished` and has no `config.json`, so that nothing takes it for a model.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from quant.assemble import expect_usable, quantize_matrix
+from quant.compensation import InputStatistics
+from quant.nf4 import MissingLibraryError
+from zaya_core.calibration import CalibrationRun
+from zaya_core.checkpoint import INDEX, Checkpoint, open_checkpoint
+from zaya_core.config import UNFINISHED, read_config
+from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
+from zaya_core.quantization_job import QuantizationJob, Shard
+from zaya_core.shard_writer import ShardWriter, write_atomically, writing
+
+_STATE = "calibration.state"
+_COPIED = ("*.json", "*.jinja", "tokenizer.model", "LICENSE*")
+_LARGEST_COPY = 256 << 20
+_SPARE_BYTES = 50_000_000  # tokenizer, index, and what the file system needs itself
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come, in weights of the source, and what it is at."""
+
+    done: int
+    total: int
+    at: str
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
+    """Write the result, or go on with it.
+
+    Raises UsageError where it exists, where another run is at it or an earlier one had other settings; DiskSpaceError
+    where the disk is too small; CheckpointError for weights that are not finite; DeviceError without a library.
+    """
+    if job.out.exists():
+        raise UsageError(f"{job.out} exists already: delete it first, or give another --out FOLDER.")
+    try:
+        expect_usable(job.settings.experts)
+    except MissingLibraryError as error:
+        raise DeviceError(str(error)) from None
+    with _alone(job):
+        _begin(job)
+        _expect_space(job)
+        _write_shards(job, on_progress)
+        _finish(job)
+
+
+@contextmanager
+def _alone(job: QuantizationJob) -> Iterator[None]:
+    """No other run writes the same folder."""
+    path = job.unfinished.with_name(job.unfinished.name + ".lock")
+    lock = FileLock(path, blocking=False)
+    with writing(job.out):
+        job.unfinished.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UsageError(f"Another zaya is writing {job.out}: wait for it, or give another --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        path.unlink(missing_ok=True)
+
+
+def _begin(job: QuantizationJob) -> None:
+    """Note what is being made, or see that an earlier run made the same."""
+    folder = job.unfinished
+    begun = next((path for name in (UNFINISHED, "config.json") if (path := folder / name).is_file()), None)
+    if begun is None:
+        if any(folder.glob("*.safetensors")):
+            raise UsageError(f"{folder} holds something else: delete it, or give another --out FOLDER.")
+        write_atomically(folder / UNFINISHED, job.config_json)
+    elif begun.read_bytes() != job.config_json:
+        raise UsageError(
+            f"{folder} was begun with other settings or from another model: delete it, or give another --out FOLDER."
+        )
+
+
+def _expect_space(job: QuantizationJob) -> None:
+    needed = job.missing_bytes + _state_bytes(job) + _SPARE_BYTES
+    free = shutil.disk_usage(job.unfinished).free
+    if needed > free:
+        raise DiskSpaceError(
+            f"{job.out} needs {needed / 1e9:.2f} GB more, but {free / 1e9:.2f} GB are free on that disk: free some "
+            "space, or give another --out FOLDER."
+        )
+
+
+def _state_bytes(job: QuantizationJob) -> int:
+    """Bytes of the saved states of calibration, of which there are two while one replaces the other."""
+    tokens = 0 if job.settings.calibration is None else job.settings.calibration.ids.numel()
+    return 2 * 4 * tokens * (job.config.hidden_size + job.config.router_hidden_size)
+
+
+def _write_shards(job: QuantizationJob, on_progress: OnProgress) -> None:
+    total, done = sum(map(job.weights_of, job.shards)), 0
+    inputs = _Inputs(job)
+    for number, shard in enumerate(job.shards):
+        is_last = number == len(job.shards) - 1
+        at = "embedding and head" if is_last else f"layer {number + 1} of {len(job.shards) - 1}"
+        if not job.is_complete(shard):
+            on_progress(Progress(done, total, at))
+            # Opened anew for each shard: pages of a mapped file count as this process's memory while it is open.
+            job.checkpoint = open_checkpoint(job.source, job.config)
+            _write_shard(job, shard, inputs.of_shard(number, job.checkpoint))
+            inputs.save()
+        done += job.weights_of(shard)
+    on_progress(Progress(done, total, "done"))
+
+
+def _write_shard(job: QuantizationJob, shard: Shard, inputs: dict[str, list[InputStatistics]]) -> None:
+    with ShardWriter(job.unfinished / shard.file, shard.tensors) as writer:
+        for name in shard.parameters:
+            if job.formats.format_of(name) is None:
+                writer.write(name, job.checkpoint.tensor(name))
+            else:
+                _write_packed(job, writer, name, inputs.get(name))
+
+
+def _write_packed(job: QuantizationJob, writer: ShardWriter, name: str, inputs: list[InputStatistics] | None) -> None:
+    """One matrix at a time, so that memory holds one."""
+    kind = job.formats.format_of(name)
+    assert kind is not None
+    is_stack = len(job.checkpoint.parameters[name].shape) == 3
+    matrices = job.checkpoint.experts(name) if is_stack else [job.checkpoint.tensor(name)]
+    for number, weight in enumerate(matrices):
+        try:
+            tensors = quantize_matrix(kind, weight, None if inputs is None else inputs[number])
+        except ValueError as error:
+            raise CheckpointError(f"{job.source}: {name} cannot be quantized: {error}.") from None
+        for suffix, tensor in tensors.items():
+            writer.write(f"{name}.{suffix}", tensor, number if is_stack else None)
+
+
+class _Inputs:
+    """The inputs of each shard's matrices, from calibration; its state outlives a run that is cut short."""
+
+    def __init__(self, job: QuantizationJob):
+        self.job = job
+        self.path = job.unfinished / _STATE
+        self.text = job.settings.calibration if job.is_rounded_to_int4 else None
+        self.with_dense = job.settings.dense == "int4"
+        self.run: CalibrationRun | None = None
+
+    def of_shard(self, number: int, checkpoint: Checkpoint) -> dict[str, list[InputStatistics]]:
+        """By parameter name, one for each expert of a stack; empty without calibration."""
+        is_last = number == self.job.config.num_hidden_layers
+        if self.text is None or (is_last and not self.with_dense):
+            return {}
+        run = self._advanced_to(number, checkpoint)
+        if not is_last:
+            return run.advance(checkpoint, self.with_dense)
+        head = "model.embed_tokens.weight" if self.job.config.tie_word_embeddings else "lm_head.weight"
+        return {head: [run.head_inputs(checkpoint)]}
+
+    def _advanced_to(self, layer: int, checkpoint: Checkpoint) -> CalibrationRun:
+        assert self.text is not None
+        if self.run is None and self.path.is_file():
+            self.run = CalibrationRun.resume(self.job.config, self.path)
+        if self.run is None:
+            self.run = CalibrationRun.begin(self.job.config, checkpoint, self.text.ids)
+        while self.run.layers_done < layer:  # a shard was complete, and the state after it was not saved
+            self.run.advance(checkpoint, self.with_dense)
+        return self.run
+
+    def save(self) -> None:
+        """Keep the state for a run that goes on."""
+        if self.run is not None:
+            with writing(self.path):
+                self.run.save(self.path)
+
+
+def _finish(job: QuantizationJob) -> None:
+    """Everything that is no weights; the last step makes the folder a model."""
+    folder = job.unfinished
+    (folder / _STATE).unlink(missing_ok=True)
+    _copy_small_files(job.source, folder)
+    write_atomically(folder / INDEX, _index_json(job))
+    if (folder / UNFINISHED).is_file():
+        (folder / UNFINISHED).replace(folder / "config.json")
+    open_checkpoint(folder, read_config(folder))
+    with writing(job.out):
+        folder.rename(job.out)
+
+
+def _copy_small_files(source: Path, folder: Path) -> None:
+    for path in sorted(path for pattern in _COPIED for path in source.glob(pattern)):
+        is_other = path.name != "config.json" and not path.name.endswith(".index.json")
+        if is_other and path.is_file() and path.stat().st_size <= _LARGEST_COPY:
+            write_atomically(folder / path.name, path.read_bytes())
+
+
+def _index_json(job: QuantizationJob) -> bytes:
+    weight_map = {name: shard.file for shard in job.shards for name in shard.tensors}
+    total = sum(tensor.nbytes for shard in job.shards for tensor in shard.tensors.values())
+    return (json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2) + "\n").encode()
