@@ -48,8 +48,9 @@ class Request:
     """One prompt and how to go on from it.
 
     max_tokens: None means up to the end of the context. thinking_budget: after so many thinking tokens `</think>` is
-    forced. answer_budget: most tokens that are not thinking; 0 ends a request with its thinking. snapshot_at: prompt positions whose state is worth keeping for later prompts. keep_state: keep the state at
-    the end, too. stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
+    forced. answer_budget: most tokens that are not thinking; 0 ends a request with its thinking. snapshot_at: prompt
+    positions whose state is worth keeping for later prompts. keep_state: keep the state at the end, too. stage,
+    candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
     """
 
     ids: Sequence[int]
@@ -112,8 +113,8 @@ class _Row:
 class Engine:
     """Runs requests; see the module's docstring.
 
-    State: waiting requests, the one being prefilled, the running batch, parked rows, and the kept prefixes. Not thread-safe, except
-    `cancel`, which may be called from a signal handler or another thread.
+    State: waiting requests, the one being prefilled, the running batch, parked rows, and the kept prefixes. Not
+    thread-safe, except `cancel`, which may be called from a signal handler or another thread.
     """
 
     def __init__(

@@ -164,7 +164,7 @@ class Solver:
         """The answer by what has finished. Raises NetworkError, or the like, when nothing has."""
         rollouts = tuple(rollout for _, rollout in sorted(self.finished.items()))
         stage = self.params.last_stage if self.agreed_stage is None else self.agreed_stage
-        is_complete = self.agreed_stage is not None or self.is_stage_complete(stage) and not self._was_stopped
+        is_complete = self.agreed_stage is not None or (self.is_stage_complete(stage) and not self._was_stopped)
         candidates = _usable(self.stage_rollouts(stage) if is_complete else self._latest_of_each_candidate())
         if not candidates:
             is_complete, candidates = False, _usable(self._latest_of_each_candidate())
