@@ -10,7 +10,9 @@ import typer
 
 from zaya_cli import options
 from zaya_cli.failures import reported
+from zaya_cli.flag_groups import with_flags
 from zaya_cli.output import prepare_streams
+from zaya_cli.rsa_options import RsaFlags
 
 app = typer.Typer(
     name="zaya",
@@ -39,6 +41,7 @@ def root(
 
 
 @app.command()
+@with_flags("rsa", RsaFlags)
 def run(
     files: Annotated[list[str] | None, typer.Argument(help="Text files, one prompt each. - is standard input.")] = None,
     prompt: options.PromptText = None,
@@ -63,6 +66,7 @@ def run(
     stats: options.ShowStats = False,
     color: options.Color = "auto",
     quiet: options.Quiet = False,
+    rsa: RsaFlags = RsaFlags(),  # noqa: B008 - replaced by its flags
 ) -> None:
     """Answer prompts once: the answer on stdout, everything else on stderr.
 
@@ -75,6 +79,8 @@ def run(
       git diff | zaya run -p "Review this change:" > review.md
 
       zaya run examples/*.txt --format jsonl --seed 1
+
+      zaya run hard.txt --rsa 8
     """
     with reported(as_json=format != "text"):
         from zaya_cli.cmd_run import RunSettings
@@ -96,6 +102,7 @@ def run(
                 stats=stats,
                 color=color,
                 quiet=quiet,
+                rsa=rsa,
             )
         )  # fmt: skip
 

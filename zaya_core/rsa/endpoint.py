@@ -30,11 +30,13 @@ from zaya_core.rsa.rollouts import (
     RolloutText,
 )
 from zaya_core.sampling import RandomKey, SamplingParams
+from zaya_core.stream import Kind
 from zaya_core.tokenizer import THINK_END, THINK_START, Tokenizer
 
 _SEEDS = (1 << 63) + 1  # a step that no sampled token and no subset ever has
 _POLL_SECONDS = 0.2
 _MALFORMED_AGAIN = 2  # what is not JSON is asked for again so often; the client library repeats the rest
+_PROBE = ({"role": "user", "content": "1 + 1"},)
 _NOT_THERE = (404, 405, 501)
 _NOT_UNDERSTOOD = (400, 415, 422)
 
@@ -153,7 +155,7 @@ class EndpointGenerator:
             rollout = _rollout(request, state="failed", error=str(error))
         seconds = time.perf_counter() - started
         rollout = replace(rollout, seconds=seconds, decode_seconds=seconds)
-        kind = "answer" if rollout.answer else "thinking"
+        kind: Kind = "answer" if rollout.answer else "thinking"
         text = rollout.answer or rollout.thinking
         counted = RolloutText(request.stage, request.candidate, rollout.completion_tokens, kind, text)
         return [counted, RolloutFinished(rollout)]
@@ -209,6 +211,7 @@ class EndpointGenerator:
             prompt_tokens=pieces[0].prompt_tokens,
             thinking_tokens=len(ids),
             completion_tokens=sum(piece.tokens for piece in pieces),
+            answer_was_cut=bool(answer) and pieces[-1].is_cut,
             mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
         )
 
@@ -284,11 +287,10 @@ class EndpointGenerator:
 
     def _find_dialect(self) -> Dialect:
         """Ask for one token in each dialect until one is understood."""
-        messages: Messages = [{"role": "user", "content": "1 + 1"}]
-        ids = self.tokenizer.render_chat(messages)
+        probe = RolloutRequest(0, 0, (), _PROBE, 1, 0, 1, 0, SamplingParams())
         for dialect in _DIALECTS:
             try:
-                found = self._try(dialect, messages, len(ids))
+                found = self._try(dialect, probe)
             except StatusError as error:
                 if error.status in _NOT_THERE:
                     break
@@ -298,19 +300,22 @@ class EndpointGenerator:
             if found is not None:
                 self._say_what_is_lost(found)
                 return found
+        self.dialect = Dialect("chat", False)
+        self._chat(probe)
         self.notes.append(
             f"{self.url} has no /v1/completions that takes a prompt as it is, so chat completions are used: a thought "
             "cannot be closed at its budget, min-p is not applied, and ties are not broken by probability."
         )
-        return Dialect("chat", False)
+        return self.dialect
 
-    def _try(self, dialect: Dialect, messages: Messages, tokens: int) -> Dialect | None:
+    def _try(self, dialect: Dialect, probe: RolloutRequest) -> Dialect | None:
+        """The dialect if the server counts as many prompt tokens as we do; it may put a BOS of its own in front."""
         self.dialect = dialect
-        request = RolloutRequest(0, 0, (), messages, 1, 0, 1, 0, SamplingParams())
-        seen = self._completion(self._prompt(messages), request, 1, 0).prompt_tokens
-        if dialect.kind == "ids" or seen == tokens:
+        seen = self._completion(self._prompt(probe.messages), probe, 1, 0).prompt_tokens
+        expected = len(self.tokenizer.render_chat(probe.messages))
+        if dialect.kind == "ids" or seen == expected:
             return dialect
-        return replace(dialect, drops_bos=True) if seen == tokens + 1 else None
+        return replace(dialect, drops_bos=True) if seen == expected + 1 else None
 
     def _say_what_is_lost(self, dialect: Dialect) -> None:
         if not dialect.extended:

@@ -30,6 +30,7 @@ from zaya_core.rsa.rollouts import (
     RolloutState,
     RolloutText,
 )
+from zaya_core.stream import Kind
 from zaya_core.tokenizer import THINK_END, Tokenizer
 
 
@@ -128,7 +129,7 @@ class EngineGenerator:
             row.thinking_ids.append(event.token_id)
         if row.canary.add(event.token_id):
             self.engine.cancel(event.request_id)
-        kind = "thinking" if row.is_thinking else "answer"
+        kind: Kind = "thinking" if row.is_thinking else "answer"
         return [RolloutText(row.request.stage, row.request.candidate, 1, kind, "")]
 
     def _finish(self, event: Finished, row: _Open) -> Rollout:
@@ -150,6 +151,7 @@ class EngineGenerator:
             seconds=time.perf_counter() - row.submitted,
             prompt_seconds=stats.prompt_seconds,
             decode_seconds=stats.decode_seconds,
+            answer_was_cut=event.reason == "length" and not row.is_thinking,
         )
 
 

@@ -44,7 +44,8 @@ class Rollout:
     """What came of a request. thinking, answer: texts. tail: the last tokens of the thinking, as text.
 
     mean_logprob: natural logarithm, over the tokens that were sampled; None where the generator does not know it.
-    seconds: wall time from submission to the end; decode_seconds: while it was generating.
+    seconds: wall time from submission to the end; decode_seconds: while it was generating. answer_was_cut: by its
+    budget.
     """
 
     stage: int
@@ -63,6 +64,7 @@ class Rollout:
     seconds: float = 0.0
     prompt_seconds: float = 0.0
     decode_seconds: float = 0.0
+    answer_was_cut: bool = False
     error: str | None = None
 
     @property
