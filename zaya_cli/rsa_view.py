@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from zaya_cli.output import draws
+from zaya_core.errors import PromptTooLongError
 from zaya_core.rsa.answers import find_answer
 from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
-from zaya_core.rsa.params import PRESETS, RsaParams
+from zaya_core.rsa.params import PRESETS, RsaParams, fit_to_context
 from zaya_core.rsa.rollouts import RolloutFinished, RolloutMoved, RolloutStarted, RolloutText
 from zaya_core.rsa.selection import Choice, answer_of
 
-_TYPICAL_SHARE = 0.6  # of the thinking budget: the report's 440K tokens are 48 rollouts of 16K
 _MEASURED_AFTER = 2.0  # seconds of generating
 _SHOWN_ANSWER = 40  # characters
 _KEPT_TEXT = 2000  # characters at the end of a text, enough to see an answer in
@@ -51,6 +51,7 @@ class RsaView:
 
     console: Console
     quiet: bool = False
+    run: RunStarted | None = None
     params: RsaParams = field(default_factory=RsaParams)
     rows: list[_Row] = field(default_factory=list)
     tokens: int = 0
@@ -87,7 +88,7 @@ class RsaView:
     # --- events -------------------------------------------------------------------------------------------------------
 
     def _begin(self, event: RunStarted) -> None:
-        self.params, self.restored = event.params, event.restored
+        self.run, self.params, self.restored = event, event.params, event.restored
         self.rows = [_Row() for _ in range(event.params.candidates)]
         for line in opening_lines(event):
             self._say(line)
@@ -113,9 +114,9 @@ class RsaView:
         row.tokens += event.tokens
         row.text = (row.text + event.text)[-_KEPT_TEXT:]
         self.tokens += event.tokens
-        if not self._estimated and now - self.first_token > _MEASURED_AFTER:
+        if self.run is not None and not self._estimated and now - self.first_token > _MEASURED_AFTER:
             self._estimated = True
-            self._say(estimate(self.params, self.tokens / (now - self.first_token), self.restored))
+            self._say(estimate(self.run, self.tokens / (now - self.first_token)))
 
     def _end(self, event: RolloutFinished) -> None:
         rollout, row = event.rollout, self.rows[event.rollout.candidate]
@@ -158,10 +159,12 @@ class RsaView:
         seconds = now - self.first_token if self.first_token is not None else 0.0
         speed = self.tokens / seconds if seconds > 0 else 0.0
         line = f"{self.tokens:,} tokens, {speed:.1f} tok/s"
-        left = total_rollouts(self.params) - self.restored - self.finished
+        left = self.params.rollouts - self.restored - self.finished
         if speed <= 0 or left <= 0:
             return line
-        typical = self.finished_tokens / self.finished if self.finished else _TYPICAL_SHARE * self.params.think
+        typical = (
+            self.finished_tokens / self.finished if self.finished else self.params.typical_tokens / self.params.rollouts
+        )
         running = self.tokens - self.finished_tokens
         return f"{line}, about {duration(max(0.0, left * typical - running) / speed)} left"
 
@@ -170,14 +173,13 @@ def opening_lines(event: RunStarted) -> list[str]:
     """What will be done, at most how many tokens that is, and what the context took away."""
     asked, params = event.asked, event.params
     rounds = f"{params.rounds} {'round' if params.rounds == 1 else 'rounds'} over {params.tails} tails each"
-    light = PRESETS["light"]
     lines = [
-        f"Markovian RSA: {params.candidates} candidates, {rounds}, {total_rollouts(params)} rollouts, "
-        f"at most {params.most_tokens:,} tokens (--rsa-preset light: {light.most_tokens:,})"
+        f"Markovian RSA: {params.candidates} candidates, {rounds}, {params.rollouts} rollouts, "
+        f"at most {params.most_tokens:,} tokens"
     ]
     if (params.think, params.tail, params.answer) != (asked.think, asked.tail, asked.answer):
         lines.append(
-            f"The context of {event.context:,} tokens, of which the question takes {event.question_tokens:,}, leaves "
+            f"The context of {event.context:,} tokens, of which the question takes {event.sizes.question:,}, leaves "
             f"{params.think:,} for the thinking (of {asked.think:,}), {params.tail:,} for a tail (of {asked.tail:,}), "
             f"{params.answer:,} for the answer (of {asked.answer:,})."
         )
@@ -186,20 +188,20 @@ def opening_lines(event: RunStarted) -> list[str]:
     return lines
 
 
-def estimate(params: RsaParams, speed: float, restored: int = 0) -> str:
+def estimate(event: RunStarted, speed: float) -> str:
     """How long a run may take at a measured number of tokens per second, and what the light preset would."""
-    left = 1 - restored / total_rollouts(params)
-    light = PRESETS["light"]
-    return (
-        f"At {speed:.1f} tokens per second this may take {duration(left * params.most_tokens / speed)}, typically "
-        f"{duration(_TYPICAL_SHARE * left * params.most_tokens / speed)}; --rsa-preset light up to "
-        f"{duration(light.most_tokens / speed)}, typically {duration(_TYPICAL_SHARE * light.most_tokens / speed)}."
-    )
+    left = 1 - event.restored / event.params.rollouts
+    line = f"At {speed:.1f} tokens per second this may take {_times(event.params, speed / left)}"
+    try:
+        light = fit_to_context(PRESETS["light"], event.sizes, event.context)
+    except PromptTooLongError:
+        return f"{line}."
+    return f"{line}; --rsa-preset light {_times(light, speed)}."
 
 
-def total_rollouts(params: RsaParams) -> int:
-    """N * (T + 1), and the last one of `aggregate`."""
-    return sum(params.width(stage) for stage in range(params.stages))
+def _times(params: RsaParams, speed: float) -> str:
+    typical, most = duration(params.typical_tokens / speed), duration(params.most_tokens / speed)
+    return f"{typical}, at most {most}"
 
 
 def duration(seconds: float) -> str:

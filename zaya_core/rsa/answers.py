@@ -18,6 +18,7 @@ _MOST_DIGITS = 200  # of a number that is taken as one; a longer one is compared
 _LONGEST = 100_000  # characters at the end of a text in which an answer is looked for
 
 _NUMBER = r"[-+−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|[-+−]?\.\d+"
+_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _STATED = re.compile(
     rf"answer(?:\s+is)?\s*[:=]?\s*[*_$\\(\[]*\s*(?:\(?(?P<choice>[A-HJ])\)?(?![\w'])|(?P<number>{_NUMBER})(?:/(?P<under>\d+))?)",
     re.IGNORECASE,
@@ -47,13 +48,14 @@ def find_answer(text: str) -> Answer | None:
 
 def _last_boxed(text: str) -> str | None:
     r"""What the last complete `\boxed{...}` holds; braces inside may be nested."""
-    for start in (match.end() for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text)))):
-        depth = 1
-        for position in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[start:position]
-    return None
+    last: tuple[int, int] | None = None
+    open_boxes: list[int | None] = []  # where each open brace's content starts, if it is a box
+    for match in _BRACE.finditer(text):
+        if match[0] != "}":
+            open_boxes.append(match.end() if len(match[0]) > 1 else None)
+        elif open_boxes and (start := open_boxes.pop()) is not None:
+            last = max(last or (0, 0), (start, match.start()))
+    return None if last is None else text[slice(*last)]
 
 
 def _stated(text: str) -> Answer | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zaya_core.rsa.params import RsaParams
+from zaya_core.rsa.params import PromptSizes, RsaParams
 from zaya_core.rsa.rollouts import RolloutEvent
 from zaya_core.rsa.selection import Choice
 
@@ -16,7 +16,7 @@ class RunStarted:
     asked: RsaParams
     params: RsaParams
     restored: int
-    question_tokens: int
+    sizes: PromptSizes
     context: int
 
 

@@ -67,6 +67,16 @@ class RsaParams:
         return self.answer if stage == self.last_stage or self.stop_at is not None else 0
 
     @property
+    def rollouts(self) -> int:
+        """N * (T + 1), and the last one of `aggregate`."""
+        return sum(self.width(stage) for stage in range(self.stages))
+
+    @property
+    def typical_tokens(self) -> int:
+        """What a run generates if thoughts use their budgets as they did in the report: 440K of 48 times 16K."""
+        return int(0.56 * self.think * self.rollouts)
+
+    @property
     def most_tokens(self) -> int:
         """What a run generates at most."""
         return sum(self.width(stage) * (self.think + self.answer_budget(stage)) for stage in range(self.stages))

@@ -30,9 +30,15 @@ def subset_order(seed: int, stage: int, candidate: int, width: int) -> list[int]
 
 
 def aggregation_messages(messages: Messages, tails: Sequence[str]) -> list[dict[str, str]]:
-    """The conversation with its last message turned into an aggregation prompt."""
+    """The conversation with its last message turned into an aggregation prompt. Raises UsageError without one."""
+    _expect_question(messages)
     question = messages[-1]
     return [*map(dict, messages[:-1]), {**question, "content": aggregation_prompt(question["content"], tails)}]
+
+
+def _expect_question(messages: Messages) -> None:
+    if not messages or messages[-1].get("role") != "user" or not messages[-1].get("content", "").strip():
+        raise UsageError("RSA needs a question: the last message must be a user's, with text.")
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,7 @@ class Solver:
 
     def __init__(self, messages: Messages, params: RsaParams, sampling: SamplingParams, shared: int = 0):
         """params: fitted to the context. Raises UsageError unless the last message is a person's question."""
-        if not messages or messages[-1].get("role") != "user" or not messages[-1].get("content", "").strip():
-            raise UsageError("RSA needs a question: the last message must be a user's, with text.")
+        _expect_question(messages)
         self.messages = messages
         self.params = params
         self.sampling = sampling
@@ -230,7 +235,7 @@ def solve(
     fitted = fit_to_context(params, sizes, generator.context)
     solver = Solver(messages, fitted, sampling, sizes.shared)
     solver.restore(restored)
-    on_event(RunStarted(params, fitted, len(solver.finished), sizes.question, generator.context))
+    on_event(RunStarted(params, fitted, len(solver.finished), sizes, generator.context))
     _Run(generator, solver, on_event, save).until_done(should_stop)
     return solver.result()
 
