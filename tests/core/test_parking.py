@@ -101,7 +101,7 @@ def test_a_row_that_does_not_fit_even_alone_is_told_so_and_the_engine_goes_on(mo
     with pytest.raises(MemoryFitError, match="1 blocks"):
         list(engine.generate(requests(2)))
     assert engine.is_idle
-    events, found = run(engine, requests(1, max_tokens=3))
+    _, found = run(engine, requests(1, max_tokens=3))
     assert len(found[0]) == 3
 
 

@@ -1,8 +1,8 @@
 """A canary for rollouts that run in a loop: ids that repeat compress to almost nothing.
 
 The technical report's safeguard: token ids in chunks, each deflated by itself (window of 2^10 bytes, level 1, flushed);
-a ratio below 0.05 is a loop. The size of a chunk is not published: 1,024 tokens let ordinary text pass at 0.3 and more
-and find a repeated passage of up to about 30 tokens.
+a ratio below 0.05 is a loop. The size of a chunk is not published: of 2,048 tokens, a repeated passage of up to 20 is
+found, and text is far from it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-CHUNK = 1024  # tokens
+CHUNK = 2048  # tokens
 LEAST_RATIO = 0.05
 
 

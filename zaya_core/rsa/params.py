@@ -111,13 +111,13 @@ def fit_to_context(params: RsaParams, sizes: PromptSizes, context: int) -> RsaPa
     prompt = max(sizes.question, sizes.aggregation + tails * _TAIL_OVERHEAD if tails else 0)
     wanted = tails * tail + params.think + params.answer
     room = context - prompt
+    if wanted <= room:
+        return replace(params, tail=tail)
     if room < (tails + 2) * LEAST_BUDGET:
         raise PromptTooLongError(
             f"The question takes {sizes.question:,} tokens and the context is {context:,}: {max(room, 0):,} are left "
             f"for {tails} tails, the thinking and the answer of RSA. Shorten the question."
         )
-    if wanted <= room:
-        return replace(params, tail=tail)
     share = room / wanted
     tail, answer = (max(LEAST_BUDGET, int(budget * share)) for budget in (tail, params.answer))
     answer = min(answer, params.answer)
