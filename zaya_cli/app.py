@@ -98,11 +98,7 @@ def run(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, tuple(stop or ()),
                     thinking, thinking_budget, logprobs,
                 ),
-                format=format,
-                stats=stats,
-                color=color,
-                quiet=quiet,
-                rsa=rsa,
+                format=format, stats=stats, color=color, quiet=quiet, rsa=rsa,
             )
         )  # fmt: skip
 

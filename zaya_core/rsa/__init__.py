@@ -7,6 +7,7 @@ IV-B1; RSA: arXiv 2509.26626). Nothing here imports torch before a local model i
     prompt     the wording of an aggregation prompt
     params     N, C, T and the budgets; presets; what of it fits into a context
     rollouts   one attempt: what is asked of a generator and what comes back
+    tails      the end of a thought, which is what others are shown
     solver     which rollout may start when, with which tails
     answers    the answer in a text, normalised
     selection  agreement between answers, and the choice

@@ -29,6 +29,7 @@ from zaya_core.rsa.rollouts import (
     RolloutStarted,
     RolloutText,
 )
+from zaya_core.rsa.tails import last_tokens
 from zaya_core.sampling import RandomKey, SamplingParams
 from zaya_core.stream import Kind
 from zaya_core.tokenizer import THINK_END, THINK_START, Tokenizer
@@ -207,7 +208,7 @@ class EndpointGenerator:
             state="loop" if loops else "cut" if any(piece.is_cut for piece in pieces) else "done",
             thinking=thinking,
             answer=answer,
-            tail=self.tokenizer.decode(ids[-request.tail :]).lstrip("\ufffd") or answer,
+            tail=last_tokens(ids, request.tail, self.tokenizer) or answer,
             prompt_tokens=pieces[0].prompt_tokens,
             thinking_tokens=len(ids),
             completion_tokens=sum(piece.tokens for piece in pieces),

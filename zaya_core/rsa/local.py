@@ -30,8 +30,8 @@ from zaya_core.rsa.rollouts import (
     RolloutState,
     RolloutText,
 )
+from zaya_core.rsa.tails import tail_of
 from zaya_core.stream import Kind
-from zaya_core.tokenizer import THINK_END, Tokenizer
 
 
 @dataclass
@@ -159,18 +159,3 @@ def _state(event: Finished, row: _Open) -> RolloutState:
     if event.reason == "cancelled":
         return "loop" if row.canary.is_dead else "stopped"
     return "cut" if event.reason == "length" or row.was_cut else "done"
-
-
-def tail_of(thinking_ids: list[int], tokens: int, tokenizer: Tokenizer) -> str:
-    """The last tokens of a thought as text, without the marker that closed it; finished or not.
-
-    A character of which the cut left a part is dropped.
-    """
-    ids = thinking_ids
-    if tokenizer.think_end_id is None:
-        text = tokenizer.decode(ids)
-        if text.rstrip().endswith(THINK_END):
-            ids = tokenizer.encode(text.rstrip().removesuffix(THINK_END))
-    elif ids and ids[-1] == tokenizer.think_end_id:
-        ids = ids[:-1]
-    return tokenizer.decode(ids[-tokens:]).lstrip("\ufffd")

@@ -10,8 +10,9 @@ from zaya_core.events import PrefillProgress
 from zaya_core.load import load_model
 from zaya_core.rsa import RsaParams, solve
 from zaya_core.rsa.canary import CHUNK, LoopCanary, compression_ratio
-from zaya_core.rsa.local import EngineGenerator, tail_of
+from zaya_core.rsa.local import EngineGenerator
 from zaya_core.rsa.rollouts import RolloutMoved, RolloutStarted
+from zaya_core.rsa.tails import last_tokens, tail_of
 from zaya_core.sampling import RandomKey, SamplingParams
 
 LONG = "Tell me why " + "the sum of two odd numbers is even and " * 5 + "so on?"
@@ -45,6 +46,14 @@ def test_a_tail_is_the_last_tokens_of_the_thought_without_its_end(tokenizer):
     assert tail_of(ids, 3, tokenizer) == tokenizer.decode(ids[-3:])
     assert tail_of(ids, 10**6, tokenizer) == tokenizer.decode(ids)
     assert tail_of([tokenizer.think_end_id], 3, tokenizer) == tail_of([], 3, tokenizer) == ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tail_of_any_tokens_encodes_to_no_more(tokenizer, seed):
+    key = RandomKey(seed)
+    ids = [int(key.uniform(step) * 704) for step in range(300)]
+    for tokens in (1, 7, 60):
+        assert len(tokenizer.encode(last_tokens(ids, tokens, tokenizer))) <= tokens
 
 
 def test_the_question_is_prefilled_once_for_all_stages(model, tokenizer):
