@@ -21,20 +21,7 @@ from zaya_core.rsa.events import RunStarted
 from zaya_core.rsa.params import PRESETS, PromptSizes
 from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutMoved, RolloutStarted, RolloutText
 
-SMALL = (
-    "--rsa-think",
-    "24",
-    "--rsa-tail",
-    "6",
-    "--rsa-answer",
-    "5",
-    "--rsa-rounds",
-    "1",
-    "--rsa-subset",
-    "2",
-    "--threads",
-    "1",
-)
+SMALL = "--rsa-think 24 --rsa-tail 16 --rsa-answer 5 --rsa-rounds 1 --rsa-subset 2 --threads 1".split()
 PLAIN_FIELDS = {
     *("text", "thinking", "finish_reason", "usage", "timings", "seed", "model", "quant", "device", "dtype", "threads")
 }
