@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from zaya_core.rsa.events import RunStarted
 from zaya_core.rsa.params import PRESETS, PromptSizes
 from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutMoved, RolloutStarted, RolloutText
 
-SMALL = "--rsa-think 24 --rsa-tail 16 --rsa-answer 5 --rsa-rounds 1 --rsa-subset 2 --threads 1".split()
+SMALL = shlex.split("--rsa-think 24 --rsa-tail 16 --rsa-answer 5 --rsa-rounds 1 --rsa-subset 2 --threads 1")
 PLAIN_FIELDS = {
     *("text", "thinking", "finish_reason", "usage", "timings", "seed", "model", "quant", "device", "dtype", "threads")
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,20 +17,7 @@ from zaya_cli.model_folder import BUNDLED
 for package in ("openai", "fastapi", "uvicorn"):
     pytest.importorskip(package, reason="transformers[serving] is not installed")
 
-RSA = (
-    "--rsa",
-    "2",
-    "--rsa-rounds",
-    "1",
-    "--rsa-think",
-    "200",
-    "--rsa-tail",
-    "100",
-    "--rsa-answer",
-    "40",
-    "--seed",
-    "1",
-)
+RSA = shlex.split("--rsa 2 --rsa-rounds 1 --rsa-think 200 --rsa-tail 100 --rsa-answer 40 --seed 1")
 
 
 @pytest.fixture(scope="module")
