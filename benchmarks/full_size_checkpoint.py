@@ -17,34 +17,15 @@ from pathlib import Path
 from string import ascii_letters, digits
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from zaya_core.chat import BUILT_IN_TEMPLATE
 from zaya_core.config import ModelConfig, parse_config
+from zaya_core.dummy import VOCABULARY, RandomTensors, full_size_config
 from zaya_core.names import parameters
 
-VOCABULARY = 262_272
 _SHARD_BYTES = 2_000_000_000
-_NOISE = 1 << 24
-
-
-def native_config(layers: int) -> dict[str, Any]:
-    """`config.json` as the Hub has it for Zyphra/ZAYA1-8B."""
-    rope = {"rope_type": "default", "rope_theta": 5_000_000, "partial_rotary_factor": 0.5}
-    return {
-        "architectures": ["ZayaForCausalLM"],
-        "model_type": "zaya",
-        "dtype": "bfloat16",
-        "vocab_size": VOCABULARY,
-        "num_hidden_layers": layers,
-        "layer_types": ["hybrid"] * layers,
-        "rope_parameters": {"hybrid": rope, "rope_type": "default"},
-        "bos_token_id": 2,
-        "eos_token_id": 106,
-        "pad_token_id": 0,
-    }
 
 
 def original_config(layers: int) -> dict[str, Any]:
@@ -72,28 +53,12 @@ def original_config(layers: int) -> dict[str, Any]:
     }
 
 
-def random_tensors(config: ModelConfig, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the checkpoint, in bf16; large ones are slices of one noise, at random offsets."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(_NOISE, generator=generator)
+def random_tensors(config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the checkpoint, in bf16."""
+    random = RandomTensors()
     for parameter in parameters(config):
         for source in parameter.sources:
-            yield source, _draw(parameter.name, parameter.source_shape, noise, generator)
-
-
-def _draw(name: str, shape: tuple[int, ...], noise: Tensor, generator: torch.Generator) -> Tensor:
-    if name.endswith(("_scale", "norm.weight", "temp")):
-        return torch.ones(shape, dtype=torch.bfloat16)
-    if name.endswith("balancing_biases"):
-        return torch.tensor([0.0] * (shape[0] - 1) + [-1.0])
-    count = torch.Size(shape).numel()
-    if len(shape) == 1:
-        return torch.zeros(shape, dtype=torch.bfloat16)
-    spread = 1.0 if "router_mlp" in name else shape[-1] ** -0.5
-    block = (noise * spread).bfloat16()
-    offset = int(torch.randint(0, _NOISE, (1,), generator=generator))
-    repeats = -(-(count + offset) // _NOISE)
-    return block.repeat(repeats)[offset : offset + count].view(shape)
+            yield source, random.draw(parameter.name, parameter.source_shape)
 
 
 def write_weights(folder: Path, config: ModelConfig) -> int:
@@ -148,7 +113,7 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     arguments.out.mkdir(parents=True)
-    raw = (native_config if arguments.layout == "native" else original_config)(arguments.layers)
+    raw = (full_size_config if arguments.layout == "native" else original_config)(arguments.layers)
     nbytes = write_weights(arguments.out, parse_config(raw))
     write_tokenizer(arguments.out)
     (arguments.out / "chat_template.jinja").write_text(BUILT_IN_TEMPLATE)

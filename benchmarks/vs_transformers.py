@@ -4,7 +4,7 @@
 
 Each side runs in a process of its own, one after the other, since two copies of the model do not fit into most
 machines; transformers gets the faster of its two implementations of experts. `--without-bf16-instructions` hides them
-from oneDNN on both sides, which is how processors behave that do not have them (most laptops). The last line is JSON.
+from both sides, which is how processors behave that do not have them (most laptops). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from zaya_core.bandwidth import read_bandwidth
 
 
 def main() -> None:
@@ -61,17 +63,14 @@ def _run_side(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
         command += [f"--{name}", str(getattr(arguments, name))]
     environment = dict(os.environ)
     if arguments.without_bf16_instructions:
-        environment["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_VNNI"
+        environment |= {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ZAYA_KERNELS": "native:avx512vnni"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
 def _bandwidth(_: argparse.Namespace) -> dict[str, Any]:
-    """Best of 10 passes over 2 GB."""
-    data = torch.ones(1 << 28, dtype=torch.int64)
-    seconds = min(_seconds(data.sum) for _ in range(10))
-    return {"gigabytes_per_second": round(data.nbytes / seconds / 1e9, 2)}
+    return {"gigabytes_per_second": round(read_bandwidth() / 1e9, 2)}
 
 
 def _measure(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from demo.examples import Attempted, Example, draw_example
+from demo.examples import Example, draw_example
 from demo.problems import training_problems
 from demo.tokenizer import PAD
 
@@ -52,7 +52,6 @@ def training_batches(
     tokenizer: Tokenizer,
     seed: int,
     aggregation_share: Callable[[], float],
-    sampled: Sequence[Attempted] = (),
     first_pool: int = 0,
 ) -> Iterator[tuple[int, Batch]]:
     """An endless stream of (pool number, batch); the share is asked anew for each pool."""
@@ -62,7 +61,7 @@ def training_batches(
         rng = random.Random(f"train:{seed}:{pool}")
         problems = training_problems(rng)
         share = aggregation_share()
-        for row in encode(tokenizer, [draw_example(rng, problems, share, sampled) for _ in range(POOL)]):
+        for row in encode(tokenizer, [draw_example(rng, problems, share) for _ in range(POOL)]):
             width = next((w for w in WIDTHS if len(row.prompt) + len(row.completion) <= w), None)
             if width is None:  # a handful of the longest aggregation prompts
                 continue

@@ -7,8 +7,9 @@ longer than a training step leaves time for. tests/demo/test_examples.py holds t
 from __future__ import annotations
 
 import random
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,33 +83,49 @@ ATTEMPT_COUNT_WEIGHTS = {1: 0.08, 2: 0.12, 3: 0.15, 4: 0.65}
 def cut(rng: random.Random, text: str) -> str:
     """What a budget or a tail limit leaves of an attempt: all of it, mostly; else its beginning or its end."""
     kind = rng.random()
-    if kind < 0.80 or len(text) < 12:
+    if kind < 0.88 or len(text) < 12:
         return text
     at = rng.randrange(4, len(text) - 4)
-    return text[:at] if kind < 0.92 else text[at:]
+    return text[:at].strip() if kind < 0.94 else text[at:].strip()
 
 
-class Attempted(NamedTuple):
-    """A problem and what a model thought about it, several times."""
-
-    problem: Problem
-    attempts: list[str]
-
-
-SAMPLED_SHARE = 0.6  # of the aggregation examples, where a model's own attempts are at hand
+def conclusion(attempt: str) -> str:
+    """The number an attempt ends in, or `?`."""
+    found = re.search(r"(?:^|[= \n])(-?\d+)$", attempt)
+    return found.group(1) if found else "?"
 
 
-def aggregation_example(rng: random.Random, problems: Iterator[Problem], sampled: Sequence[Attempted] = ()) -> Example:
-    """Attempts at a problem, a model's own or made up, reconciled step by step."""
+def winner(answers: Sequence[str]) -> str | None:
+    """The answer that more attempts reached than any other, if at least two did."""
+    (best, votes), second = [*Counter(a for a in answers if a != "?").most_common(2), ("?", 0), ("?", 0)][:2]
+    return best if votes >= 2 and votes > second[1] else None
+
+
+def reconcile(expression: list[str], attempts: Sequence[str]) -> list[str]:
+    """The lines of a reconciliation: what each attempt found, then what most found, or else the worked solution."""
+    answers = [conclusion(attempt) for attempt in attempts]
+    agreed = winner(answers)
+    return [" ".join(answers), *([agreed] if agreed else trace(expression))]
+
+
+def draw_population(rng: random.Random, expression: list[str], count: int) -> list[str]:
+    """Attempts at a problem: worked solutions, or what reconciling some of those gave in a round before."""
+    firsts = ["\n".join(lines) for lines in draw_attempts(rng, expression, 8)]
+    if rng.random() < 0.6:
+        return firsts[:count]
+    return ["\n".join(reconcile(expression, rng.sample(firsts, 4))) for _ in range(count)]
+
+
+def aggregation_example(rng: random.Random, problems: Iterator[Problem]) -> Example:
+    """Attempts at a problem, some wrong, some cut, and their reconciliation; never one where the wrong answer wins."""
     count = rng.choices(list(ATTEMPT_COUNT_WEIGHTS), list(ATTEMPT_COUNT_WEIGHTS.values()))[0]
-    if sampled and rng.random() < SAMPLED_SHARE:
-        problem, attempts = rng.choice(sampled)
-        attempts = rng.sample(attempts, count)
-    else:
+    while True:
         problem = next(problems)
-        attempts = ["\n".join(lines) for lines in draw_attempts(rng, problem.expression, count)]
-    prompt = aggregation_prompt(problem.question, [cut(rng, attempt) for attempt in attempts])
-    return Example(render(prompt), thought_then_answer(trace(problem.expression)))
+        attempts = [cut(rng, attempt) for attempt in draw_population(rng, problem.expression, count)]
+        lines = reconcile(problem.expression, attempts)
+        if answer_of(lines) == str(problem.answer):
+            prompt = aggregation_prompt(problem.question, attempts)
+            return Example(render(prompt), thought_then_answer(lines))
 
 
 # --- chats ------------------------------------------------------------------------------------------------------------
@@ -170,12 +187,11 @@ def draw_example(
     rng: random.Random,
     problems: Iterator[Problem],
     aggregation_share: float,
-    sampled: Sequence[Attempted] = (),
 ) -> Example:
     """One example of the mixture."""
     kinds: dict[Callable[[random.Random, Iterator[Problem]], Example], float] = {
         direct_example: 0.87 - aggregation_share,
-        partial(aggregation_example, sampled=sampled): aggregation_share,
+        aggregation_example: aggregation_share,
         chat_example: 0.08,
         no_thinking_example: 0.04,
         greeting_example: 0.01,

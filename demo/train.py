@@ -23,14 +23,14 @@ from torch import Tensor
 from transformers import ZayaForCausalLM
 
 from demo.batches import Batch, collate, encode, training_batches
-from demo.examples import Attempted, Example, aggregation_example, render, thought_then_answer
+from demo.examples import Example, aggregation_example, render, thought_then_answer
 from demo.forward import TrainingForward
 from demo.model import build_model
 from demo.muon import Muon
-from demo.problems import Problem, held_out, trace
+from demo.problems import held_out, trace
 from demo.tokenizer import PAD, build_tokenizer
 
-STEPS = 2600
+STEPS = 1800
 WARMUP_STEPS = 60
 LEARNING_RATE = 3e-3
 MATRIX_LEARNING_RATE = 6e-3
@@ -178,7 +178,8 @@ def held_out_batches(tokenizer: Tokenizer, count: int = 96) -> dict[str, Batch]:
     """Held-out problems, asked directly and with made-up attempts."""
     problems, rng = held_out(count), random.Random("test")
     direct = [Example(render(p.question), thought_then_answer(trace(p.expression))) for p in problems]
-    aggregated = [aggregation_example(rng, iter([p])) for p in problems[: count // 2]]
+    stream = iter(problems)
+    aggregated = [aggregation_example(rng, stream) for _ in range(count // 2)]
     batches = {}
     for name, examples in (("direct", direct), ("aggregation", aggregated)):
         rows = encode(tokenizer, examples)
@@ -222,11 +223,6 @@ def save(path: Path, state: dict[str, Any]) -> None:
     path.with_suffix(".tmp").replace(path)
 
 
-def read_attempts(path: Path) -> list[Attempted]:
-    """What demo.generate sampled."""
-    return [Attempted(Problem(*problem), attempts) for problem, attempts in json.loads(path.read_text("utf-8"))]
-
-
 class Run:
     """A training run that can be stopped at any time and taken up again."""
 
@@ -240,7 +236,6 @@ class Run:
         self.averaged = build_model(self.seed)
         self.optimizers = Optimizers(self.model)
         self.pool = 0
-        self.sampled = read_attempts(arguments.attempts) if arguments.attempts else []
         if (self.output / "last.pt").exists():
             self.resume()
         self.forward = TrainingForward(self.model, torch.float32, not arguments.no_compile)
@@ -268,7 +263,7 @@ class Run:
 
     def __call__(self) -> None:
         schedule, tests = self.schedule, held_out_batches(self.tokenizer)
-        batches = training_batches(self.tokenizer, self.seed, schedule.aggregation_share, self.sampled, self.pool)
+        batches = training_batches(self.tokenizer, self.seed, schedule.aggregation_share, self.pool)
         begin = time.monotonic() - schedule.seconds
         saved, losses, tokens, tested = schedule.seconds, [], 0, schedule.seconds
         for self.pool, batch in batches:
@@ -296,7 +291,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--minutes", type=float, help="end after so many minutes instead of --steps")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--attempts", type=Path, help="attempts of the model itself (demo.generate), for aggregation")
     parser.add_argument("--threads", type=int, help="threads of torch; default: all cores")
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile (about 1.4 times slower)")
     return parser.parse_args()

@@ -1,7 +1,8 @@
 """Matrices in the float dtype they are stored in: the `bf16` format, and float32.
 
-A product reads the stored weights in place, wherever they lie (usually in a mapped file). On a CPU three ways of
-multiplying bf16 weights were measured (2 cores of AMD Zen 4, K = 2048, weights not in the cache):
+A product reads the stored weights in place, wherever they lie (usually in a mapped file). On a CPU the native products
+are taken where there are any. Without them, three ways of multiplying bf16 weights were measured (2 cores of AMD Zen 4,
+K = 2048, weights not in the cache):
 
     rows   oneDNN bf16        oneDNN bf16 on a CPU          torch's own bf16     to float32 by slices of rows,
                               without bf16 instructions     dot products         then a float32 product
@@ -22,7 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SLICE_BYTES = 4 << 20  # a float32 slice that stays in the second-level caches of two cores
+from quant.kernels.native import NativeProducts
+from quant.kernels.selection import cpu_products
+from quant.matrix import Stack, multiply_by_slices, rows_of_slice
 
 
 class DenseMatrix:
@@ -37,43 +40,69 @@ class DenseMatrix:
 
     def matmul(self, x: Tensor) -> Tensor:
         """x: (..., K) in the dtype of the weights -> (..., N) in the same dtype."""
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu":
-            return _multiply_bf16(x, self.weight, self.bias)
-        return F.linear(x, self.weight, self.bias)
+        if x.dtype != torch.bfloat16 or x.device.type != "cpu":
+            return F.linear(x, self.weight, self.bias)
+        if native := _native_products(self.weight):
+            return self._with_bias(_multiply_natively(native, x, [self.weight], [x.numel() // x.shape[-1]])).to(x.dtype)
+        return _multiply_bf16(x, self.weight, self.bias)
 
     def matmul_float32(self, x: Tensor) -> Tensor:
         """x: (..., K) in the dtype of the weights -> (..., N) float32, never rounded to bf16 on the way."""
         rows = x.reshape(-1, x.shape[-1])
         if x.dtype == torch.float32:
             y = F.linear(rows, self.weight)
-        elif x.device.type == "cpu":
-            y = _multiply_by_slices(rows.float(), self.weight)
-        else:
+        elif x.device.type != "cpu":
             y = torch.mm(rows, self.weight.t(), out_dtype=torch.float32)
-        y = y if self.bias is None else y.add_(self.bias)
-        return y.view(*x.shape[:-1], -1)
+        elif native := _native_products(self.weight):
+            y = _multiply_natively(native, rows, [self.weight], [len(rows)])
+        else:
+            y = _multiply_by_slices(rows.float(), self.weight)
+        return self._with_bias(y).view(*x.shape[:-1], -1)
+
+    def _with_bias(self, y: Tensor) -> Tensor:
+        return y if self.bias is None else y.add_(self.bias)
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows `index` (any shape) as an embedding -> (*index.shape, K)."""
         return F.embedding(index, self.weight)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return self.weight.nbytes
 
-class DenseStack:
-    """E matrices (N, K) at E base addresses: the slices of one tensor, or tensors that lie apart."""
+    def dequantize(self) -> Tensor:
+        """The weights: (N, K) float32."""
+        return self.weight.float()
+
+    def with_bias(self, bias: Tensor | None) -> DenseMatrix:
+        """The same weights, not copied, with another bias."""
+        return DenseMatrix(self.weight, bias)
+
+
+class DenseStack(Stack[DenseMatrix]):
+    """E matrices in the float dtype they are stored in."""
 
     def __init__(self, weights: Sequence[Tensor]):
-        self.matrices = [DenseMatrix(weight) for weight in weights]
+        super().__init__([DenseMatrix(weight) for weight in weights])
 
     def matmul_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        """Multiply consecutive rows by consecutive experts.
+        """As `Stack.matmul_experts`."""
+        weights = [self.matrices[expert].weight for expert, _ in groups]
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and (native := _native_products(weights[0])):
+            return _multiply_natively(native, x, weights, [count for _, count in groups]).to(x.dtype)
+        return super().matmul_experts(x, groups)
 
-        x: (N_rows, K), sorted by expert; groups: (expert, number of rows), in the order of the rows -> (N_rows, N).
-        Example: groups [(2, 3), (5, 1)] multiplies rows 0..2 by expert 2 and row 3 by expert 5.
-        """
-        if len(groups) == 1:
-            return self.matrices[groups[0][0]].matmul(x)
-        parts = x.split([count for _, count in groups])
-        return torch.cat([self.matrices[e].matmul(part) for (e, _), part in zip(groups, parts, strict=True)])
+
+def _native_products(weight: Tensor) -> NativeProducts | None:
+    native = cpu_products().native_for("bf16")
+    return native if weight.dtype == torch.bfloat16 and weight.shape[1] % 32 == 0 and weight.is_contiguous() else None
+
+
+def _multiply_natively(native: NativeProducts, x: Tensor, weights: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """x: (..., K) bf16 -> (..., N) float32."""
+    rows, width = x.reshape(-1, x.shape[-1]), weights[0].shape[0]
+    return native.matmul("bf16", rows, weights, (), counts, width).view(*x.shape[:-1], width)
 
 
 def _multiply_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -86,15 +115,8 @@ def _multiply_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _multiply_by_slices(x: Tensor, weight: Tensor) -> Tensor:
     """x: (M, K) float32, weight: (N, K) bf16 -> (M, N) float32, with one slice of the weights in float32 at a time."""
-    width = weight.shape[1]
-    step = max(1, _SLICE_BYTES // (4 * width))
-    scratch = torch.empty(min(step, weight.shape[0]), width)
-    out = torch.empty(weight.shape[0], x.shape[0])
-    columns = x.t()
-    for start in range(0, weight.shape[0], step):
-        part = weight[start : start + step]
-        torch.mm(scratch[: len(part)].copy_(part), columns, out=out[start : start + step])
-    return out.t().contiguous()
+    scratch = torch.empty(min(rows_of_slice(weight.shape[1]), len(weight)), weight.shape[1])
+    return multiply_by_slices(x, lambda start, stop: scratch[: stop - start].copy_(weight[start:stop]), len(weight))
 
 
 @cache

@@ -1,12 +1,21 @@
-"""All tests: one thread, no network.
+"""All tests: one thread, no network, and none of the user's own models and settings.
 
 Tiny matrices are slower on two threads than on one, and far slower when another program uses the second core.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+_HOME = tempfile.mkdtemp(prefix="zaya-tests-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ |= dict.fromkeys(("HF_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"), _HOME)
+for _name in [name for name in os.environ if name.startswith("ZAYA_")]:
+    if _name not in ("ZAYA_TEST_MODEL", "ZAYA_KERNELS"):
+        del os.environ[_name]
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +10,16 @@ from typing import Annotated
 import typer
 
 from zaya_cli import options
+from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
 from zaya_cli.flag_groups import with_flags
 from zaya_cli.output import prepare_streams
 from zaya_cli.rsa_options import RsaFlags
+from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of
+from zaya_cli.user_files import config_file
 
 app = typer.Typer(
     name="zaya",
-    help="Run Zyphra's ZAYA1-8B, an open reasoning model, on the computer you own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,13 +34,43 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+models_app = typer.Typer()
+app.add_typer(models_app, name="models")
+config_app = typer.Typer(no_args_is_help=True)
+app.add_typer(config_app, name="config")
+_WITHOUT_CONFIG = ("config", "doctor", "completion", "models")  # must work when config.toml is damaged
+
+
 @app.callback()
 def root(
+    ctx: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Run Zyphra's ZAYA1-8B, an open reasoning model, on the computer you own."""
+    """Run Zyphra's ZAYA1-8B, an open reasoning model, on the computer you own.
+
+    [bold]Examples[/bold]
+
+      zaya run examples/sum.txt --model demo
+
+      zaya pull
+
+      zaya chat
+
+      zaya doctor
+    """
+    asks_for_help = bool({"-h", "--help"} & set(sys.argv))
+    if ctx.invoked_subcommand not in _WITHOUT_CONFIG and not asks_for_help:
+        settings = all_settings()
+        ctx.default_map = defaults_by_command(read_config_file(config_file(), settings), settings)
+
+
+def all_settings() -> dict[str, Setting]:
+    """What a variable or config.toml can set, from the flags of all commands."""
+    from typer.main import get_command
+
+    return settings_of(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @app.command()
@@ -51,6 +84,7 @@ def run(
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
     context: options.Context = None,
+    force: options.Force = False,
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     thinking: options.Thinking = "show",
@@ -93,7 +127,7 @@ def run(
                 files=tuple(files or ()),
                 text=prompt,
                 system=system,
-                runtime=RuntimeSettings(model, device, dtype, threads, context),
+                runtime=RuntimeSettings(model, device, dtype, threads, context, force),
                 generation=GenerationSettings(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, tuple(stop or ()),
                     thinking, thinking_budget, logprobs,
@@ -111,6 +145,7 @@ def chat(
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
     context: options.Context = None,
+    force: options.Force = False,
     max_tokens: options.MaxTokens = None,
     thinking: options.Thinking = "show",
     thinking_budget: options.ThinkingBudget = None,
@@ -140,7 +175,7 @@ def chat(
         command(
             ChatSettings(
                 system=system,
-                runtime=RuntimeSettings(model, device, dtype, threads, context),
+                runtime=RuntimeSettings(model, device, dtype, threads, context, force),
                 generation=GenerationSettings(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, (), thinking, thinking_budget
                 ),
@@ -151,10 +186,205 @@ def chat(
 
 
 @app.command()
+def pull(
+    repo: Annotated[
+        str | None,
+        typer.Argument(metavar="REPO", help="OWNER/NAME on the Hugging Face Hub.", show_default="Zyphra/ZAYA1-8B"),
+    ] = None,
+    revision: Annotated[str, typer.Option("--revision", help="Branch, tag or commit.")] = "main",
+    device: options.Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing and whether it fits.")] = False,
+    force: options.Force = False,
+    color: options.Color = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Download a model into the Hugging Face cache. An interrupted download goes on where it stopped.
+
+    Says before the download whether the disk has room and in which format the model fits into memory. Checksums are
+    verified. The folder is printed on stdout. HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
+
+    [bold]Examples[/bold]
+
+      zaya pull --dry-run
+
+      zaya pull
+
+      zaya pull Zyphra/ZAYA1-base
+
+      HF_HOME=/big/disk zaya pull Zyphra/ZAYA1-8B --revision main
+    """
+    with reported():
+        from zaya_cli.cmd_pull import PullSettings
+        from zaya_cli.cmd_pull import pull as command
+
+        command(PullSettings(repo, revision, device, dry_run, force, color, quiet))
+
+
+@models_app.callback(invoke_without_command=True)
+def models(ctx: typer.Context) -> None:
+    """List, remove and verify the models on this machine.
+
+    [bold]Examples[/bold]
+
+      zaya models
+
+      zaya models verify
+
+      zaya models rm Zyphra/ZAYA1-base
+    """
+    if ctx.invoked_subcommand is None:
+        models_list()
+
+
+@models_app.command("list")
+def models_list(format: options.InfoFormat = "text") -> None:
+    """Show names, formats, sizes and memory, and which model is taken without --model (marked *).
+
+    [bold]Examples[/bold]
+
+      zaya models list --format json
+    """
+    with reported(as_json=format == "json"):
+        from zaya_cli.cmd_models import list_models
+
+        list_models(format)
+
+
+@models_app.command("rm")
+def models_rm(
+    name: Annotated[str, typer.Argument(help="As `zaya models` lists it.", autocompletion=complete_model)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
+) -> None:
+    """Delete a downloaded or quantized model, or an unfinished download.
+
+    [bold]Examples[/bold]
+
+      zaya models rm Zyphra/ZAYA1-base --dry-run
+
+      zaya models rm Zyphra/ZAYA1-base --yes
+    """
+    with reported():
+        from zaya_cli.cmd_models import remove_model
+
+        remove_model(name, yes, dry_run)
+
+
+@models_app.command("verify")
+def models_verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="As `zaya models` lists them; all without.", autocompletion=complete_model),
+    ] = None,
+    remove_damaged: Annotated[
+        bool, typer.Option("--remove-damaged", help="Delete damaged files, so that `zaya pull` fetches them again.")
+    ] = False,
+) -> None:
+    """Compare the files with their checksums. Needs no network.
+
+    [bold]Examples[/bold]
+
+      zaya models verify
+
+      zaya models verify Zyphra/ZAYA1-8B --remove-damaged || zaya pull
+    """
+    with reported():
+        from zaya_cli.cmd_models import verify_models
+
+        verify_models(names or (), remove_damaged)
+
+
+@app.command()
+def doctor(
+    device: options.Device = "auto",
+    run_self_test: Annotated[
+        bool, typer.Option("--self-test/--no-self-test", help="Run the bundled model, about 5 s.")
+    ] = True,
+    format: options.InfoFormat = "text",
+) -> None:
+    """Say what this machine and installation can do; a block to paste into a bug report.
+
+    Device and why not another, kernels, memory for each format and context, disk, models, versions, a self-test.
+    Ends with 1 if something is wrong.
+
+    [bold]Examples[/bold]
+
+      zaya doctor
+
+      zaya doctor --device cuda --no-self-test
+    """
+    with reported(as_json=format == "json"):
+        from zaya_cli.cmd_doctor import doctor as command
+
+        command(all_settings(), device, run_self_test, format)
+
+
+@config_app.callback()
+def config() -> None:
+    """Show the settings in effect, and where each comes from.
+
+    [bold]Examples[/bold]
+
+      zaya config show
+
+      zaya config path
+    """
+
+
+@config_app.command("show")
+def config_show(format: options.InfoFormat = "text") -> None:
+    """Print every setting, its value and who set it.
+
+    A flag wins over a ZAYA_* variable, that over config.toml, that over the model's generation_config.json, that over
+    the built-in default.
+
+    [bold]Examples[/bold]
+
+      zaya config show
+
+      zaya config show --format json
+    """
+    with reported(as_json=format == "json"):
+        from zaya_cli.cmd_config import show_config
+
+        show_config(all_settings(), format)
+
+
+@config_app.command("path")
+def config_path() -> None:
+    """Print where config.toml is, or would be.
+
+    [bold]Examples[/bold]
+
+      ${EDITOR:-nano} "$(zaya config path)"
+    """
+    with reported():
+        print(config_file())
+
+
+@app.command()
+def completion(shell: Annotated[Shell, typer.Argument(help="The shell to complete in.")]) -> None:
+    """Print the script that completes commands, flags and names of models in a shell.
+
+    [bold]Examples[/bold]
+
+      zaya completion bash >> ~/.bashrc
+
+      zaya completion zsh > ~/.zfunc/_zaya
+
+      zaya completion fish > ~/.config/fish/completions/zaya.fish
+
+      zaya completion powershell >> $PROFILE
+    """
+    with reported():
+        print(completion_script(shell))
+
+
+@app.command()
 def info(
     folder: Annotated[Path | None, typer.Argument(help="Model folder; without it, that of --model.")] = None,
     model: options.Model = None,
-    format: Annotated[options.InfoFormat, typer.Option("--format", help="text or json.")] = "text",
+    format: options.InfoFormat = "text",
 ) -> None:
     """Show what a model folder holds: layout, sizes, parameters, bytes by part. Reads headers only.
 
@@ -173,6 +403,7 @@ def info(
 def main() -> None:
     """Entry point of the console script."""
     prepare_streams()
+    prepare_completion()
     with reported():
         app()
 

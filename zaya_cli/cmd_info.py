@@ -9,8 +9,11 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from zaya_cli.inventory import choose, present_models
+from zaya_cli.machine import system_memory
 from zaya_cli.model_folder import find_model_folder
 from zaya_cli.output import write_json
+from zaya_cli.sizes import gigabytes
 from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import ModelConfig, read_config
 
@@ -39,7 +42,7 @@ class Part:
 
 def info(model: str | None, format: Literal["text", "json"]) -> None:
     """Print the description. Raises the errors of an unusable folder."""
-    folder = find_model_folder(model)
+    folder = find_model_folder(model) if model is not None else choose(present_models(), system_memory()).model.folder
     config = read_config(folder)
     checkpoint = open_checkpoint(folder, config)
     parts = weigh_parts(checkpoint)
@@ -76,7 +79,7 @@ def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict
     sliding = config.layer_types.count("hybrid_sliding")
     window = f", {sliding} with a window of {config.sliding_window:,}" if sliding and config.sliding_window else ""
     per_token = config.kv_bytes_per_token(checkpoint.dtype.itemsize)
-    all_keys = _gigabytes(per_token * config.max_position_embeddings)
+    all_keys = gigabytes(per_token * config.max_position_embeddings)
     heads = f"{config.num_attention_heads} query heads, {config.num_key_value_heads} key heads of {config.head_dim}"
     facts = [
         ("folder", folder),
@@ -103,8 +106,8 @@ def _print_table(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts
     for column, justify in (("part", "left"), ("parameters", "right"), ("size", "right"), ("share", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name, part in parts.items():
-        table.add_row(name, f"{part.parameters:,}", _gigabytes(part.nbytes), f"{100 * part.nbytes / total:.1f} %")
-    table.add_row("all", f"{sum(part.parameters for part in parts.values()):,}", _gigabytes(total), "100.0 %")
+        table.add_row(name, f"{part.parameters:,}", gigabytes(part.nbytes), f"{100 * part.nbytes / total:.1f} %")
+    table.add_row("all", f"{sum(part.parameters for part in parts.values()):,}", gigabytes(total), "100.0 %")
     console.print()
     console.print(table)
 
@@ -121,7 +124,3 @@ def _as_json(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: di
         "parts": {name: {"parameters": part.parameters, "bytes": part.nbytes} for name, part in parts.items()},
         "unknown_settings": list(config.unknown_keys),
     }
-
-
-def _gigabytes(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.2f} MB"

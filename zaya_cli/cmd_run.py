@@ -119,6 +119,8 @@ class _Writer:
                 line = stats_line(answer.finished.stats, self.seed, self.runtime.load_seconds)
                 self.console.print(source + line, style="dim")
         self.console.print(f"{self.runtime.engine.model.placement_reason}; {self.runtime.threads} threads", style="dim")
+        if self.runtime.chosen_because is not None:
+            self.console.print(f"{self.runtime.name}: {self.runtime.chosen_because}", style="dim")
 
     def as_json(self, answer: Answer) -> dict[str, Any]:
         """The fields of `--format json`."""

@@ -14,11 +14,24 @@ from zaya_core import errors
 INTERRUPTED = 130
 TERMINATED = 143
 
-_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+EXIT_CODES = {
+    0: "success, also when the answer was cut at its length limit",
+    1: "unexpected failure (`ZAYA_DEBUG=1` shows the traceback), reader of a pipe gone, or a problem found by `doctor`",
+    2: "wrong usage, a bad setting, nothing to ask",
+    3: "model or file not found, or not complete",
+    4: "does not fit into memory or on the disk, or the device is missing",
+    5: "damaged model folder, or not a ZAYA model",
+    6: "prompt longer than the context",
+    7: "network failure, or access refused",
+    INTERRUPTED: "interrupted by Ctrl-C; what was printed and what was downloaded stays",
+    TERMINATED: "ended by SIGTERM, likewise",
+}
+_EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),
     (errors.ModelNotFoundError, 3),
     (errors.DeviceError, 4),
     (errors.MemoryFitError, 4),
+    (errors.DiskSpaceError, 4),
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),
@@ -34,14 +47,14 @@ class Interrupted(Exception):
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The table of `docs/cli.md`; 1 for what nobody foresaw."""
+    """A key of EXIT_CODES; 1 for what nobody foresaw."""
     if isinstance(error, Interrupted):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if _is_out_of_memory(error):
         return 4
-    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+    return next((code for kind, code in _EXIT_CODES_OF if isinstance(error, kind)), 1)
 
 
 def sentence_of(error: BaseException) -> str:

@@ -6,22 +6,21 @@ import re
 from pathlib import Path
 
 import zaya_core
+from zaya_cli import hub
+from zaya_cli.user_files import quantized_models
 from zaya_core.errors import ModelNotFoundError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
 BUNDLED = Path(zaya_core.__file__).parent / "bundled"  # small models that ship with the program, by name
-_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_REPO = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
 
 
-def find_model_folder(name: str | None) -> Path:
-    """A bundled model by its bare name (`./demo` is a folder); a folder; a repository's newest cached snapshot.
+def find_model_folder(name: str) -> Path:
+    """A bundled model by its bare name (`./demo` is a folder); a folder; a quantized model by its name; a repository.
 
-    None means the default repository. Nothing is downloaded. Raises ModelNotFoundError with what to type.
+    OWNER/NAME is the cached snapshot of a repository's main branch, OWNER/NAME@REVISION another one. Nothing is
+    downloaded. Raises ModelNotFoundError with what to type.
     """
-    if name is None:
-        return _cached(DEFAULT_REPO) or _missing(
-            f"There is no model on this machine yet ({DEFAULT_REPO})", DEFAULT_REPO
-        )
     if name.isidentifier() and (BUNDLED / name).is_dir():
         return BUNDLED / name
     path = Path(name).expanduser()
@@ -29,22 +28,25 @@ def find_model_folder(name: str | None) -> Path:
         return path
     if path.exists():
         raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json.")
-    if not _REPO.fullmatch(name):
+    if Path(name).name == name and (quantized_models() / name).is_dir():
+        return quantized_models() / name
+    found = _REPO.fullmatch(name)
+    if not found or not hub.is_repo_name(found["repo"]):
         raise ModelNotFoundError(
-            f"There is no folder {name}: give a model folder or a repository such as {DEFAULT_REPO}."
+            f"There is no folder {name}: give a model folder, a repository such as {DEFAULT_REPO}, or a name that "
+            "`zaya models` lists."
         )
-    return _cached(name) or _missing(f"{name} is neither a folder nor in the Hugging Face cache", name)
+    revision = found["revision"] or hub.DEFAULT_REVISION
+    return hub.cached_folder(found["repo"], revision) or _missing(found["repo"], revision)
 
 
-def _missing(what: str, repo: str) -> Path:
-    raise ModelNotFoundError(f"{what}: type `hf download {repo}` (17.7 GB), or give --model FOLDER.")
-
-
-def _cached(repo: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
+def _missing(repo: str, revision: str) -> Path:
+    command = f"zaya pull {repo}" + ("" if revision == hub.DEFAULT_REVISION else f" --revision {revision}")
+    if hub.repo_folder(repo).is_dir():
+        raise ModelNotFoundError(
+            f"The download of {repo} ({revision}) is not finished: type `{command}`, which goes on where it stopped."
+        )
+    size = " (17.7 GB)" if repo == DEFAULT_REPO else ""
+    raise ModelNotFoundError(
+        f"{repo} is neither a folder nor in the Hugging Face cache: type `{command}`{size}, or give --model FOLDER."
+    )

@@ -6,13 +6,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from zaya_cli.completion import complete_model
+
 _MODEL, _SAMPLING, _OUTPUT, _LENGTH = "Model", "Sampling", "Output", "Length and thinking"
 
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", envvar="ZAYA_MODEL", help="Model folder, or a repository in the Hugging Face cache.",
-        rich_help_panel=_MODEL, show_default="Zyphra/ZAYA1-8B",
+        "--model", "-m", envvar="ZAYA_MODEL",
+        help="A name that `zaya models` lists, a repository (OWNER/NAME or OWNER/NAME@REVISION), or a folder.",
+        rich_help_panel=_MODEL, show_default="the best one here that fits", autocompletion=complete_model,
     ),
 ]  # fmt: skip
 Device = Annotated[
@@ -37,6 +40,9 @@ Context = Annotated[
         show_default="the model's",
     ),
 ]  # fmt: skip
+Force = Annotated[
+    bool, typer.Option("--force", help="Go on where a model does not fit into memory.", rich_help_panel=_MODEL)
+]
 PromptText = Annotated[
     str | None,
     typer.Option("--prompt", "-p", help="Text to ask; put in front of files or piped text. - reads standard input."),
@@ -119,7 +125,7 @@ TopLogprobs = Annotated[
         rich_help_panel=_OUTPUT, show_default="none",
     ),
 ]  # fmt: skip
-InfoFormat = Literal["text", "json"]
+InfoFormat = Annotated[Literal["text", "json"], typer.Option("--format", help="text or json.", rich_help_panel=_OUTPUT)]
 OutputFormat = Annotated[
     Literal["text", "json", "jsonl"],
     typer.Option("--format", help="text, one json object at the end, or events as jsonl.", rich_help_panel=_OUTPUT),

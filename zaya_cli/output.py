@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from rich.console import Console
 
@@ -33,9 +33,18 @@ def prepare_streams() -> None:
 
 def stderr_console(color: Color) -> Console:
     """For thinking, progress and notes. Without colour there are no escape codes at all, also no bold or dim."""
-    plain = color == "never" or (color == "auto" and (bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()))
+    return _console(sys.stderr, color)
+
+
+def stdout_console(color: Color = "auto") -> Console:
+    """For a command whose answer is a table. Without colour there are no escape codes at all."""
+    return _console(sys.stdout, color)
+
+
+def _console(stream: TextIO, color: Color) -> Console:
+    plain = color == "never" or (color == "auto" and (bool(os.environ.get("NO_COLOR")) or not stream.isatty()))
     return Console(
-        file=sys.stderr,
+        file=stream,
         force_terminal=False if plain else True if color == "always" else None,
         color_system=None if plain else "auto",
         highlight=False,

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zaya_cli import hub
+from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.runtime import RuntimeSettings, open_runtime
-from zaya_core.errors import CheckpointError, ModelNotFoundError, NetworkError
+from zaya_core.errors import CheckpointError, ModelNotFoundError
 from zaya_core.rsa.rollouts import Generator
 
 TOKENIZER_FILES = (
@@ -52,14 +54,13 @@ def open_source(runtime: RuntimeSettings, flags: RsaFlags, stop: tuple[str, ...]
 
 
 def _local(settings: RuntimeSettings, flags: RsaFlags, stop: tuple[str, ...]) -> Source:
-    from zaya_core.memory import free_memory_bytes
     from zaya_core.rsa.local import EngineGenerator
 
     runtime = open_runtime(settings)
     engine, model = runtime.engine, runtime.engine.model
     engine.max_rows = flags.parallel
     if model.pool.max_blocks is None:
-        room = _SHARE_OF_FREE_MEMORY * free_memory_bytes(model.device)
+        room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
         model.pool.max_blocks = max(1, int(room / model.pool.bytes_per_block))
     placement = {
         "device": str(model.device),
@@ -90,26 +91,18 @@ def tokenizer_folder(name: str | None) -> Path:
 
     Raises: ModelNotFoundError; NetworkError when the download fails.
     """
+    name = name or DEFAULT_REPO
     try:
         return find_model_folder(name)
     except ModelNotFoundError:
-        repo = name or DEFAULT_REPO
-        if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
+        repo, _, revision = name.partition("@")
+        if not hub.is_repo_name(repo) or "/" not in repo or hub.is_offline():
             raise
-    return _fetched(repo)
-
-
-def _fetched(repo: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    try:
-        return Path(snapshot_download(repo, allow_patterns=list(TOKENIZER_FILES)))
-    except (RepositoryNotFoundError, HFValidationError):
-        raise ModelNotFoundError(f"There is no model {repo} on the Hub: give a folder or another repository.") from None
-    except (LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise NetworkError(f"The tokenizer of {repo} could not be fetched ({reason}): give --model FOLDER.") from None
+    revision = revision or hub.DEFAULT_REVISION
+    with hub.hub_errors(repo, revision):
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(TOKENIZER_FILES)))
 
 
 def _longest_context(folder: Path) -> int:

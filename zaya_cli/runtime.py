@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zaya_cli.fit_report import smallest_change
+from zaya_cli.inventory import choose, present_models
+from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import find_model_folder
+from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
-from zaya_core.errors import UsageError
+from zaya_core.config import read_config
+from zaya_core.errors import MemoryFitError, UsageError
+from zaya_core.memory_fit import USUAL_CONTEXT, memory_need
 
 if TYPE_CHECKING:
     from zaya_core.engine import Engine
@@ -28,33 +34,69 @@ class RuntimeSettings:
     dtype: str
     threads: int | None
     context: int | None
+    force: bool = False
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A loaded model with its name and where it runs."""
+    """A loaded model with its name and where it runs. `chosen_because`: why this one, where none was named."""
 
     engine: Engine
     folder: Path
     name: str
     threads: int
     load_seconds: float
+    chosen_because: str | None = None
 
 
 def open_runtime(settings: RuntimeSettings) -> Runtime:
     """Load tokenizer and model side by side. Raises the errors of both, and UsageError for impossible settings."""
     started = time.perf_counter()
     _check(settings)
-    folder = find_model_folder(settings.model)
+    name, folder, chosen_because = _find(settings)
     with ThreadPoolExecutor(1) as background:  # the tokenizer's parsing runs while torch is imported
         tokenizer = background.submit(_load_tokenizer, folder)
+        _check_memory(name, folder, settings)
         threads = settings.threads or default_threads()
         model = _load_model(folder, settings, threads)
         from zaya_core.engine import Engine
 
         engine = Engine(model, tokenizer.result(), context=settings.context)
     _report_unknown_keys(model.config.unknown_keys)
-    return Runtime(engine, folder, settings.model or folder.name, threads, time.perf_counter() - started)
+    _report_unused_gpu(settings.device)
+    return Runtime(engine, folder, name, threads, time.perf_counter() - started, chosen_because)
+
+
+def _find(settings: RuntimeSettings) -> tuple[str, Path, str | None]:
+    """(name, folder, why this one). Without a name, the best present model that fits."""
+    if settings.model is not None:
+        return settings.model, find_model_folder(settings.model), None
+    choice = choose(present_models(), memory_of(settings.device), settings.context)
+    return choice.model.name, choice.model.folder, choice.reason
+
+
+def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
+    """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.memory_fit`."""
+    config = read_config(folder)
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
+    memory = memory_of(settings.device)
+    need = memory_need(config, stored, settings.context or USUAL_CONTEXT)
+    verdict = need.verdict(memory.total, memory.free)
+    if verdict == "fits" or settings.force:
+        return
+    numbers = f"{name} needs {gigabytes(need.total)} of memory"
+    if verdict == "tight":
+        print(
+            f"zaya: {numbers}, {gigabytes(memory.free)} are free: it will be slow while other programs hold the rest.",
+            file=sys.stderr,
+        )
+        return
+    help = smallest_change(config, stored, memory)
+    raise MemoryFitError(
+        f"{numbers}, and there are {gigabytes(memory.total)} ({memory.place}): "
+        + (f"what would fit is {help}; " if help else "")
+        + "--force tries all the same, reading the weights from the disk again and again."
+    )
 
 
 def _check(settings: RuntimeSettings) -> None:
@@ -75,7 +117,9 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
 
     from zaya_core.load import load_model
     from zaya_core.memory import keep_freed_memory
+    from zaya_core.products import products_in_use
 
+    products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
     return load_model(folder, settings.device, settings.dtype)
@@ -84,3 +128,12 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
 def _report_unknown_keys(keys: tuple[str, ...]) -> None:
     if keys:
         print(f"zaya: config.json has settings that this program does not know: {', '.join(keys)}.", file=sys.stderr)
+
+
+def _report_unused_gpu(device: str) -> None:
+    """A model never falls back to the CPU silently where there is a card."""
+    from zaya_core.device import unused_gpu
+
+    reason = unused_gpu() if device == "auto" else None
+    if reason is not None:
+        print(f"zaya: computing on the CPU: {reason} (see `zaya doctor`; --device cpu accepts it).", file=sys.stderr)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quant.dense import DenseMatrix
+from quant.matrix import Matrix
 from zaya_core.cache import CacheStep
 from zaya_core.cca import CCAProjection
 from zaya_core.config import SLIDING, ModelConfig
@@ -42,7 +42,7 @@ class AttentionInputs:
 class Attention:
     """State: appends K and V of the new tokens to the cache (reference: `ZayaAttention`)."""
 
-    def __init__(self, qkv_proj: CCAProjection, qk_norm: QKNorm, o_proj: DenseMatrix):
+    def __init__(self, qkv_proj: CCAProjection, qk_norm: QKNorm, o_proj: Matrix):
         self.qkv_proj = qkv_proj
         self.qk_norm = qk_norm
         self.o_proj = o_proj

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quant.dense import DenseMatrix
+from quant.matrix import Matrix
 from zaya_core.cache import CacheStep
 
 
@@ -28,6 +28,11 @@ class CausalConvolutions:
         self.grouped_width = weight.shape[3]
         self.grouped_weight = weight.permute(0, 3, 2, 1).flatten(1, 2).contiguous()  # (heads, taps * K in, K out)
         self.grouped_bias = grouped[1].float().unflatten(0, (-1, 1, head_dim))  # (heads, 1, K)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return self.depthwise_taps.nbytes + self.grouped_weight.nbytes
 
     def __call__(self, columns: Tensor) -> Tensor:
         """columns: (B, W + T, C) -> (B, T, H + G, K)."""
@@ -52,7 +57,7 @@ class CCAProjection:
 
     def __init__(
         self,
-        projections: dict[str, DenseMatrix],
+        projections: dict[str, Matrix],
         convolutions: CausalConvolutions,
         num_attention_heads: int,
         num_key_value_heads: int,

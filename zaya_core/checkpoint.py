@@ -17,13 +17,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from quant.formats import StoredTensor
 from zaya_core.config import ModelConfig, printable, read_json
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.names import Parameter, layout_of_names, parameters
+from zaya_core.names import expected_tensors, layout_of_names, packed_parameters, parameters
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_DTYPES = {"BF16": torch.bfloat16, "F32": torch.float32}
+_DTYPES = {
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "F8_E4M3": torch.float8_e4m3fn,
+}
 _LISTED_AT_MOST = 50
 _INDEX_BYTES = 64_000_000
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf")
@@ -41,7 +49,8 @@ class TensorInfo:
 class Checkpoint:
     """The tensors of a validated model folder, by native name.
 
-    Attributes: `parameters`, all of them in the order of `names.parameters`; `dtype`, that of the large matrices.
+    Attributes: `parameters`, all of them in the order of `names.parameters`; `packed`, those of them that are stored
+    packed; `dtype`, that of activations, which is that of the large matrices where they are stored as floats.
     """
 
     def __init__(self, folder: Path, config: ModelConfig, shards: Mapping[str, Any], infos: Mapping[str, TensorInfo]):
@@ -49,7 +58,13 @@ class Checkpoint:
         self.parameters = {parameter.name: parameter for parameter in parameters(config)}
         self._shards = shards
         self._infos = infos
-        self.dtype: torch.dtype = _DTYPES[infos[self.parameters["model.embed_tokens.weight"].sources[0]].dtype]
+        self.packed = packed_parameters(config, infos)
+        self.dtype = self._dtype_of_activations(config)
+
+    def _dtype_of_activations(self, config: ModelConfig) -> torch.dtype:
+        if config.quantization is not None and config.quantization.dtype is not None:
+            return getattr(torch, config.quantization.dtype)
+        return _DTYPES[self._infos[self.parameters["model.embed_tokens.weight"].sources[0]].dtype]
 
     def tensor(self, name: str) -> Tensor:
         """The parameter, as a view of the mapped file in its stored dtype."""
@@ -65,10 +80,15 @@ class Checkpoint:
             matrices += tensor.unbind(0) if tensor.ndim == 3 else [tensor]
         return matrices
 
+    def packed_tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a packed parameter by suffix, views of the mapped file; those of a stack begin with E."""
+        return {suffix: self._read(source) for suffix, source in self.packed[name].sources.items()}
+
     def stored_bytes(self, name: str) -> int:
         """Bytes of the parameter in the files."""
-        parameter = self.parameters[name]
-        return sum(_nbytes(self._infos[source]) for source in parameter.sources)
+        packed = self.packed.get(name)
+        sources = self.parameters[name].sources if packed is None else packed.sources.values()
+        return sum(_nbytes(self._infos[source]) for source in sources)
 
     def _read(self, source: str) -> Tensor:
         tensor: Tensor = self._shards[self._infos[source].shard].get_tensor(source)
@@ -93,8 +113,9 @@ def open_checkpoint(folder: str | Path, config: ModelConfig) -> Checkpoint:
     infos, faults = _collect(shards)
     if weight_map is not None:
         faults += _index_faults(weight_map, infos)
-    _expect_layout(folder, config, infos)
-    faults += _account(parameters(config), infos)
+    if config.quantization is None:
+        _expect_layout(folder, config, infos)
+    faults += _account(_expected(folder, config, infos), infos)
     if faults:
         raise CheckpointError(
             f"{folder} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
@@ -182,22 +203,32 @@ def _index_faults(weight_map: Mapping[str, str], infos: Mapping[str, TensorInfo]
     return _fault("not where the index says", misplaced) + _fault("not in the index", unlisted)
 
 
-def _account(expected: list[Parameter], infos: Mapping[str, TensorInfo]) -> list[str]:
-    shapes = {source: parameter.source_shape for parameter in expected for source in parameter.sources}
-    missing = [name for name in shapes if name not in infos]
-    extra = [name for name in infos if name not in shapes]
-    present = [name for name in shapes if name in infos]
+def _expected(folder: Path, config: ModelConfig, infos: Mapping[str, TensorInfo]) -> dict[str, StoredTensor]:
+    try:
+        return expected_tensors(config, infos)
+    except ValueError as error:
+        raise CheckpointError(f"{folder} has a config.json that no quantized folder can have: {error}.") from None
+
+
+def _account(expected: Mapping[str, StoredTensor], infos: Mapping[str, TensorInfo]) -> list[str]:
+    missing = [name for name in expected if name not in infos]
+    extra = [name for name in infos if name not in expected]
+    present = [name for name in expected if name in infos]
     misshapen = [
-        f"{name} is {list(infos[name].shape)} instead of {list(shapes[name])}"
+        f"{name} is {list(infos[name].shape)} instead of {list(expected[name].shape)}"
         for name in present
-        if infos[name].shape != shapes[name]
+        if infos[name].shape != expected[name].shape
     ]
-    strange = [f"{name} is {infos[name].dtype}" for name in present if infos[name].dtype not in _DTYPES]
+    strange = [
+        f"{name} is {infos[name].dtype}"
+        for name in present
+        if _DTYPES.get(infos[name].dtype) not in expected[name].dtypes
+    ]
     return (
         _fault("missing", missing)
         + _fault("extra", extra)
         + _fault("misshapen", misshapen)
-        + _fault("of a dtype that is not read (BF16 and F32 are; F16 overflows in this model)", strange)
+        + _fault("of a dtype that is not read there (floats: BF16 and F32; F16 overflows in this model)", strange)
     )
 
 

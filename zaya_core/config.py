@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError
+from zaya_core.quantization import Quantization, parse_quantization
 
 Layout = Literal["native", "original"]
+
+UNFINISHED = "config.json.unfinished"  # what a folder has instead until it is complete
 
 FULL = "hybrid"
 SLIDING = "hybrid_sliding"
@@ -117,6 +120,7 @@ class ModelConfig:
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     pad_token_id: int | None
+    quantization: Quantization | None = None
     unknown_keys: tuple[str, ...] = ()
 
     @property
@@ -150,6 +154,8 @@ def read_config(folder: str | Path) -> ModelConfig:
     if not os.path.isfile(path):
         if os.path.isfile(folder):
             raise ModelNotFoundError(f"{folder} is a file: give the folder of a downloaded ZAYA model.")
+        if os.path.isfile(folder / UNFINISHED):
+            raise ModelNotFoundError(f"{folder} is an unfinished quantization: run its `zaya quantize` again to go on.")
         what = f"{folder} has no config.json" if os.path.isdir(folder) else f"There is no folder {folder}"
         raise ModelNotFoundError(f"{what}: give the folder of a downloaded ZAYA model.")
     raw = read_json(path, _CONFIG_BYTES, ConfigError)
@@ -177,7 +183,6 @@ def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
     """Typed reads from the settings of either layout. See `read_config`."""
     reader = _Reader(raw)
     _expect_zaya_text_model(reader)
-    _expect_no_quantization(reader)
     config = _read_native(reader) if _layout_of(raw) == "native" else _read_original(reader)
     _check_sizes(config)
     return config
@@ -189,18 +194,6 @@ def _expect_zaya_text_model(reader: _Reader) -> None:
         raise ConfigError("config.json describes a vision model (zaya1_vl); only the text models (zaya) are computed.")
     if model_type != "zaya":
         raise ConfigError(f"config.json: model_type is {_shown(model_type)}; this program computes 'zaya' only.")
-
-
-def _expect_no_quantization(reader: _Reader) -> None:
-    for key in ("quantization_config", "quantization"):
-        block = reader.get(key)
-        if block is not None:
-            named = isinstance(block, dict) and (block.get("quant_method") or block.get("format"))
-            method = f" ({_shown(named)})" if named else ""
-            raise ConfigError(
-                f"config.json: {key} says that the weights are quantized{method}; BF16 and F32 weights are read only: "
-                "give the folder of the unquantized model."
-            )
 
 
 def _layout_of(raw: Mapping[str, Any]) -> Layout:
@@ -221,6 +214,10 @@ class _Reader:
     def get(self, key: str, default: Any = None) -> Any:
         self.read.add(key)
         return self.raw.get(key, default)
+
+    def all_of(self, *keys: str) -> dict[str, Any]:
+        """These settings as they are."""
+        return {key: self.get(key) for key in keys}
 
     def first_of(self, *keys: str) -> str:
         """Of several names for one setting, the first that has a value, else the first; all count as read."""
@@ -374,6 +371,7 @@ def _read_common(reader: _Reader, unknown_keys: list[str]) -> dict[str, Any]:
         "bos_token_id": reader.token_id("bos_token_id"),
         "eos_token_ids": reader.token_ids("eos_token_id"),
         "pad_token_id": reader.token_id("pad_token_id"),
+        "quantization": parse_quantization(reader.all_of("quantization", "quantization_config")),
     }
     values["unknown_keys"] = (*reader.unknown(), *unknown_keys)
     return values

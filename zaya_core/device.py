@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from zaya_core.errors import DeviceError, UsageError
+from zaya_core.gpu_hardware import gpu_hardware
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["auto", "bfloat16", "float32"]
@@ -25,6 +26,53 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     reason: str
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A card that this PyTorch can compute on. Memory in bytes; `capability` is NVIDIA's, None on AMD."""
+
+    name: str
+    total_memory: int
+    free_memory: int
+    capability: tuple[int, int] | None
+
+
+def visible_gpus() -> list[Gpu]:
+    """In PyTorch's order. `free_memory` is what other programs have left."""
+    gpus = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(index)
+        capability = None if torch.version.hip else torch.cuda.get_device_capability(index)
+        gpus.append(Gpu(torch.cuda.get_device_name(index), total, free, capability))
+    return gpus
+
+
+def pytorch_build() -> str:
+    """What the installed PyTorch was built for, in words: CUDA 12.8, ROCm 6.4, or CPUs only."""
+    if torch.version.hip:
+        return f"ROCm {torch.version.hip}"
+    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs only"
+
+
+def unused_gpu() -> str | None:
+    """Why a card of this machine cannot be used, and what to do; None where there is none, or PyTorch sees it."""
+    if torch.cuda.is_available():
+        return None
+    for found in gpu_hardware():
+        wanted, is_build = ("CUDA", torch.version.cuda) if found.maker == "NVIDIA" else ("ROCm", torch.version.hip)
+        if not is_build:
+            return (
+                f"this machine has an {found.maker} GPU, but this PyTorch ({torch.__version__}) is built for "
+                f"{pytorch_build()}: install its {wanted} build"
+            )
+        if not found.has_driver:
+            return f"this machine has an {found.maker} GPU, but its driver is not loaded: install or load the driver"
+        return (
+            f"this machine has an {found.maker} GPU and a PyTorch for {pytorch_build()}, which does not see it: the "
+            "driver may be older than PyTorch needs, the card unsupported or hidden (CUDA_VISIBLE_DEVICES, permissions)"
+        )
+    return None
 
 
 def choose_placement(device: str, dtype: str | torch.dtype, stored: torch.dtype) -> Placement:

@@ -25,6 +25,10 @@ class MemoryFitError(ZayaError):
     """The model, or its key/value cache, does not fit into memory."""
 
 
+class DiskSpaceError(ZayaError):
+    """A file, or what is to be downloaded, does not fit on the disk."""
+
+
 class CheckpointError(ZayaError):
     """A model folder is damaged: a header, an offset, a name, a shape, a tokenizer or a template."""
 

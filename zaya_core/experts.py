@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quant.dense import DenseStack
+from quant.matrix import Stack
 
 
 class Experts:
@@ -16,7 +18,7 @@ class Experts:
     expert's weights are read once for all of its rows.
     """
 
-    def __init__(self, gate_up_proj: DenseStack, down_proj: DenseStack, skip_keeps_input: bool):
+    def __init__(self, gate_up_proj: Stack[Any], down_proj: Stack[Any], skip_keeps_input: bool):
         """skip_keeps_input: the skip class passes the block's input on (original layout) instead of zero (native)."""
         self.gate_up_proj = gate_up_proj
         self.down_proj = down_proj

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from quant.assemble import expect_usable, packed_matrix, packed_stack
 from quant.dense import DenseMatrix, DenseStack
+from quant.formats import Format
+from quant.matrix import Matrix, Stack
+from quant.nf4 import MissingLibraryError
 from zaya_core.attention import Attention
 from zaya_core.cache import BlockPool
 from zaya_core.cca import CausalConvolutions, CCAProjection
 from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import ModelConfig, read_config
 from zaya_core.device import Placement, choose_placement
+from zaya_core.errors import DeviceError
 from zaya_core.experts import Experts
 from zaya_core.model import Block, ZayaModel, cache_layout
 from zaya_core.names import RESIDUAL_PARTS
@@ -26,20 +32,30 @@ from zaya_core.router import Router
 def load_model(path: str | Path, device: str = "auto", dtype: str | torch.dtype = "auto") -> ZayaModel:
     """Load a model folder of either layout.
 
-    On a CPU in the stored dtype the large matrices stay in the mapped files; small parameters are copied to float32.
+    On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files; small parameters are copied
+    to float32.
     dtype: "auto" (as stored), "bfloat16" or "float32". Raises: the errors of `read_config`, `open_checkpoint` and
     `choose_placement`.
     """
     config = read_config(path)
+    if config.quantization is not None:
+        _expect_library(config.quantization.experts)
     checkpoint = open_checkpoint(path, config)
     return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype))
 
 
+def _expect_library(kind: Format) -> None:
+    try:
+        expect_usable(kind)
+    except MissingLibraryError as error:
+        raise DeviceError(str(error)) from None
+
+
 def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement) -> ZayaModel:
     """Assemble the layers. See `load_model`."""
-    parts = _Parts(config, checkpoint, placement)
+    parts = ModelParts(config, checkpoint, placement)
     embed_tokens = parts.matrix("model.embed_tokens")
-    head_weight = embed_tokens.weight if config.tie_word_embeddings else parts.matrix("lm_head").weight
+    head = embed_tokens if config.tie_word_embeddings else parts.matrix("lm_head")
     head_bias = parts.small("lm_head.bias") if config.lm_head_bias else None
     blocks = [parts.block(layer) for layer in range(config.num_hidden_layers)]
     layer_types = sorted(set(config.layer_types))
@@ -57,13 +73,13 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         },
         blocks=blocks,
         norm=parts.rms_norm("model.norm"),
-        lm_head=DenseMatrix(head_weight, head_bias),
+        lm_head=head.with_bias(head_bias),
         empty_delayed=torch.stack([parts.empty_delayed(block) for block in blocks]),
         pool=BlockPool(cache_layout(config, placement.dtype, placement.device)),
     )
 
 
-class _Parts:
+class ModelParts:
     """Layers by name, on the device and in the dtype of the placement."""
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, placement: Placement):
@@ -76,24 +92,39 @@ class _Parts:
         """A parameter whose bytes do not matter, in float32."""
         return self.checkpoint.tensor(name).to(self.device, torch.float32)
 
-    def matrix(self, name: str) -> DenseMatrix:
-        bias = f"{name}.bias"
-        has_bias = self.config.attention_bias and bias in self.checkpoint.parameters
-        return DenseMatrix(
-            self._large(self.checkpoint.tensor(f"{name}.weight")),
-            self._large(self.checkpoint.tensor(bias)) if has_bias else None,
-        )
+    def matrix(self, name: str) -> Matrix:
+        """The matrix `{name}.weight` with its bias, as floats or packed as it is stored."""
+        weight, bias_name = f"{name}.weight", f"{name}.bias"
+        has_bias = self.config.attention_bias and bias_name in self.checkpoint.parameters
+        bias = self._large(self.checkpoint.tensor(bias_name)) if has_bias else None
+        packed = self.checkpoint.packed.get(weight)
+        if packed is None:
+            return DenseMatrix(self._large(self.checkpoint.tensor(weight)), bias)
+        n, k = packed.shape
+        return packed_matrix(packed.kind, self._on_device(self.checkpoint.packed_tensors(weight)), (n, k), bias)
 
-    def stack(self, name: str) -> DenseStack:
-        return DenseStack([self._large(expert) for expert in self.checkpoint.experts(name)])
+    def stack(self, name: str) -> Stack[Any]:
+        """The matrices of all experts of a layer."""
+        packed = self.checkpoint.packed.get(name)
+        if packed is None:
+            return DenseStack([self._large(expert) for expert in self.checkpoint.experts(name)])
+        experts, n, k = packed.shape
+        tensors = self._on_device(self.checkpoint.packed_tensors(name))
+        one_each = [{suffix: tensor[e] for suffix, tensor in tensors.items()} for e in range(experts)]
+        return packed_stack(packed.kind, one_each, (n, k))
+
+    def _on_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {suffix: tensor.to(self.device) for suffix, tensor in tensors.items()}
 
     def _large(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)
 
     def rms_norm(self, name: str) -> RMSNorm:
+        """A norm by name."""
         return RMSNorm(self.small(f"{name}.weight"), self.config.rms_norm_eps)
 
     def residual_scaling(self, name: str) -> ResidualScaling:
+        """A merge of a branch into the residual stream by name."""
         return ResidualScaling(*(self.small(f"{name}.{part}") for part in RESIDUAL_PARTS))
 
     def empty_delayed(self, block: Block) -> Tensor:
@@ -103,6 +134,7 @@ class _Parts:
         return width if delayed.bias is None else width + delayed.bias
 
     def block(self, layer: int) -> Block:
+        """One decoder layer."""
         prefix = f"model.layers.{layer}."
         return Block(
             layer=layer,

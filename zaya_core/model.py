@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quant.dense import DenseMatrix, products_of
+from quant.dense import products_of
+from quant.matrix import Matrix
 from zaya_core.attention import Attention, AttentionInputs
 from zaya_core.cache import BlockPool, Cache, CacheLayout, CacheStep
 from zaya_core.config import ModelConfig
@@ -68,13 +69,13 @@ class ZayaModel:
     dtype: torch.dtype
     device: torch.device
     placement_reason: str
-    embed_tokens: DenseMatrix
+    embed_tokens: Matrix
     input_hidden_states_scale: Tensor
     input_hidden_states_bias: Tensor
     rotary: Mapping[str, RotaryEmbedding]
     blocks: Sequence[Block]
     norm: RMSNorm
-    lm_head: DenseMatrix
+    lm_head: Matrix
     empty_delayed: Tensor  # (L, G*K/2)
     pool: BlockPool
 

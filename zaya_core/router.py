@@ -32,6 +32,7 @@ class Router:
         self.balancing_biases = float32["balancing_biases"]
         self.num_experts = len(self.balancing_biases) - 1
         self.can_skip = skip_can_win(self.balancing_biases)
+        self.nbytes = sum(tensor.nbytes for tensor in float32.values())
 
     def __call__(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Choose an expert for each row.

@@ -22,6 +22,8 @@ from torch.nn.functional import threshold
 from zaya_core.errors import CheckpointError, UsageError
 
 _SET = 32  # the largest of each set of so many logits is found first, and the largest of all among those
+_SAMPLED = 64  # one weight of so many shows how the others are spread
+_OFTEN_REFUSED = 0.7  # a top-p up to here refuses often enough that a floor found beforehand saves time
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def draw(logits: Tensor, params: SamplingParams, key: RandomKey, step: int) -> i
     total = float(weights.sum(dtype=torch.float64))
     _expect_number(total)
     mass_limit = params.top_p * total if params.top_p < 1 else math.inf
-    weights = _cut_to_floor_(weights, params)
+    weights = _cut_to_floor_(weights, params, mass_limit)
     ids: Tensor | None = None  # None: the weights are those of all tokens
     for attempt in count():
         at = _draw_in_proportion(weights, key.uniform(step, attempt))
@@ -173,14 +175,43 @@ def draw(logits: Tensor, params: SamplingParams, key: RandomKey, step: int) -> i
     return at if ids is None else int(ids[at])
 
 
-def _cut_to_floor_(weights: Tensor, params: SamplingParams) -> Tensor:
-    """Put zero in place of what min-p cuts, and of what is certainly not among the top k, in `weights` itself."""
-    floor = weights.new_tensor(params.min_p)
+def _cut_to_floor_(weights: Tensor, params: SamplingParams, mass_limit: float) -> Tensor:
+    """Put zero in place of what min-p cuts, and of what is certainly not kept by the others, in `weights` itself."""
+    floor = params.min_p
     if params.top_k and params.top_k <= len(maxima := _set_maxima(weights)):
         # So many sets have a maximum of at least this that the top k are not below it.
-        floor = torch.maximum(floor, maxima.topk(params.top_k).values[-1])
-    just_below = torch.nextafter(floor, torch.zeros_like(floor))
-    return weights if float(floor) == 0 else threshold(weights, float(just_below), 0.0, inplace=True)
+        lowest = float(maxima.topk(params.top_k).values[-1])
+        _drop_late_ties_(weights, lowest, params.top_k)
+        floor = max(floor, lowest)
+    if params.top_p <= _OFTEN_REFUSED:
+        floor = max(floor, _floor_of_mass(weights, mass_limit))
+    return weights if floor == 0 else threshold(weights, _just_below(floor), 0.0, inplace=True)
+
+
+def _drop_late_ties_(weights: Tensor, value: float, top_k: int) -> None:
+    """Put zero in place of the weights equal to `value` that are not among the top k: those behind others by id."""
+    is_tie = weights == value
+    ties = int(torch.count_nonzero(is_tie))
+    kept = max(0, top_k - int(torch.count_nonzero(weights > value)))
+    if ties > kept:
+        weights[is_tie.nonzero()[kept:, 0]] = 0
+
+
+def _floor_of_mass(weights: Tensor, mass: float) -> float:
+    """A weight such that those not below it sum to more than `mass`, guessed from a sample; 0 where the guess fails."""
+    sample = weights[::_SAMPLED].sort(descending=True).values
+    sums = sample.cumsum(0, dtype=torch.float64)
+    wanted = 1.1 * mass / _SAMPLED
+    if float(sums[-1]) <= wanted:
+        return 0.0
+    guess = float(sample[int(torch.searchsorted(sums, wanted, right=True))])
+    reached = float(threshold(weights, _just_below(guess), 0.0).sum(dtype=torch.float64))
+    return guess if reached > mass else 0.0
+
+
+def _just_below(value: float) -> float:
+    """The float32 before a positive float32."""
+    return float(torch.nextafter(torch.tensor(value), torch.tensor(0.0)))
 
 
 def _draw_in_proportion(weights: Tensor, uniform: float) -> int:

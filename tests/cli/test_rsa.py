@@ -279,7 +279,8 @@ def test_only_the_tokenizer_is_fetched_for_a_server(monkeypatch, folder):
         asked.update(settings, repo=repo)
         return str(folder)
 
-    monkeypatch.setattr("zaya_cli.model_folder._cached", lambda name: None)
+    monkeypatch.setattr("zaya_cli.hub.cached_folder", lambda *_: None)
+    monkeypatch.setattr("zaya_cli.hub.is_offline", lambda: False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert rsa_generator.tokenizer_folder("some/repository") == folder
     assert asked["repo"] == "some/repository"

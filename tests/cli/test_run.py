@@ -98,7 +98,7 @@ def test_where_the_prompt_comes_from(zaya, folder, tmp_path, arguments, piped, t
         (["run", "nothing.txt"], 3, "does not exist"),
         (["run", "binary.txt"], 2, "not UTF-8"),
         (["run", "-p", "x", "-m", "nowhere"], 3, "no folder nowhere"),
-        (["run", "-p", "x", "-m", "some/repository"], 3, "hf download"),
+        (["run", "-p", "x", "-m", "some/repository"], 3, "zaya pull some/repository"),
         (["run", "-p", "x", "-m", "FOLDER", "--dtype", "float16"], 2, "float16"),
         (["run", "-p", "x", "-m", "FOLDER", "--device", "tpu"], 2, "not offered"),
         (["run", "-p", "x", "-m", "FOLDER", "--device", "cuda"], 4, "sees no GPU"),

@@ -367,7 +367,7 @@ FOLDERS: dict[str, Broken] = {
     "config quantized": Broken(
         change_json("config.json", quantization_config={"quant_method": "compressed-tensors"}),
         ConfigError,
-        "quantization_config says that the weights are quantized .'compressed-tensors'",
+        "quantization_config has 0 kinds of weights",
     ),
     "tokenizer damaged": Broken(truncate("tokenizer.json", lambda n: n // 2), CheckpointError, "tokenizer.json"),
     "tokenizer empty": Broken(replace_file("tokenizer.json", b""), CheckpointError, "tokenizer.json"),

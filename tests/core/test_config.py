@@ -252,6 +252,7 @@ def test_the_config_is_frozen():
         parse_config(NATIVE_8B).hidden_size = 1  # type: ignore[misc]
 
 
+OURS = {"format": "int4", "dense": "int8", "group_size": 64, "format_version": 1, "dtype": "bfloat16"}
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     # What this program does not compute
     "top-2": (NATIVE_8B, {"num_experts_per_tok": 2}, "num_experts_per_tok is 2; this program computes 1 only"),
@@ -316,13 +317,34 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "another model": (NATIVE_8B, {"model_type": "llama"}, "model_type is 'llama'; this program computes 'zaya' only"),
     "no model type": (NATIVE_8B, {"model_type": ...}, "model_type is None"),
     "vision": (NATIVE_8B, {"model_type": "zaya1_vl"}, "vision model"),
-    "compressed-tensors": (
+    "compressed-tensors without a scheme": (
         NATIVE_8B,
         {"quantization_config": {"quant_method": "compressed-tensors"}},
-        r"quantization_config says that the weights are quantized \('compressed-tensors'\).*unquantized",
+        "quantization_config has 0 kinds of weights",
     ),
-    "our own": (NATIVE_8B, {"quantization": {"format": "int4"}}, r"quantization says .*\('int4'\)"),
+    "compressed-tensors of integers": (
+        NATIVE_8B,
+        {
+            "quantization_config": {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "group_size": 128}}},
+            }
+        },
+        "weights of type 'int', 4 bits.*group 128.*unquantized",
+    ),
+    "our own, unknown format": (
+        NATIVE_8B,
+        {"quantization": {**OURS, "format": "int2"}},
+        "quantization.format is 'int2'",
+    ),
+    "our own, unknown version": (NATIVE_8B, {"quantization": {**OURS, "format_version": 2}}, "format_version is 2"),
+    "our own, true for a version": (NATIVE_8B, {"quantization": {**OURS, "format_version": True}}, "_version is True"),
+    "our own, another group": (NATIVE_8B, {"quantization": {**OURS, "group_size": 128}}, "group_size is 128"),
+    "our own, float16": (NATIVE_8B, {"quantization": {**OURS, "dtype": "float16"}}, "quantization.dtype is 'float16'"),
+    "our own, a list": (NATIVE_8B, {"quantization": []}, r"quantization is \[\]; an object"),
+    "quantized twice": (NATIVE_8B, {"quantization": OURS, "quantization_config": {}}, "has both quantization and"),
     "quantized somehow": (NATIVE_8B, {"quantization_config": True}, "quantization_config says that the weights are"),
+    "quantized by gptq": (NATIVE_8B, {"quantization_config": {"quant_method": "gptq"}}, "by 'gptq'.*unquantized"),
     # Damaged values
     "text": (NATIVE_8B, {"hidden_size": "2048"}, "hidden_size is '2048'; a whole number is needed"),
     "true": (NATIVE_8B, {"num_experts": True}, "num_experts is True; a whole number"),

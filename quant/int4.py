@@ -1,0 +1,63 @@
+"""`int4`: symmetric groups of 64 along K with a float16 scale each, 4.25 bits a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from quant.formats import GROUP, TILE, Format, stored_tensors
+from quant.matrix import Stack
+from quant.packed import PackedMatrix
+from quant.products import int4_to_float32, multiply_int4, multiply_int4_experts
+from quant.rounding import Rounded, round_searched
+from quant.tiles import chunks_of_tiles, int4_rows, pack_int4, pack_int4_scales
+
+
+class Int4Matrix(PackedMatrix):
+    """weight = code * scale of its row and group, codes -8..7."""
+
+    kind: ClassVar[Format] = "int4"
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        return multiply_int4(x, self.codes, self.scales, self.shape[0])
+
+    def _gather(self, index: Tensor) -> Tensor:
+        scales = self.scales[index // TILE, :, index % TILE].float()  # (n, K/64)
+        weights = int4_rows(self.codes, index).float().unflatten(1, (-1, GROUP))
+        return weights.mul_(scales[..., None]).flatten(1)
+
+    def _to_float32(self, start: int, stop: int) -> Tensor:
+        return int4_to_float32(self.codes, self.scales, start, stop)
+
+
+class Int4Stack(Stack[Int4Matrix]):
+    """A stack whose experts are multiplied by one call."""
+
+    def __init__(self, matrices: Sequence[Int4Matrix]):
+        super().__init__(matrices)
+        self._codes = [matrix.codes for matrix in matrices]
+        self._scales = [matrix.scales for matrix in matrices]
+
+    def matmul_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+        """As `Stack.matmul_experts`."""
+        n = self.matrices[0].shape[0]
+        return multiply_int4_experts(x, self._codes, self._scales, groups, n).to(x.dtype)
+
+
+def pack_rounded(rounded: Rounded) -> dict[str, Tensor]:
+    """The tensors of an `Int4Matrix` with these codes and scales."""
+    return {"codes": pack_int4(rounded.codes), "scales": pack_int4_scales(rounded.scales)}
+
+
+def quantize_int4(weight: Tensor, importance: Tensor | None = None) -> dict[str, Tensor]:
+    """weight: (N, K), importance: (K) or None -> the tensors of an `Int4Matrix`, made a chunk of rows at a time."""
+    stored = stored_tensors("int4", tuple(weight.shape))
+    tensors = {suffix: torch.empty(one.shape, dtype=one.dtypes[0]) for suffix, one in stored.items()}
+    for start, stop in chunks_of_tiles(*weight.shape):
+        packed = pack_rounded(round_searched(weight[start:stop], importance))
+        for suffix, part in packed.items():
+            tensors[suffix][start // TILE : start // TILE + len(part)] = part
+    return tensors

@@ -1,0 +1,1 @@
+"""Products on each device, and which of them run here."""

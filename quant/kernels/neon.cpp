@@ -1,0 +1,102 @@
+// Arm NEON with the dot-product instructions.
+
+#include "instruction_set.h"
+
+#include <cstring>
+
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+#if defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+#else
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#endif
+
+namespace zaya {
+namespace {
+
+struct NeonDotprod {
+    static constexpr int kLanes = 4;
+    static constexpr int kRows = 8;
+    using Int = int32x4_t;
+    using Float = float32x4_t;
+    using Bytes = int8x16_t;
+
+    static Bytes load(const uint8_t* p) { return vreinterpretq_s8_u8(vld1q_u8(p)); }
+    static Bytes low_nibbles(Bytes b) { return vandq_s8(b, vdupq_n_s8(15)); }
+    static Bytes high_nibbles(Bytes b) { return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(b), 4)); }
+    static Bytes load_int8(const uint8_t* p) { return load(p); }
+    static Int start_int8(int32_t) { return vdupq_n_s32(0); }
+
+    static Int splat(int32_t value) { return vdupq_n_s32(value); }
+    static Int dot_int4(Int sum, Bytes w, const int8_t* x) {
+        int32_t four;
+        std::memcpy(&four, x, 4);
+        return vdotq_s32(sum, w, vreinterpretq_s8_s32(vdupq_n_s32(four)));
+    }
+    static Int dot_int8(Int sum, Bytes w, const int8_t* x) { return dot_int4(sum, w, x); }
+
+    static Float splat(float value) { return vdupq_n_f32(value); }
+    static Float to_float(Int value) { return vcvtq_f32_s32(value); }
+    static Float multiply(Float a, Float b) { return vmulq_f32(a, b); }
+    static Float multiply_add(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+    static Float load(const float* p) { return vld1q_f32(p); }
+    static Float load_half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+    static void store(Float value, float* p, int64_t count) {
+        if (count >= kLanes) {
+            vst1q_f32(p, value);
+        } else if (count > 0) {
+            float lanes[kLanes];
+            vst1q_f32(lanes, value);
+            std::memcpy(p, lanes, static_cast<size_t>(count) * sizeof(float));
+        }
+    }
+};
+
+#include "integer_tiles.h"
+
+}  // namespace
+}  // namespace zaya
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC reset_options
+#endif
+
+namespace zaya {
+namespace {
+
+bool has_dotprod() {
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return true;  // every Arm machine of Apple's that runs this has them
+#endif
+}
+
+}  // namespace
+
+const InstructionSet* neon_dotprod() {
+    static const InstructionSet set = {
+        "neon_dotprod", has_dotprod, NeonDotprod::kRows, multiply_rows<NeonDotprod, Int4<NeonDotprod>>,
+                                       multiply_rows<NeonDotprod, Int8<NeonDotprod>>, 0, nullptr, false};
+    return &set;
+}
+
+}  // namespace zaya
+
+#else
+
+namespace zaya {
+const InstructionSet* neon_dotprod() { return nullptr; }
+}  // namespace zaya
+
+#endif

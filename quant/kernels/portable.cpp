@@ -1,0 +1,75 @@
+// Plain C++ for any other processor, and the yardstick of the others.
+
+#include "instruction_set.h"
+
+#include <array>
+#include <cmath>
+#include <cstring>
+
+namespace zaya {
+namespace {
+
+float half_to_float(uint16_t half) {
+    const int exponent = (half >> 10) & 31, fraction = half & 1023;
+    float value;
+    if (exponent == 31)
+        value = fraction ? NAN : INFINITY;
+    else if (exponent == 0)
+        value = std::ldexp(static_cast<float>(fraction), -24);
+    else
+        value = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+    return half & 0x8000 ? -value : value;
+}
+
+struct Portable {
+    static constexpr int kLanes = 1;
+    static constexpr int kRows = 4;
+    using Int = int32_t;
+    using Float = float;
+    using Bytes = std::array<uint8_t, 4>;
+
+    static Bytes load(const uint8_t* p) { return {p[0], p[1], p[2], p[3]}; }
+    static Bytes low_nibbles(Bytes b) {
+        for (uint8_t& byte : b) byte &= 15;
+        return b;
+    }
+    static Bytes high_nibbles(Bytes b) {
+        for (uint8_t& byte : b) byte >>= 4;
+        return b;
+    }
+    static Bytes load_int8(const uint8_t* p) { return load(p); }
+    static Int start_int8(int32_t) { return 0; }
+
+    static Int splat(int32_t value) { return value; }
+    static Int dot_int4(Int sum, Bytes w, const int8_t* x) {
+        for (int i = 0; i < 4; ++i) sum += w[i] * x[i];
+        return sum;
+    }
+    static Int dot_int8(Int sum, Bytes w, const int8_t* x) {
+        for (int i = 0; i < 4; ++i) sum += static_cast<int8_t>(w[i]) * x[i];
+        return sum;
+    }
+
+    static Float splat(float value) { return value; }
+    static Float to_float(Int value) { return static_cast<float>(value); }
+    static Float multiply(Float a, Float b) { return a * b; }
+    static Float multiply_add(Float a, Float b, Float c) { return std::fma(a, b, c); }
+    static Float load(const float* p) { return *p; }
+    static Float load_half(const uint16_t* p) { return half_to_float(*p); }
+    static void store(Float value, float* p, int64_t count) {
+        if (count > 0) *p = value;
+    }
+};
+
+#include "integer_tiles.h"
+
+}  // namespace
+
+const InstructionSet* portable() {
+    static const InstructionSet set = {
+        "portable", [] { return true; }, Portable::kRows, multiply_rows<Portable, Int4<Portable>>,
+                                       multiply_rows<Portable, Int8<Portable>>, 0, nullptr, false};
+    return &set;
+}
+
+}  // namespace zaya

@@ -1,0 +1,78 @@
+"""`nf4`: bitsandbytes' NF4 in blocks of 64, 4.5 bits a weight. Made, and on GPUs multiplied, by bitsandbytes.
+
+On a CPU it is many times slower than `int4` and `int8`: there are no fast products for it there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from quant.formats import GROUP, Format
+from quant.packed import PackedMatrix
+from quant.rounding import expect_finite
+
+
+class MissingLibraryError(ImportError):
+    """A library that one format needs is not installed; the message says how to get it."""
+
+
+def bitsandbytes() -> Any:
+    """The library, imported on first use. Raises MissingLibraryError without it."""
+    try:
+        import bitsandbytes as library
+    except ImportError:
+        raise MissingLibraryError(
+            "nf4 needs the bitsandbytes library, which is not installed: type `pip install bitsandbytes`, or use int4."
+        ) from None
+    return library
+
+
+class NF4Matrix(PackedMatrix):
+    """weight = one of 16 fixed levels * the largest magnitude of its block of 64."""
+
+    kind: ClassVar[Format] = "nf4"
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu":
+            return super()._multiply(x)
+        return bitsandbytes().matmul_4bit(x, self.codes.view(-1, 1).t(), self._state(x.dtype)).float()
+
+    def _gather(self, index: Tensor) -> Tensor:
+        return _dequantize(self.codes[index], self.scales[index])
+
+    def _to_float32(self, start: int, stop: int) -> Tensor:
+        return _dequantize(self.codes[start:stop], self.scales[start:stop])
+
+    def _state(self, dtype: torch.dtype) -> Any:
+        library = bitsandbytes().functional
+        return library.QuantState(
+            absmax=self.scales.flatten(),
+            shape=torch.Size(self.shape),
+            code=library.get_4bit_type("nf4", device=str(self.codes.device), blocksize=GROUP),
+            blocksize=GROUP,
+            quant_type="nf4",
+            dtype=dtype,
+        )
+
+
+def quantize_nf4(weight: Tensor) -> dict[str, Tensor]:
+    """weight: (N, K) -> the tensors of an `NF4Matrix`. Raises MissingLibraryError, ValueError for infinite weights."""
+    weight = weight.contiguous()
+    expect_finite(weight.float().abs().amax(dim=1))
+    packed, state = bitsandbytes().functional.quantize_4bit(weight, blocksize=GROUP, quant_type="nf4")
+    n, k = weight.shape
+    return {"codes": packed.view(n, k // 2), "scales": state.absmax.view(n, k // GROUP)}
+
+
+def _dequantize(codes: Tensor, scales: Tensor) -> Tensor:
+    """codes: (n, K/2), scales: (n, K/64) -> (n, K) float32."""
+    n, half = codes.shape
+    library = bitsandbytes().functional
+    out = torch.empty(n, 2 * half, device=codes.device)
+    library.dequantize_4bit(
+        codes.contiguous().view(-1, 1), absmax=scales.contiguous().flatten(), out=out, blocksize=GROUP, quant_type="nf4"
+    )
+    return out

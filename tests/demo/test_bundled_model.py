@@ -1,0 +1,115 @@
+"""The bundled model answers, and the whole chain from template to text works on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import zaya_core
+from demo.evaluate import BUNDLED
+from demo.problems import held_out
+from demo.rollouts import boxed_answer
+from zaya_core import Engine, Request, SamplingParams
+from zaya_core.events import Finished, TextEvent, ThinkingEnded, TokenEvent
+
+GREEDY = SamplingParams(temperature=0)
+LONGEST = 200
+
+
+@pytest.fixture(scope="module")
+def model():
+    return zaya_core.load_model(BUNDLED, device="cpu", dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return zaya_core.load_tokenizer(BUNDLED)
+
+
+@pytest.fixture
+def engine(model, tokenizer):
+    return Engine(model, tokenizer, max_rows=16)
+
+
+def ask(tokenizer, *messages, **settings):
+    """A greedy request for a chat whose turns alternate, the user's first."""
+    chat = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(messages)]
+    ids = tokenizer.render_chat(chat)
+    asked = tokenizer.render_chat(chat, add_generation_prompt=False)
+    return Request(ids, GREEDY, **{"max_tokens": LONGEST, "snapshot_at": (len(asked),), **settings})
+
+
+def run(engine, request):
+    return list(engine.generate([request]))
+
+
+def text(events, kind):
+    return "".join(event.text for event in events if isinstance(event, TextEvent) and event.kind == kind)
+
+
+def end(events):
+    return next(event for event in events if isinstance(event, Finished))
+
+
+def tokens(events):
+    return [event.token_id for event in events if isinstance(event, TokenEvent)]
+
+
+def test_it_answers_most_problems_it_has_never_seen(engine, tokenizer):
+    problems = held_out(24)
+    right = sum(
+        boxed_answer(text(run(engine, ask(tokenizer, p.question)), "answer")) == str(p.answer) for p in problems
+    )
+    assert right >= 14
+
+
+def test_thinking_and_answer_are_told_apart(engine, tokenizer):
+    events = run(engine, ask(tokenizer, "What is 12+7?"))
+    assert text(events, "thinking").strip() == "12+7=19"
+    assert text(events, "answer").strip() == "\\boxed{19}"
+    assert sum(isinstance(event, ThinkingEnded) for event in events) == 1
+    assert end(events).reason == "stop"
+
+
+def test_text_arrives_piece_by_piece_and_joins_to_what_was_generated(engine, tokenizer):
+    events = run(engine, ask(tokenizer, "What is (12+7)*3-40?"))
+    pieces = [event.text for event in events if isinstance(event, TextEvent)]
+    assert len(pieces) > 10
+    whole = tokenizer.decode(tokens(events), skip_special_tokens=True).replace("</think>", "")
+    assert "".join("".join(pieces).split()) == "".join(whole.split())
+
+
+def test_a_stop_string_ends_the_answer_before_it(engine, tokenizer):
+    events = run(engine, ask(tokenizer, "What is 12+7?", stop=("{19",)))
+    assert text(events, "answer").strip() == "\\boxed"
+    assert end(events).stopped_by == "{19"
+
+
+def test_a_thinking_budget_closes_the_thought_and_an_answer_follows(engine, tokenizer):
+    events = run(engine, ask(tokenizer, "What is ((3+4)*5-6)*7?", thinking_budget=10))
+    assert len(tokenizer.encode(text(events, "thinking"))) <= 12
+    assert boxed_answer(text(events, "answer"))
+
+
+def test_a_later_turn_prefills_only_what_is_new(engine, tokenizer):
+    said, known = [], 0
+    for question in ("What is 12+7?", "Add 5 to that.", "What is 30/5?"):
+        said.append(question)
+        request = ask(tokenizer, *said)
+        events = run(engine, request)
+        stats = end(events).stats
+        assert (stats.cached_tokens, stats.prefilled_tokens) == (known, len(request.ids) - known)
+        said.append(text(events, "answer").strip())
+        known = request.snapshot_at[0]  # the template drops this turn's thinking from here on
+    assert [boxed_answer(answer) for answer in said[1::2]] == ["19", "24", "6"]
+
+
+def test_sixteen_at_once_are_answered_as_one_by_one(engine, tokenizer):
+    requests = [ask(tokenizer, problem.question) for problem in held_out(16)]
+    events = list(engine.generate(requests))
+    order = sorted({event.request_id for event in events})
+    together = [tokens([event for event in events if event.request_id == number]) for number in order]
+    alone = [tokens(run(engine, replace(request, snapshot_at=()))) for request in requests]
+    assert together == alone

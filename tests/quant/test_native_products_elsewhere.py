@@ -1,0 +1,89 @@
+"""The native products as a program of their own: on an emulated Arm processor, and under the sanitizers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from quant.kernels.native import Format, supported_instruction_sets
+from tests.quant.test_native_products import Int4Case, Int8Case, spread
+
+KERNELS = Path(__file__).parent.parent.parent / "quant" / "kernels"
+SETS = supported_instruction_sets()
+COUNTS = (1, 13, 3)
+N, K = 40, 192
+
+pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler")
+
+
+def compiled(folder, compiler, *flags):
+    sources = [str(path) for path in (*sorted(KERNELS.glob("*.cpp")), Path(__file__).with_name("products_main.cpp"))]
+    program = str(folder / "products")
+    command = [compiler, "-std=c++17", "-ffp-contract=off", "-pthread", f"-I{KERNELS}", *flags, *sources, "-o", program]
+    subprocess.run(command, check=True, capture_output=True)
+    return program
+
+
+def instruction_sets(*command):
+    return subprocess.run([*command, "list"], check=True, capture_output=True, text=True).stdout.split()
+
+
+def run(command, format, name, x, tensors):
+    words = [format, name, "2", str(K), str(N), str(int(x.dtype == torch.bfloat16)), *map(str, COUNTS)]
+    data = b"".join(bytes(tensor.contiguous().view(torch.uint8).flatten().tolist()) for tensor in (x, *tensors))
+    done = subprocess.run([*command, *words], input=data, check=True, capture_output=True)
+    return torch.frombuffer(bytearray(done.stdout), dtype=torch.float32).view(len(x), N)
+
+
+def expect_equal_bits(command, name):
+    """The program's integer products have the bits of this process's plain C++."""
+    torch.manual_seed(0)
+    x = spread(sum(COUNTS), K)
+    kinds: tuple[type[Int4Case] | type[Int8Case], ...] = (Int4Case, Int8Case)
+    for case_of in kinds:
+        cases = [case_of(N, K) for _ in COUNTS]
+        weights, scales = [case.weights for case in cases], [case.scales for case in cases]
+        format: Format = cases[0].format
+        expected = SETS["portable"].matmul(format, x, weights, scales, COUNTS, N)
+        tensors = [tensor for case in cases for tensor in (case.weights, case.scales)]
+        assert torch.equal(run(command, cases[0].format, name, x, tensors), expected)
+
+
+@pytest.fixture(scope="module")
+def on_arm(tmp_path_factory):
+    compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
+    if not compiler or not emulator:
+        pytest.skip("needs g++-aarch64-linux-gnu and qemu-user")
+    return (emulator, compiled(tmp_path_factory.mktemp("arm"), compiler, "-O2", "-static"))
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory):
+    compiler = shutil.which("g++")
+    if not compiler:
+        pytest.skip("needs g++")
+    try:
+        flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+        return (compiled(tmp_path_factory.mktemp("sanitized"), compiler, *flags),)
+    except subprocess.CalledProcessError:
+        pytest.skip("this compiler has no sanitizers")
+
+
+def test_arm_gives_the_same_bits(on_arm):
+    assert instruction_sets(*on_arm) == ["neon_dotprod", "portable"]
+    for name in instruction_sets(*on_arm):
+        expect_equal_bits(on_arm, name)
+
+
+def test_the_sanitizers_find_nothing(sanitized):
+    for name in instruction_sets(*sanitized):
+        expect_equal_bits(sanitized, name)
+        if SETS[name].has_bf16:
+            x = torch.randn(sum(COUNTS), K).bfloat16()
+            weights = [torch.randn(N, K).bfloat16() for _ in COUNTS]
+            expected = SETS[name].matmul("bf16", x, weights, [], COUNTS, N)
+            assert torch.equal(run(sanitized, "bf16", name, x, weights), expected)

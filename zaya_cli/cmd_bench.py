@@ -1,0 +1,181 @@
+"""`zaya bench`: prefill and decode rates of a model, or of random weights of its sizes, beside the memory's speed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from zaya_cli.model_folder import find_model_folder
+from zaya_cli.output import write_json
+from zaya_cli.threads import default_threads
+from zaya_core.bench import Bench, Measurement
+from zaya_core.dummy import dummy_model
+from zaya_core.errors import UsageError
+from zaya_core.load import load_model
+from zaya_core.memory import keep_freed_memory, peak_memory_bytes
+from zaya_core.model import ZayaModel
+from zaya_core.products import products_in_use
+from zaya_core.sampling import SamplingParams
+
+BenchFormat = Literal["md", "csv", "json", "jsonl"]
+_LEAST_EXPERTS_AT_8 = 6.0  # of 16, as a trained model spreads 8 rows; with fewer a step would read too little
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What to measure. Lists are numbers with commas, as typed."""
+
+    model: str | None
+    dummy: bool
+    quant: str | None
+    dense: str
+    prompts: str
+    tokens: str
+    depths: str
+    batches: str
+    repeats: int
+    threads: int | None
+    device: str
+    format: BenchFormat
+
+
+def bench(settings: BenchSettings) -> None:
+    """Measure and print. Raises UsageError for impossible settings, and the errors of loading."""
+    prompts, tokens = _numbers("-p", settings.prompts, 0), _numbers("-n", settings.tokens, 0)
+    depths, batches = _numbers("-d", settings.depths, 0), _numbers("-b", settings.batches, 1)
+    if settings.repeats < 1 or not depths or not batches:
+        raise UsageError("Nothing would be measured: -r must be 1 or more, -d and -b need a number each.")
+    torch.set_num_threads(threads := settings.threads or default_threads())
+    keep_freed_memory()
+    model, name = _open(settings)
+    cases = [(depth, batch) for depth in depths for batch in batches]
+    results = _measure(Bench(model, settings.repeats), cases, prompts, tokens)
+    _WRITERS[settings.format](results, {"machine": _machine(model, threads), "model": _model_facts(model, name)})
+
+
+def _numbers(flag: str, text: str, least: int) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"{flag} is {text!r}; give whole numbers with commas, such as 1,8.") from None
+    if any(number < least for number in numbers):
+        raise UsageError(f"{flag} is {text!r}; every number must be {least} or more.")
+    return numbers
+
+
+def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
+    if not settings.dummy:
+        folder = find_model_folder(settings.model)
+        return load_model(folder, settings.device), settings.model or folder.name
+    experts = settings.quant or "bf16"
+    dense = "bf16" if experts == "bf16" else settings.dense
+    device = "cpu" if settings.device == "auto" else settings.device
+    return dummy_model(experts, dense, device=device, on_progress=_show_progress), f"random weights, {experts}"
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\rmaking random weights {done:,} of {total:,}" + ("\r\x1b[K" if done == total else ""))
+
+
+def _measure(
+    bench: Bench, cases: list[tuple[int, int]], prompts: list[int], tokens: list[int]
+) -> Iterator[Measurement]:
+    for depth, batch in cases:
+        for count in filter(None, prompts):
+            yield bench.prefill(count, batch, depth)
+        for count in filter(None, tokens):
+            yield bench.decode(count, batch, depth)
+            yield bench.decode(count, batch, depth, SamplingParams())
+
+
+def _machine(model: ZayaModel, threads: int) -> dict[str, Any]:
+    return {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "device": str(model.device),
+        "threads": threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "kernels": products_in_use().name,
+    }
+
+
+def _model_facts(model: ZayaModel, name: str) -> dict[str, Any]:
+    packed = model.config.quantization
+    return {"name": name, "format": packed.describe() if packed else str(model.dtype).removeprefix("torch.")}
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
+
+
+def _as_dict(measurement: Measurement) -> dict[str, Any]:
+    seconds = measurement.tokens / measurement.tokens_per_second
+    first_token = {"seconds_to_first_token": seconds} if measurement.kind == "prefill" else {}
+    read = {
+        "bytes_per_step": measurement.bytes_per_step,
+        "read_bandwidth": measurement.read_bandwidth,
+        "share_of_bandwidth": measurement.share_of_bandwidth,
+    }
+    return {
+        "kind": measurement.kind,
+        "sampling": measurement.sampling,
+        "batch": measurement.batch,
+        "depth": measurement.depth,
+        "tokens": measurement.tokens,
+        "tokens_per_second": measurement.tokens_per_second,
+        "sd": measurement.sd,
+        "distinct_experts": measurement.distinct_experts,
+        **(read if measurement.kind == "decode" else {}),
+        **first_token,
+    }
+
+
+def _note(measurement: Measurement) -> str:
+    if measurement.kind == "prefill":
+        return f"first token after {measurement.tokens / measurement.tokens_per_second:.2f} s"
+    read = f"{measurement.bytes_per_step / 1e9:.2f} GB a step, {measurement.share_of_bandwidth:.0%} of "
+    few = measurement.batch == 8 and measurement.distinct_experts < _LEAST_EXPERTS_AT_8
+    warning = f"; too few experts ({_LEAST_EXPERTS_AT_8:.0f} or more are real)" if few else ""
+    return f"{read}{measurement.read_bandwidth / 1e9:.1f} GB/s{warning}"
+
+
+def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
+    machine, model = facts["machine"], facts["model"]
+    print(f"{model['name']} ({model['format']}), {machine['kernels']}, {machine['threads']} threads\n")
+    print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
+    for one in results:
+        test = f"{one.kind} {one.tokens // one.batch}" + (", sampling" if one.sampling else "")
+        rates = f"{one.tokens_per_second:.2f} | {one.sd:.2f} | {one.distinct_experts:.1f}"
+        print(f"| {test} | {one.batch} | {one.depth} | {rates} | {_note(one)} |", flush=True)
+    print(f"\npeak memory {peak_memory_bytes(torch.device(machine['device'])) / 1e9:.1f} GB")
+
+
+def _write_csv(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
+    rows = [_as_dict(one) for one in results]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _write_json(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
+    rows = [_as_dict(one) for one in results]
+    peak = peak_memory_bytes(torch.device(facts["machine"]["device"]))
+    write_json({"results": rows, **facts, "peak_memory_bytes": peak})
+
+
+def _write_jsonl(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
+    print(json.dumps(facts))
+    for one in results:
+        print(json.dumps(_as_dict(one)), flush=True)
+
+
+_WRITERS = {"md": _write_md, "csv": _write_csv, "json": _write_json, "jsonl": _write_jsonl}

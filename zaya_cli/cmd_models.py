@@ -1,0 +1,189 @@
+"""`zaya models`: list, remove and verify what is on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+
+from zaya_cli import hub
+from zaya_cli.download import checksum_of
+from zaya_cli.inventory import Choice, PresentModel, choose, present_models
+from zaya_cli.machine import Memory, memory_of
+from zaya_cli.output import stdout_console, write_json
+from zaya_cli.sizes import gigabytes
+from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError, ZayaError
+from zaya_core.memory_fit import USUAL_CONTEXT
+
+_CHECKSUM_LENGTHS = (40, 64)
+
+
+def list_models(format: Literal["text", "json"]) -> None:
+    """Print every model with its format, size, memory and place, and the one that is taken when none is named."""
+    models = present_models()
+    memory = memory_of("auto")
+    try:
+        choice: Choice | None = choose(models, memory)
+        reason = choice.reason if choice else ""
+    except ZayaError as error:
+        choice, reason = None, str(error)
+    if format == "json":
+        write_json([_as_json(model, memory, choice) for model in models])
+        return
+    console = stdout_console()
+    for line in _lines(models, memory, choice):
+        console.print(line)
+    console.print()
+    console.print(f"Without --model: {choice.model.name} ({reason})." if choice else reason)
+
+
+def _lines(models: Sequence[PresentModel], memory: Memory, choice: Choice | None) -> list[str]:
+    width = max([len(model.name) for model in models], default=0) + 2
+    lines = []
+    for model in models:
+        mark = "*" if choice is not None and choice.model is model else " "
+        state = model.problem or _memory_words(model, memory)
+        lines.append(f"{mark} {model.name:<{width}}{model.format:<20}{gigabytes(model.weight_bytes):>10}  {state}")
+    return lines
+
+
+def _memory_words(model: PresentModel, memory: Memory) -> str:
+    need = model.need(USUAL_CONTEXT)
+    return f"needs {gigabytes(need.total)} of memory: {need.verdict(memory.total, memory.free)}"
+
+
+def _as_json(model: PresentModel, memory: Memory, choice: Choice | None) -> dict[str, Any]:
+    need = model.need(USUAL_CONTEXT) if model.problem is None else None
+    return {
+        "name": model.name,
+        "folder": str(model.folder),
+        "place": model.place,
+        "format": model.format,
+        "weight_bytes": model.weight_bytes,
+        "memory_bytes": need.total if need else None,
+        "verdict": need.verdict(memory.total, memory.free) if need else None,
+        "is_default": choice is not None and choice.model is model,
+        "problem": model.problem,
+    }
+
+
+def remove_model(name: str, yes: bool, dry_run: bool) -> None:
+    """Delete a model from the hub cache or the quantized folders, after asking.
+
+    Raises UsageError for a bundled model and where nobody can be asked; ModelNotFoundError for an unknown name.
+    """
+    model = _named(name)
+    if model.place == "bundled":
+        raise UsageError(f"{name} is part of the program and cannot be removed.")
+    deletion = _deletion(model)
+    print(f"{model.name}: {gigabytes(deletion.nbytes)} in {deletion.folder}", file=sys.stderr)
+    if dry_run:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"Nobody can be asked here whether {name} is to be removed: add --yes.")
+        if not typer.confirm("Remove it?", err=True):
+            return
+    deletion.execute()
+    print(f"{gigabytes(deletion.nbytes)} are free again.", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class _Deletion:
+    """A folder to delete, or some revisions of a cached repository by huggingface_hub's own plan."""
+
+    folder: Path
+    nbytes: int
+    strategy: Any = None
+
+    def execute(self) -> None:
+        if self.strategy is not None:
+            self.strategy.execute()
+            return
+        doomed = self.folder.with_name(f".removed-{self.folder.name}")  # no half a model is ever seen under its name
+        os.replace(self.folder, doomed)
+        shutil.rmtree(doomed)
+
+
+def _deletion(model: PresentModel) -> _Deletion:
+    if model.place != "hub":
+        return _Deletion(model.folder, _bytes_in(model.folder))
+    repo, _, revision = model.name.partition("@")
+    folder = hub.repo_folder(repo)
+    if not revision:
+        return _Deletion(folder, _bytes_in(folder))
+    from huggingface_hub import scan_cache_dir
+
+    strategy = scan_cache_dir().delete_revisions(model.folder.name)
+    return _Deletion(model.folder, strategy.expected_freed_size, strategy)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def _named(name: str) -> PresentModel:
+    for model in present_models():
+        if model.name == name:
+            return model
+    raise ModelNotFoundError(f"There is no model {name} on this machine: `zaya models` lists those that are.")
+
+
+def verify_models(names: Sequence[str], remove_damaged: bool) -> None:
+    """Compare checksums of downloaded files; of other models, check the headers. One line for each on stdout.
+
+    Raises CheckpointError if any is damaged.
+    """
+    models = [_named(name) for name in names] or [m for m in present_models() if m.place != "bundled"]
+    if not models:
+        raise ModelNotFoundError("There is no model on this machine to verify: `zaya pull` downloads one.")
+    damaged = []
+    for model in models:
+        bad = _damaged_files(model)
+        damaged += [(model, path) for path in bad]
+        print(f"{model.name}: {_verdict(model, bad)}", flush=True)
+        for path in bad if remove_damaged else ():
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+    if damaged:
+        advice = " and ".join(sorted({f"`zaya pull {model.name.partition('@')[0]}`" for model, _ in damaged}))
+        first = "" if remove_damaged else "`zaya models verify --remove-damaged`, then "
+        raise CheckpointError(f"{len(damaged)} files are damaged: type {first}{advice} to fetch them again.")
+
+
+def _damaged_files(model: PresentModel) -> list[Path]:
+    return [
+        path
+        for path in sorted(model.folder.rglob("*"))
+        if path.is_file() and (expected := _expected_checksum(path)) and checksum_of(path, expected) != expected
+    ]
+
+
+def _expected_checksum(path: Path) -> str | None:
+    """The cache of huggingface_hub names a file's content by its checksum; None for files that lie elsewhere."""
+    if not path.is_symlink():
+        return None
+    name = Path(os.readlink(path)).name
+    return name if len(name) in _CHECKSUM_LENGTHS and set(name) <= set("0123456789abcdef") else None
+
+
+def _verdict(model: PresentModel, bad: Sequence[Path]) -> str:
+    if bad:
+        return f"damaged: {', '.join(path.name for path in bad)}"
+    if model.problem is not None:
+        return model.problem
+    files = [path for path in model.folder.rglob("*") if path.is_file()]
+    checked = sum(_expected_checksum(path) is not None for path in files)
+    if checked:
+        return f"intact ({checked} of {len(files)} files have checksums, and all of these agree)"
+    from zaya_core.checkpoint import open_checkpoint
+
+    assert model.config is not None  # it has no problem
+    open_checkpoint(model.folder, model.config)
+    return "headers are intact (no checksums are kept for this model)"

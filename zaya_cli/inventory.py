@@ -1,0 +1,186 @@
+"""The models on this machine, and which of them is taken when none is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from zaya_cli import hub
+from zaya_cli.machine import Memory
+from zaya_cli.model_folder import BUNDLED, DEFAULT_REPO
+from zaya_cli.sizes import gigabytes
+from zaya_cli.user_files import quantized_models
+from zaya_core.config import UNFINISHED, ModelConfig, parse_config, read_json
+from zaya_core.errors import CheckpointError, ConfigError, MemoryFitError, ModelNotFoundError
+from zaya_core.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict, memory_need
+
+Place = Literal["hub", "quantized", "bundled"]
+
+_CONFIG_BYTES = 4_000_000
+_CLOSENESS = ("bf16", "f32", "int8", "fp8", "nf4", "int4", "mxfp4")  # to the weights as published; the closest first
+_DTYPES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
+
+
+@dataclass(frozen=True)
+class PresentModel:
+    """One model folder. `name` is what --model takes; `problem` says why it cannot be used, None if it can."""
+
+    name: str
+    folder: Path
+    place: Place
+    format: str
+    weight_bytes: int
+    is_default_family: bool
+    config: ModelConfig | None = None
+    problem: str | None = None
+
+    def need(self, context: int) -> MemoryNeed:
+        """Bytes of memory with `context` tokens."""
+        assert self.config is not None  # it has no problem
+        return memory_need(self.config, self.weight_bytes, context)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model to use when none was named, and why, in words."""
+
+    model: PresentModel
+    verdict: Verdict
+    reason: str
+
+
+def present_models() -> list[PresentModel]:
+    """All ZAYA models: downloaded ones by name, then quantized ones, then bundled ones. Reads small files only."""
+    return [*_in_hub_cache(), *_in(quantized_models(), "quantized"), *_in(BUNDLED, "bundled")]
+
+
+def choose(models: list[PresentModel], memory: Memory, context: int | None = None) -> Choice:
+    """The one closest to the published weights that fits; a ZAYA1-8B before any other; never a bundled one.
+
+    Raises ModelNotFoundError with what to type if there is none, MemoryFitError if none fits.
+    """
+    usable = [model for model in models if model.problem is None and model.place != "bundled"]
+    if not usable:
+        raise ModelNotFoundError(_nothing_present([model for model in models if model.place != "bundled"]))
+    tokens = context or USUAL_CONTEXT
+    verdicts = {model.name: model.need(tokens).verdict(memory.total, memory.free) for model in usable}
+    for wanted in ("fits", "tight"):
+        fitting = [model for model in usable if verdicts[model.name] == wanted]
+        if fitting:
+            best = min(fitting, key=_preference)
+            return Choice(best, verdicts[best.name], _reason(best, usable, verdicts, memory, tokens))
+    least = min(usable, key=lambda model: model.weight_bytes)
+    raise MemoryFitError(
+        f"No model on this machine fits into its memory ({gigabytes(memory.total)}): {least.name}, the smallest, needs "
+        f"{gigabytes(least.need(tokens).total)}; pull or quantize a smaller format, or name a model and add --force."
+    )
+
+
+def _preference(model: PresentModel) -> tuple[bool, int, int]:
+    kind = model.format.split()[0]
+    closeness = _CLOSENESS.index(kind) if kind in _CLOSENESS else len(_CLOSENESS)
+    return (not model.is_default_family, closeness, -model.weight_bytes)
+
+
+def _reason(
+    best: PresentModel, usable: list[PresentModel], verdicts: dict[str, Verdict], memory: Memory, tokens: int
+) -> str:
+    need = gigabytes(best.need(tokens).total)
+    if len(usable) == 1:
+        return f"the only model here; needs {need}"
+    better = [model for model in usable if _preference(model) < _preference(best)]
+    if not better:
+        return f"the closest to the published weights; needs {need} of {gigabytes(memory.total)}"
+    closest = min(better, key=_preference)
+    free = "" if verdicts[closest.name] == "does not fit" else f", {gigabytes(memory.free)} free"
+    return (
+        f"needs {need}; {closest.name} needs {gigabytes(closest.need(tokens).total)} of {gigabytes(memory.total)}{free}"
+    )
+
+
+def _nothing_present(broken: list[PresentModel]) -> str:
+    for model in broken:
+        if model.name == DEFAULT_REPO:
+            return f"{model.name} is on this machine but cannot be used: {model.problem}"
+    return (
+        f"There is no model on this machine yet: type `zaya pull` ({DEFAULT_REPO}, 17.7 GB), give --model FOLDER, or "
+        "try the small bundled one with --model demo."
+    )
+
+
+def _in(folder: Path, place: Place) -> Iterator[PresentModel]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith("."):
+            continue
+        if (path / "config.json").is_file():
+            yield _described(path.name, path, place)
+        elif (path / UNFINISHED).is_file():
+            problem = "an unfinished quantization: its `zaya quantize` goes on when it is typed again"
+            yield PresentModel(path.name, path, place, "?", _weight_bytes(path), False, None, problem)
+
+
+def _in_hub_cache() -> Iterator[PresentModel]:
+    for folder in sorted(hub.cache_root().glob("models--*--*")):
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        configs = sorted(folder.glob("snapshots/*/config.json"))
+        if not any(_raw_config(path).get("model_type") == "zaya" for path in configs):
+            continue
+        found = [(revision, hub.cached_folder(repo, revision)) for revision in _revisions(folder)]
+        whole = [(revision, path) for revision, path in found if path is not None and any(path.glob("*.safetensors"))]
+        for revision, path in whole:
+            yield _described(repo if revision == hub.DEFAULT_REVISION else f"{repo}@{revision}", path, "hub")
+        if not whole:
+            nbytes = sum(path.stat().st_size for path in folder.glob("blobs/*"))
+            problem = f"the download is not finished: `zaya pull {repo}` goes on"
+            yield PresentModel(repo, folder, "hub", "?", nbytes, _is_default_family(repo, {}), None, problem)
+
+
+def _revisions(folder: Path) -> list[str]:
+    """Branches and tags of a cached repository, then commits that none of them names."""
+    refs = {path.relative_to(folder / "refs").as_posix(): path for path in folder.glob("refs/**/*") if path.is_file()}
+    named = {path.read_text().strip() for path in refs.values()}
+    commits = sorted(path.name for path in folder.glob("snapshots/*"))
+    return [*sorted(refs, key=lambda ref: (ref != hub.DEFAULT_REVISION, ref)), *(c for c in commits if c not in named)]
+
+
+def _described(name: str, folder: Path, place: Place) -> PresentModel:
+    raw = _raw_config(folder / "config.json")
+    nbytes = _weight_bytes(folder)
+    problem = None if nbytes else "it has no *.safetensors files"
+    try:
+        config = parse_config(raw)
+    except ConfigError as error:
+        return PresentModel(name, folder, place, "?", nbytes, _is_default_family(name, raw), None, str(error))
+    format = format_of(config, raw)
+    return PresentModel(name, folder, place, format, nbytes, _is_default_family(name, raw), config, problem)
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
+
+
+def _raw_config(path: Path) -> dict[str, Any]:
+    """What the file holds, {} if that is nothing usable."""
+    try:
+        raw = read_json(path, _CONFIG_BYTES)
+    except CheckpointError:
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
+def format_of(config: ModelConfig, raw: dict[str, Any]) -> str:
+    """The format of the weights: bf16, f32, fp8, int8, `int4 (dense int8)` ..."""
+    if config.quantization is None:
+        dtype = str(raw.get("dtype") or raw.get("torch_dtype") or "bfloat16")
+        return _DTYPES.get(dtype, dtype)
+    experts, dense = config.quantization.experts, config.quantization.dense
+    return f"{experts} (dense {dense})" if dense not in (None, experts) else experts
+
+
+def _is_default_family(name: str, raw: dict[str, Any]) -> bool:
+    quantization = raw.get("quantization")
+    source = str(quantization.get("source", "")) if isinstance(quantization, dict) else ""
+    wanted = DEFAULT_REPO.split("/")[1]
+    return wanted in name or wanted in source

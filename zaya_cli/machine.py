@@ -1,0 +1,67 @@
+"""What this machine has: memory (of the graphics card in use, or this process's share of the system's), and disk."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from zaya_core.gpu_hardware import gpu_hardware
+
+_CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60  # version 1 of control groups writes a huge number for "no limit"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of memory where a model would lie. `free` counts what the system can give back at once, such as caches."""
+
+    place: str
+    total: int
+    free: int
+
+
+def memory_of(device: str) -> Memory:
+    """Of the device that "auto", "cpu", "cuda" or "cuda:N" means here. Imports torch only where there may be a card."""
+    if device != "cpu" and gpu_hardware():
+        from zaya_core.device import visible_gpus
+
+        gpus = visible_gpus()
+        number = device.partition(":")[2]
+        index = int(number) if number.isdigit() else 0
+        if index < len(gpus):
+            return Memory(gpus[index].name, gpus[index].total_memory, gpus[index].free_memory)
+    return system_memory()
+
+
+def system_memory() -> Memory:
+    """The system's memory, or the share of it that a control group (a container) grants."""
+    of_system = psutil.virtual_memory()
+    limit = _cgroup_limit(_CGROUP)
+    if limit is None or limit[0] >= of_system.total:
+        return Memory("main memory", of_system.total, of_system.available)
+    return Memory("main memory, limited by a control group", limit[0], min(limit[1], of_system.available))
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free on the disk where `folder` is, or would be made."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
+
+
+def _cgroup_limit(root: Path) -> tuple[int, int] | None:
+    """(limit, what is left of it) in bytes, None without a limit. Reads version 2, then version 1."""
+    for folder, most, used in (
+        (root, "memory.max", "memory.current"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            limit, current = int((folder / most).read_text()), int((folder / used).read_text())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # "max" is no number
+            continue
+        if limit < _UNLIMITED:
+            cached = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+            return limit, max(0, limit - current + cached)
+    return None

@@ -1,0 +1,186 @@
+"""How fast a model runs: prefill and decode rates at a depth and a batch size, and the bytes that a step reads.
+
+Only the model is measured, and with `sampling` the choice of tokens; tokenizer and terminal are not.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from zaya_core.bandwidth import BYTES, read_bandwidth
+from zaya_core.cache import Cache
+from zaya_core.experts import Experts
+from zaya_core.model import Block, ZayaModel
+from zaya_core.sampling import RandomKey, Sampler, SamplingParams
+
+_CHUNK = 512
+_IDS = (300, 200)  # random prompt ids are drawn from the ids after the first, of so many
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Rates of one case: `tokens` of all rows together, each repeat in `rates` (tokens per second).
+
+    bytes_per_step: weights, and for decode K and V, that a step reads; distinct_experts: mean over layers and steps.
+    read_bandwidth: bytes per second, measured in between.
+    """
+
+    kind: Literal["prefill", "decode"]
+    batch: int
+    depth: int
+    tokens: int
+    rates: tuple[float, ...]
+    bytes_per_step: float
+    distinct_experts: float
+    read_bandwidth: float
+    sampling: bool = False
+
+    @property
+    def tokens_per_second(self) -> float:
+        return statistics.mean(self.rates)
+
+    @property
+    def sd(self) -> float:
+        return statistics.stdev(self.rates) if len(self.rates) > 1 else 0.0
+
+    @property
+    def share_of_bandwidth(self) -> float:
+        """What a decode step reads, over what the machine could have read in its time."""
+        return self.bytes_per_step * self.tokens_per_second / self.batch / self.read_bandwidth
+
+
+@dataclass
+class ExpertCount:
+    """State: distinct experts used, summed over layers and passes."""
+
+    used: int = 0
+    passes: int = 0
+
+    @property
+    def mean(self) -> float:
+        return self.used / self.passes if self.passes else 0.0
+
+
+@dataclass
+class _CountedExperts:
+    """Experts that count how many of them each pass uses."""
+
+    experts: Experts
+    count: ExpertCount
+
+    def __call__(self, x: Tensor, choice: Tensor, weight: Tensor, can_skip: bool) -> Tensor:
+        self.count.used += len(choice.unique())
+        self.count.passes += 1
+        return self.experts(x, choice, weight, can_skip)
+
+
+@dataclass
+class Bench:
+    """Measures one model. State: the memory block that the read bandwidth is measured on."""
+
+    model: ZayaModel
+    repeats: int = 5
+    seed: int = 0
+    _block: Tensor = field(default_factory=lambda: torch.ones(BYTES // 8, dtype=torch.int64))
+
+    def prefill(self, tokens: int, batch: int, depth: int) -> Measurement:
+        """Time prompts of `tokens` behind `depth` tokens that are there already."""
+        cache = self._filled(batch, depth)
+        ids = self._ids(batch, tokens)
+        start = cache.snapshot()
+        count = self._count_experts(lambda model: self._prefill(model, cache, ids))
+        rates = []
+        for _ in range(self.repeats):
+            cache.restore(start)
+            seconds = self._seconds(lambda: self._prefill(self.model, cache, ids))
+            rates.append(batch * tokens / seconds)
+        chunks = -(-tokens // _CHUNK)
+        step = chunks * self._weight_bytes(count.mean)
+        return Measurement(
+            "prefill", batch, depth, batch * tokens, tuple(rates), step, count.mean, read_bandwidth(self._block)
+        )
+
+    def decode(self, tokens: int, batch: int, depth: int, sampling: SamplingParams | None = None) -> Measurement:
+        """Time single steps of `batch` rows behind `depth` tokens (at least one); without `sampling` greedy ones."""
+        cache = self._filled(batch, max(depth, 1))
+        start = cache.snapshot()
+        count = self._count_experts(lambda model: self._decode(model, cache, min(tokens, 8), sampling))
+        rates, bandwidths = [], []
+        for _ in range(self.repeats):
+            cache.restore(start)
+            rates.append(batch * tokens / self._seconds(lambda: self._decode(self.model, cache, tokens, sampling)))
+            bandwidths.append(read_bandwidth(self._block, 2))
+        read = self._weight_bytes(count.mean) + batch * (depth + tokens / 2) * self.model.config.kv_bytes_per_token()
+        return Measurement(
+            "decode", batch, depth, batch * tokens, tuple(rates), read, count.mean, max(bandwidths),
+            sampling is not None,
+        )  # fmt: skip
+
+    def _decode(self, model: ZayaModel, cache: Cache, tokens: int, sampling: SamplingParams | None) -> None:
+        sampler = None if sampling is None else Sampler(sampling, RandomKey(sampling.seed))
+        ids = self._ids(len(cache.lengths), 1)
+        for step in range(tokens):
+            logits = model(ids, cache)[:, -1]
+            if sampler is None:
+                ids = logits.argmax(-1, keepdim=True)
+            else:
+                ids = torch.tensor([[sampler.sample(row, step).token_id] for row in logits])
+
+    def _prefill(self, model: ZayaModel, cache: Cache, ids: Tensor) -> None:
+        for chunk in ids.split(_CHUNK, dim=1):
+            model(chunk, cache, last_only=True)
+
+    def _filled(self, batch: int, depth: int) -> Cache:
+        cache = self.model.new_cache(batch)
+        if depth:
+            self._prefill(self.model, cache, self._ids(batch, depth))
+        return cache
+
+    def _ids(self, batch: int, tokens: int) -> Tensor:
+        first, many = _IDS
+        generator = torch.Generator().manual_seed(self.seed)
+        last = min(first + many * tokens, self.model.config.vocab_size)
+        return torch.randint(min(first, last - 1), last, (batch, tokens), generator=generator)
+
+    def _count_experts(self, work: Callable[[ZayaModel], Any]) -> ExpertCount:
+        """Run once uncounted in time, which also warms up."""
+        count = ExpertCount()
+
+        def counted(block: Block) -> Block:
+            return replace(block, experts=_CountedExperts(block.experts, count))  # type: ignore[arg-type]
+
+        work(replace(self.model, blocks=[counted(block) for block in self.model.blocks]))
+        return count
+
+    def _weight_bytes(self, distinct_experts: float) -> float:
+        """Bytes of the weights that one pass multiplies with so many distinct experts in each layer."""
+        model = self.model
+        fixed: float = model.lm_head.nbytes
+        for block in model.blocks:
+            cca, stacks = block.attention.qkv_proj, block.experts
+            fixed += sum(m.nbytes for m in (cca.q_proj, cca.k_proj, cca.v_proj_current, cca.v_proj_delayed))
+            fixed += block.attention.o_proj.nbytes + cca.convolutions.nbytes + block.router.nbytes
+            of_one = (stacks.gate_up_proj.nbytes + stacks.down_proj.nbytes) / stacks.num_experts
+            fixed += distinct_experts * of_one
+        return fixed
+
+    def _seconds(self, work: Callable[[], Any]) -> float:
+        self._synchronise()
+        started = time.perf_counter()
+        work()
+        self._synchronise()
+        return time.perf_counter() - started
+
+    def _synchronise(self) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+
+    def _bandwidth(self, passes: int = 10) -> float:
+        return read_bandwidth(self._block, passes)

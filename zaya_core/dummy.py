@@ -1,0 +1,127 @@
+"""ZAYA1-8B's sizes with random weights, made in memory: speed and memory of a machine before anything is downloaded.
+
+The answers are noise; tokens spread over the experts as in a trained model, since the router's weights are random too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quant.formats import FORMAT_VERSION, GROUP
+from zaya_core.checkpoint import Checkpoint, TensorInfo
+from zaya_core.config import parse_config
+from zaya_core.device import choose_placement
+from zaya_core.load import build_model
+from zaya_core.model import ZayaModel
+from zaya_core.names import expected_tensors
+
+VOCABULARY = 262_272
+_NOISE = 1 << 24
+_SHARD = "random"
+_NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int8: "I8", torch.uint8: "U8"}
+
+
+def full_size_config(layers: int = 40, experts: str = "bf16", dense: str = "bf16") -> dict[str, Any]:
+    """`config.json` as the Hub has it for Zyphra/ZAYA1-8B, or as `zaya quantize` leaves it."""
+    rope = {"rope_type": "default", "rope_theta": 5_000_000, "partial_rotary_factor": 0.5}
+    quantization = {"format_version": FORMAT_VERSION, "format": experts, "dense": dense, "group_size": GROUP}
+    return {
+        "architectures": ["ZayaForCausalLM"],
+        "model_type": "zaya",
+        "dtype": "bfloat16",
+        "vocab_size": VOCABULARY,
+        "num_hidden_layers": layers,
+        "layer_types": ["hybrid"] * layers,
+        "rope_parameters": {"hybrid": rope, "rope_type": "default"},
+        "bos_token_id": 2,
+        "eos_token_id": 106,
+        "pad_token_id": 0,
+        **({} if experts == "bf16" else {"quantization": quantization | {"dtype": "bfloat16"}}),
+    }
+
+
+class RandomTensors:
+    """Tensors by name and shape; large ones are slices of one noise, at random offsets. Calls with a seed repeat."""
+
+    def __init__(self, seed: int = 0):
+        self._generator = torch.Generator().manual_seed(seed)
+        self._noise = torch.randn(_NOISE, generator=self._generator)
+        self._scaled: dict[tuple[torch.dtype, float], Tensor] = {}
+
+    def draw(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        """A tensor such as a checkpoint has under this name."""
+        if name.endswith(("_scale", "norm.weight", "temp")):
+            return torch.ones(shape, dtype=dtype)
+        if name.endswith("balancing_biases"):
+            return torch.tensor([0.0] * (shape[0] - 1) + [-1.0])
+        if name.endswith(".scales"):
+            return torch.full(shape, _SCALES[dtype], dtype=dtype)
+        if len(shape) == 1:
+            return torch.zeros(shape, dtype=dtype)
+        return self._repeated(torch.Size(shape).numel(), self._block(name, shape, dtype)).view(shape)
+
+    def _block(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        spread = 40.0 if not dtype.is_floating_point else 1.0 if "router_mlp" in name else shape[-1] ** -0.5
+        key = (dtype, spread)
+        if key not in self._scaled:
+            block = self._noise * spread
+            self._scaled[key] = block.to(dtype) if dtype.is_floating_point else _as_codes(block, dtype)
+        return self._scaled[key]
+
+    def _repeated(self, count: int, block: Tensor) -> Tensor:
+        offset = int(torch.randint(0, _NOISE, (1,), generator=self._generator))
+        repeats = -(-(count + offset) // _NOISE)
+        return block.repeat(repeats)[offset : offset + count].clone()
+
+
+# Codes of spread 40 (int8), or all 256 bytes (int4: values of spread 4.6), give weights of spread 1 / sqrt(2048).
+_SCALES = {torch.float32: 0.022 / 40, torch.float16: 0.022 / 4.6}
+
+
+def _as_codes(block: Tensor, dtype: torch.dtype) -> Tensor:
+    """int8 codes, or bytes of two int4 codes each."""
+    codes = block.round_().clamp_(-127, 127).to(torch.int8)
+    return codes if dtype == torch.int8 else codes.mul_(37).view(torch.uint8)
+
+
+class _RandomShard:
+    """Stands for an open weight file."""
+
+    def __init__(self, expected: dict[str, tuple[tuple[int, ...], torch.dtype]], on_tensor: Callable[[], None]):
+        self._expected = expected
+        self._random = RandomTensors()
+        self._on_tensor = on_tensor
+
+    def get_tensor(self, name: str) -> Tensor:
+        self._on_tensor()
+        return self._random.draw(name, *self._expected[name])
+
+
+def dummy_model(
+    experts: str = "int4",
+    dense: str = "int8",
+    layers: int = 40,
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ZayaModel:
+    """A model of the real sizes in a format that `zaya quantize` writes, or bf16.
+
+    on_progress: (tensors made, of how many). Raises: ConfigError for a format that is not offered.
+    """
+    config = parse_config(full_size_config(layers, experts, dense))
+    expected = {name: (one.shape, one.dtypes[0]) for name, one in expected_tensors(config, ()).items()}
+    infos = {name: TensorInfo(_SHARD, shape, _NAMES[dtype]) for name, (shape, dtype) in expected.items()}
+    made = 0
+
+    def count() -> None:
+        nonlocal made
+        made += 1
+        on_progress(made, len(expected))
+
+    checkpoint = Checkpoint(Path(_SHARD), config, {_SHARD: _RandomShard(expected, count)}, infos)
+    return build_model(config, checkpoint, choose_placement(device, "auto", checkpoint.dtype))
