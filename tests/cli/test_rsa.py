@@ -48,8 +48,8 @@ def wait_for(process, event):
 
 
 def comparable(value):
-    """What must repeat in another process: everything but times and the last bits of log-probabilities."""
-    may_differ = {"seconds", "prompt_seconds", "decode_seconds", "mean_logprob"}
+    """What must repeat in another process: all but times, what was there already, and last bits of log-probabilities."""
+    may_differ = {"seconds", "prompt_seconds", "decode_seconds", "mean_logprob", "cached_tokens"}
     candidates = [{key: v for key, v in one.items() if key not in may_differ} for one in value["rsa"]["candidates"]]
     return value["text"], value["thinking"], value["rsa"]["agreeing"], candidates
 
@@ -273,7 +273,7 @@ def test_no_server_is_exit_code_7(zaya, folder, direct):
 def test_only_the_tokenizer_is_fetched_for_a_server(monkeypatch, folder):
     from zaya_cli import rsa_generator
 
-    asked = {}
+    asked: dict = {}
 
     def download(repo, **settings):
         asked.update(settings, repo=repo)

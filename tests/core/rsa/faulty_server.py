@@ -30,7 +30,7 @@ class Behaviour:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def handler_of(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
+def handler_of(behaviour):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -102,8 +102,8 @@ def handler_of(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def served(behaviour: Behaviour):
-    """The base URL of the server while it runs."""
+def served(behaviour):
+    """The base URL of a server of this Behaviour while it runs."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(behaviour))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -181,7 +181,8 @@ def test_without_the_library_the_extra_is_named(tokenizer, monkeypatch):
 
 
 def test_stopping_keeps_what_is_there_and_drops_what_comes_later(tokenizer):
-    behaviour, seen = Behaviour(), []
+    behaviour = Behaviour()
+    seen: list = []
     with served(behaviour) as url:
         generator = EndpointGenerator(url, tokenizer, 4096, parallel=1)
         result = solve(

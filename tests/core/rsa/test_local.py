@@ -6,12 +6,12 @@ import pytest
 
 from zaya_core.cache import BLOCK
 from zaya_core.engine import Engine
-from zaya_core.events import PrefillProgress
 from zaya_core.load import load_model
 from zaya_core.rsa import RsaParams, solve
 from zaya_core.rsa.canary import CHUNK, LoopCanary, compression_ratio
 from zaya_core.rsa.local import EngineGenerator
 from zaya_core.rsa.rollouts import RolloutMoved, RolloutStarted
+from zaya_core.rsa.solver import aggregation_messages
 from zaya_core.rsa.tails import last_tokens, tail_of
 from zaya_core.sampling import RandomKey, SamplingParams
 
@@ -57,24 +57,13 @@ def test_a_tail_of_any_tokens_encodes_to_no_more(tokenizer, seed):
 
 
 def test_the_question_is_prefilled_once_for_all_stages(model, tokenizer):
-    engine = Engine(model, tokenizer)
-    computed = []
-
-    class Counting(EngineGenerator):
-        def _take(self, event):
-            if isinstance(event, PrefillProgress):
-                computed.append((event.request_id, event.done, event.cached))
-            return super()._take(event)
-
-    generator = Counting(engine)
-    sizes = []
-    measure = generator.measure
-    generator.measure = lambda *prompts: sizes.append(measure(*prompts)) or sizes[0]  # type: ignore[method-assign]
+    generator = EngineGenerator(Engine(model, tokenizer))
+    sizes = generator.measure(QUESTION, aggregation_messages(QUESTION, ["", ""]))
     result = solve(generator, QUESTION, PARAMS, SAMPLING)
     first = [rollout for rollout in result.rollouts if rollout.stage == 0]
-    assert sorted(rollout.cached_tokens for rollout in first) == [0, *[sizes[0].question] * 3]
-    assert sizes[0].shared > 40
-    assert all(rollout.cached_tokens >= sizes[0].shared for rollout in result.rollouts if rollout.stage)
+    assert sorted(rollout.cached_tokens for rollout in first) == [0, *[sizes.question] * 3]
+    assert sizes.shared > 40
+    assert all(rollout.cached_tokens >= sizes.shared for rollout in result.rollouts if rollout.stage)
 
 
 def test_forks_of_the_question_share_its_blocks(model, tokenizer):
@@ -114,7 +103,7 @@ def test_an_engine_that_has_answered_before_gives_the_same_run(model, tokenizer)
 
 
 def test_a_run_restored_after_a_stage_goes_on_to_the_same_texts_bit_for_bit(model, tokenizer):
-    saved = []
+    saved: list = []
     whole = run(Engine(model, tokenizer), save=saved.append)
     restored = run(Engine(model, tokenizer), restored=saved[0])
     assert texts(restored) == texts(whole)
@@ -130,7 +119,8 @@ def test_fewer_rows_at_once_give_the_same_texts(model, tokenizer, rows):
 def test_a_pool_too_small_for_all_candidates_gives_the_same_texts(folder, tokenizer):
     params = RsaParams(candidates=3, rounds=0, think=470, tail=8, answer=5)
     question = [{"role": "user", "content": "x " * 40}]
-    runs, moved = [], []
+    runs = []
+    moved: list = []
     for blocks in (None, 5):
         model = load_model(folder, device="cpu")
         model.pool.max_blocks = blocks
@@ -143,7 +133,7 @@ def test_a_pool_too_small_for_all_candidates_gives_the_same_texts(folder, tokeni
 
 def test_stopping_ends_the_open_rollouts_and_leaves_the_engine_idle(model, tokenizer):
     engine = Engine(model, tokenizer)
-    seen = []
+    seen: list = []
     params = RsaParams(candidates=4, rounds=1, subset=2, think=60, tail=6, answer=5)
     result = run(engine, params, on_event=seen.append, should_stop=lambda: sum(map(has_started, seen)) >= 2)
     assert engine.is_idle

@@ -164,7 +164,7 @@ def test_a_thought_that_the_budget_cut_still_gives_its_tail():
 
 
 def test_stopping_uses_the_latest_of_each_candidate():
-    seen = []
+    seen: list = []
 
     def script(request):
         return {**numbered(request), "thinking": f"stage {request.stage} says {10 + request.stage}"}
@@ -201,7 +201,8 @@ def test_aggregate_adds_one_rollout_over_the_last_round():
 
 
 def test_stages_are_reported_and_saved_and_a_restored_run_gives_the_same():
-    seen, saved = [], []
+    seen: list = []
+    saved: list = []
     result, _ = run(on_event=seen.append, save=saved.append)
     assert isinstance(seen[0], RunStarted)
     assert [event.stage for event in seen if isinstance(event, StageFinished)] == [0, 1, 2]
