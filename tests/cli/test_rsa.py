@@ -48,7 +48,7 @@ def wait_for(process, event):
 
 
 def comparable(value):
-    """What must repeat in another process: all but times, what was there already, and last bits of log-probabilities."""
+    """What must repeat in another process: all but times, reused tokens and last bits of log-probabilities."""
     may_differ = {"seconds", "prompt_seconds", "decode_seconds", "mean_logprob", "cached_tokens"}
     candidates = [{key: v for key, v in one.items() if key not in may_differ} for one in value["rsa"]["candidates"]]
     return value["text"], value["thinking"], value["rsa"]["agreeing"], candidates
