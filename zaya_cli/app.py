@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -360,6 +360,48 @@ def config_path() -> None:
     """
     with reported():
         print(config_file())
+
+
+@app.command()
+def bench(
+    prompts: Annotated[
+        str, typer.Option("--prompt-tokens", "-p", help="Prompt lengths, with commas; 0 is none.")
+    ] = "512",
+    tokens: Annotated[str, typer.Option("--tokens", "-n", help="Tokens to decode, with commas.")] = "128",
+    depths: Annotated[str, typer.Option("--depth", "-d", help="Tokens that are there already.")] = "0",
+    batches: Annotated[str, typer.Option("--batch", "-b", help="Rows at once.")] = "1",
+    repeats: Annotated[int, typer.Option("--repeats", "-r", help="Times to measure each case.")] = 5,
+    model: options.Model = None,
+    dummy: Annotated[bool, typer.Option("--dummy", help="Random weights of ZAYA1-8B's sizes; no download.")] = False,
+    quant: Annotated[
+        Literal["bf16", "int8", "int4"], typer.Option("--quant", help="With --dummy: the format of the experts.")
+    ] = "int4",
+    dense: Annotated[
+        Literal["bf16", "int8", "int4"], typer.Option("--dense", help="With --dummy: attention, embedding and head.")
+    ] = "int8",
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    format: Annotated[Literal["md", "csv", "json", "jsonl"], typer.Option("--format", help="Of the table.")] = "md",
+) -> None:
+    """Measure how fast a model runs here: prefill and decode, beside what the memory allows.
+
+    [bold]Examples[/bold]
+
+      zaya bench --dummy
+
+      zaya bench --dummy --quant int4 --dense int4 -p 512 -n 64 -d 0,4096 -b 1,8
+
+      zaya bench --model demo -n 32 --format json
+    """
+    with reported(as_json=format in ("json", "jsonl")):
+        from zaya_cli.cmd_bench import BenchSettings
+        from zaya_cli.cmd_bench import bench as command
+
+        command(
+            BenchSettings(
+                model, dummy, quant, dense, prompts, tokens, depths, batches, repeats, threads, device, format
+            )
+        )
 
 
 @app.command()
