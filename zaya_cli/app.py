@@ -12,7 +12,9 @@ import typer
 from zaya_cli import options
 from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
+from zaya_cli.flag_groups import with_flags
 from zaya_cli.output import prepare_streams
+from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of
 from zaya_cli.user_files import config_file
 
@@ -72,6 +74,7 @@ def all_settings() -> dict[str, Setting]:
 
 
 @app.command()
+@with_flags("rsa", RsaFlags)
 def run(
     files: Annotated[list[str] | None, typer.Argument(help="Text files, one prompt each. - is standard input.")] = None,
     prompt: options.PromptText = None,
@@ -98,6 +101,7 @@ def run(
     stats: options.ShowStats = False,
     color: options.Color = "auto",
     quiet: options.Quiet = False,
+    rsa: RsaFlags = RsaFlags(),  # noqa: B008 - replaced by its flags
 ) -> None:
     """Answer prompts once: the answer on stdout, everything else on stderr.
 
@@ -110,6 +114,8 @@ def run(
       git diff | zaya run -p "Review this change:" > review.md
 
       zaya run examples/*.txt --format jsonl --seed 1
+
+      zaya run hard.txt --rsa 8
     """
     with reported(as_json=format != "text"):
         from zaya_cli.cmd_run import RunSettings
@@ -127,10 +133,7 @@ def run(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, tuple(stop or ()),
                     thinking, thinking_budget, logprobs,
                 ),
-                format=format,
-                stats=stats,
-                color=color,
-                quiet=quiet,
+                format=format, stats=stats, color=color, quiet=quiet, rsa=rsa,
             )
         )  # fmt: skip
 

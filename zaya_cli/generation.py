@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zaya_cli.options import ThinkingMode
 
@@ -36,10 +36,16 @@ class GenerationSettings:
         """Flags over the folder's defaults, with a random seed where none was given. Raises UsageError."""
         from zaya_core.generation_config import sampling_defaults
 
+        return replace(sampling_defaults(folder), **self.given_sampling(), seed=self.seed_or_random())
+
+    def given_sampling(self) -> dict[str, Any]:
+        """The sampling settings that flags gave, without the seed."""
         names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        seed = secrets.randbits(32) if self.seed is None else self.seed
-        return replace(sampling_defaults(folder), **given, seed=seed)
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def seed_or_random(self) -> int:
+        """The seed that was given, or a new one."""
+        return secrets.randbits(32) if self.seed is None else self.seed
 
     def request(
         self,

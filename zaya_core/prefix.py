@@ -48,9 +48,25 @@ class PrefixStore:
         ]
         if not fitting:
             return None
-        best = max(fitting, key=lambda prefix: len(prefix.ids))
-        self._prefixes.move_to_end(best.ids)
-        return best
+        fitting.sort(key=lambda prefix: len(prefix.ids))
+        for prefix in fitting:  # the beginnings of what is used are used
+            self._prefixes.move_to_end(prefix.ids)
+        return fitting[-1]
+
+    def free_a_block(self) -> bool:
+        """Forget the least recently used prefix that alone holds a block; False when there is none."""
+        for ids, prefix in self._prefixes.items():
+            if any(table.holds_alone for table in prefix.snapshot.tables):
+                del self._prefixes[ids]
+                return True
+        return False
+
+    def forget_beyond(self, beginning: Sequence[int]) -> None:
+        """Forget what goes on from a beginning, and keep the beginning itself."""
+        start = tuple(beginning)
+        longer = [ids for ids in self._prefixes if len(ids) > len(start) and ids[: len(start)] == start]
+        for ids in longer:
+            del self._prefixes[ids]
 
     def beginnings_of(self, ids: Sequence[int]) -> list[Prefix]:
         """All that `ids` begin with, from the shortest to the longest."""
