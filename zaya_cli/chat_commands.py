@@ -257,7 +257,11 @@ def header(repl: Repl) -> list[str]:
 
 
 def _rsa(repl: Repl, argument: str) -> None:
-    raise UsageError("Markovian RSA is not available in the chat yet.")  # the only place to change when it is
+    if argument and argument != "off" and not (argument.isascii() and argument.isdigit() and int(argument)):
+        raise UsageError(f"/rsa {argument}: give how many candidates think about the next question, such as 8, or off.")
+    if argument:
+        repl.candidates = None if argument == "off" else int(argument)
+    repl.say("Markovian RSA: " + (f"{repl.candidates} candidates for the next answer" if repl.candidates else "off"))
 
 
 _SETTINGS: dict[str, type] = {
@@ -281,7 +285,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("file", "<path>", "send a text file with the next message", _file),
     Command("copy", "", "copy the last answer to the clipboard", _copy),
     Command("think", f"[{'|'.join(get_args(ThinkingMode))}]", "how thinking is shown; alone: the last one", _think),
-    Command("rsa", "[question]", "answer with Markovian RSA", _rsa),
+    Command("rsa", "[N, off]", "N candidates and rounds of aggregation for the next answer", _rsa),
     Command("system", "[text]", "show or set the system message; off removes it", _system),
     Command("set", "[name value]", "show or change sampling, lengths and the seed", _set, lambda _: _SETTINGS),
     Command("stats", "[on|off]", "tokens, speed, memory and seed after each answer", _stats),

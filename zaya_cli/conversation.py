@@ -94,6 +94,16 @@ class Conversation:
             raise UsageError("The last answer is another model's and cannot be continued: /regen asks again.")
         return self._answer(self.exchanges[:-1], last.question, begun=last)
 
+    def messages_with(self, question: str) -> list[dict[str, str]]:
+        """The conversation with one more question, as the template takes it."""
+        return [*self._messages(self.exchanges), {"role": "user", "content": question}]
+
+    def keep_answer(self, question: str, thinking: str, answer: str) -> None:
+        """Note an answer that was not made by this conversation's own requests."""
+        self.exchanges = [*self.exchanges, Exchange(question, thinking, answer, "stop", (), self.asked)]
+        self.unanswered = None
+        self.asked += 1
+
     def undo(self) -> str:
         """Take back the last question with its answer, and return it. Raises UsageError without one."""
         if self.unanswered is not None:

@@ -32,7 +32,10 @@ class Leave(Exception):
 
 @dataclass
 class Repl:
-    """What the loop and its commands work on. `staged`: files' texts that go with the next message, by name."""
+    """What the loop and its commands work on.
+
+    staged: files' texts that go with the next message, by name. candidates: of Markovian RSA for the next answer.
+    """
 
     runtime: Runtime
     conversation: Conversation
@@ -41,6 +44,7 @@ class Repl:
     input: LineInput
     shows_stats: bool = False
     staged: dict[str, str] = field(default_factory=dict)
+    candidates: int | None = None
 
     def run(self) -> None:
         """Until the person leaves. Raises Interrupted after a second Ctrl-C at the prompt, and on SIGTERM."""
@@ -81,8 +85,26 @@ class Repl:
     def ask(self, text: str) -> None:
         """Ask, with the files that wait for a message in front of it; they go only when the question was taken."""
         question = "\n\n".join([*self.staged.values(), text])
-        self.answer(self.conversation.ask(question))
+        if self.candidates is None:
+            self.answer(self.conversation.ask(question))
+        else:
+            self._ask_with_rsa(question, self.candidates)
         self.staged.clear()
+
+    def _ask_with_rsa(self, question: str, candidates: int) -> None:
+        from zaya_cli.rsa_answer import agreement_line, answer_with_rsa
+
+        conversation = self.conversation
+        seed, messages = conversation.sampling.seed, conversation.messages_with(question)
+        engine, settings = self.runtime.engine, conversation.settings
+        watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console)
+        self.candidates = None
+        conversation.keep_answer(question, watched.result.thinking, watched.result.text)
+        with view_for(self.console, settings.thinking) as view:
+            view.show(TextEvent(0, "answer", watched.result.text))
+        self.say(agreement_line(watched.result))
+        if watched.stopped_by not in (None, INTERRUPTED):
+            raise Interrupted(watched.stopped_by)
 
     def show_exchange(self, exchange: Exchange) -> None:
         """A question and its answer as they were."""

@@ -72,7 +72,8 @@ def test_the_page_about_the_chat_lists_the_commands_as_they_are():
         ("/copy", "no answer to copy"),
         ("/think", "no thinking to show"),
         ("/edit", "needs a terminal"),
-        ("/rsa 1 + 1", "not available"),
+        ("/rsa 1 + 1", "give how many candidates"),
+        ("/rsa 0", "give how many candidates"),
         ("/load nothing", "There is no session nothing: none was saved yet."),
         ("/load", "No session was saved yet"),
         ("/load ../../etc/passwd", "is not a name"),
@@ -86,6 +87,14 @@ def test_a_command_that_cannot_be_carried_out_is_one_sentence_and_the_chat_goes_
     said = chat(line, "hello", "/save after")
     assert answer in said
     assert questions(tmp_path, "after") == ["hello"]
+
+
+def test_rsa_answers_the_next_question_only(chat, tmp_path):
+    said = chat("/rsa 2", "hello", "again", "/rsa", "/save both", flags=("--max-tokens", "8", "--ctx", "600"))
+    assert "2 candidates for the next answer" in said
+    assert said.count("after round 2") == 1
+    assert "Markovian RSA: off" in said
+    assert questions(tmp_path, "both") == ["hello", "again"]
 
 
 def test_slashes_and_blocks(chat, tmp_path):
