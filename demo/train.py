@@ -1,7 +1,6 @@
 """Train the bundled model.
 
-    python -m demo.train --output build/demo                # the documented run: a fixed number of steps
-    python -m demo.train --output build/demo --minutes 60   # the same schedule squeezed into a time
+    python -m demo.train --output build/demo
 
 Checkpoints go to OUTPUT/last.pt every few minutes, figures to OUTPUT/log.jsonl; run again to go on from the checkpoint.
 """
@@ -30,7 +29,6 @@ from demo.muon import Muon
 from demo.problems import held_out, trace
 from demo.tokenizer import PAD, build_tokenizer
 
-STEPS = 1800
 WARMUP_STEPS = 60
 LEARNING_RATE = 3e-3
 MATRIX_LEARNING_RATE = 6e-3
@@ -38,33 +36,58 @@ ROUTER_LEARNING_RATE = 1e-3
 BALANCE_RATE = 2e-3
 BALANCE_LOSS = 0.01
 SKIP_LOSS = 0.1
-# From so far into the run on, this share of the examples: not from the start, because they are four times as long.
-AGGREGATION_SHARES = ((0.0, 0.0), (0.45, 0.3))
 SECONDS_BETWEEN_CHECKPOINTS = 120
 STEPS_BETWEEN_TESTS = 100
 AVERAGING = 0.995  # of the running mean of the weights, which is what is tested and exported
 
 
-@dataclass
-class Schedule:
-    """How far the run is, by steps or by the clock, and what follows from that."""
+class Stage(NamedTuple):
+    """Steps with one course of the learning rates: held at `peak`, then falling to zero from `fall_at` (0 to 1) on.
+
+    From `aggregation_at` on, `aggregation` is the share of aggregation examples: not from the start, because they are
+    several times as long.
+    """
 
     steps: int
-    minutes: float | None
+    peak: float
+    fall_at: float
+    aggregation_at: float
+    aggregation: float
+
+
+# The first teaches arithmetic; the second, with as many aggregation examples as others, to read attempts reliably.
+STAGES = (Stage(1800, 1.0, 0.5, 0.45, 0.3), Stage(1000, 0.6, 0.0, 0.0, 0.5))
+
+
+@dataclass
+class Schedule:
+    """How far the run is, and what follows from that."""
+
     step: int = 0
     seconds: float = 0.0
 
     @property
-    def progress(self) -> float:
-        by_clock = self.seconds / 60 / self.minutes if self.minutes else 0.0
-        return min(1.0, by_clock if self.minutes else self.step / self.steps)
+    def is_done(self) -> bool:
+        return self.step >= sum(stage.steps for stage in STAGES)
+
+    @property
+    def _stage(self) -> tuple[Stage, float]:
+        """The stage and the share of it that is done."""
+        before = 0
+        for stage in STAGES:
+            if self.step < before + stage.steps:
+                return stage, (self.step - before) / stage.steps
+            before += stage.steps
+        return STAGES[-1], 1.0
 
     def warmth(self) -> float:
-        """The factor of all learning rates: warm up, hold, then fall to zero over the second half."""
-        return min(1.0, (self.step + 1) / WARMUP_STEPS, (1 - self.progress) / 0.5)
+        """The factor of all learning rates, rising over the first steps of the run."""
+        stage, progress = self._stage
+        return min((self.step + 1) / WARMUP_STEPS, stage.peak * min(1.0, (1 - progress) / (1 - stage.fall_at)))
 
     def aggregation_share(self) -> float:
-        return next(share for start, share in reversed(AGGREGATION_SHARES) if self.progress >= start)
+        stage, progress = self._stage
+        return stage.aggregation if progress >= stage.aggregation_at else 0.0
 
 
 class Optimizers:
@@ -167,7 +190,7 @@ def train_step(forward: TrainingForward, optimizers: Optimizers, batch: Batch, s
     (loss + auxiliary).backward()
     torch.nn.utils.clip_grad_norm_(forward.model.parameters(), 1.0)
     optimizers.step(schedule.warmth())
-    balance(forward.model, routing.choices, is_text, BALANCE_RATE * (1 - schedule.progress))
+    balance(forward.model, routing.choices, is_text, BALANCE_RATE * schedule.warmth())
     return loss.item()
 
 
@@ -230,7 +253,7 @@ class Run:
         self.output: Path = arguments.output
         self.output.mkdir(parents=True, exist_ok=True)
         self.seed: int = arguments.seed
-        self.schedule = Schedule(arguments.steps, arguments.minutes)
+        self.schedule = Schedule()
         self.tokenizer = build_tokenizer()
         self.model = build_model(self.seed)
         self.averaged = build_model(self.seed)
@@ -272,24 +295,21 @@ class Run:
             tokens += batch.ids.numel()
             schedule.step += 1
             schedule.seconds = time.monotonic() - begin
-            is_done = schedule.progress >= 1.0
-            if schedule.step % STEPS_BETWEEN_TESTS == 0 or is_done:
+            if schedule.step % STEPS_BETWEEN_TESTS == 0 or schedule.is_done:
                 speed = tokens / (schedule.seconds - tested)
                 figures = measure(self.averaged_forward, tests)
                 self.log(loss=sum(losses) / len(losses), rate=schedule.warmth(), tokens_per_s=speed, **figures)
                 losses, tokens, tested = [], 0, schedule.seconds
-            if is_done or schedule.seconds - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if schedule.is_done or schedule.seconds - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self.checkpoint()
                 saved = schedule.seconds
-            if is_done:
+            if schedule.is_done:
                 return
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the bundled model.")
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint and the log")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--minutes", type=float, help="end after so many minutes instead of --steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="threads of torch; default: all cores")
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile (about 1.4 times slower)")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from zaya_cli import options
 from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
+from zaya_cli.flag_groups import with_flags
 from zaya_cli.output import prepare_streams
+from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of
 from zaya_cli.user_files import config_file
 
@@ -72,6 +74,7 @@ def all_settings() -> dict[str, Setting]:
 
 
 @app.command()
+@with_flags("rsa", RsaFlags)
 def run(
     files: Annotated[list[str] | None, typer.Argument(help="Text files, one prompt each. - is standard input.")] = None,
     prompt: options.PromptText = None,
@@ -98,6 +101,7 @@ def run(
     stats: options.ShowStats = False,
     color: options.Color = "auto",
     quiet: options.Quiet = False,
+    rsa: RsaFlags = RsaFlags(),  # noqa: B008 - replaced by its flags
 ) -> None:
     """Answer prompts once: the answer on stdout, everything else on stderr.
 
@@ -110,6 +114,8 @@ def run(
       git diff | zaya run -p "Review this change:" > review.md
 
       zaya run examples/*.txt --format jsonl --seed 1
+
+      zaya run hard.txt --rsa 8
     """
     with reported(as_json=format != "text"):
         from zaya_cli.cmd_run import RunSettings
@@ -127,10 +133,7 @@ def run(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, tuple(stop or ()),
                     thinking, thinking_budget, logprobs,
                 ),
-                format=format,
-                stats=stats,
-                color=color,
-                quiet=quiet,
+                format=format, stats=stats, color=color, quiet=quiet, rsa=rsa,
             )
         )  # fmt: skip
 
@@ -154,6 +157,8 @@ def chat(
     min_p: options.MinP = None,
     repeat_penalty: options.RepeatPenalty = None,
     seed: options.Seed = None,
+    resume: options.Resume = False,
+    history: options.KeepHistory = True,
     stats: options.ShowStats = False,
     color: options.Color = "auto",
 ) -> None:
@@ -164,6 +169,8 @@ def chat(
       zaya chat
 
       zaya chat --system "Answer in French." --thinking hide
+
+      zaya chat --resume
     """
     with reported():
         from zaya_cli.cmd_chat import ChatSettings
@@ -180,6 +187,8 @@ def chat(
                 ),
                 stats=stats,
                 color=color,
+                resume=resume,
+                keeps_history=history,
             )
         )
 
@@ -359,6 +368,48 @@ def config_path() -> None:
     """
     with reported():
         print(config_file())
+
+
+@app.command()
+def bench(
+    prompts: Annotated[
+        str, typer.Option("--prompt-tokens", "-p", help="Prompt lengths, with commas; 0 is none.")
+    ] = "512",
+    tokens: Annotated[str, typer.Option("--tokens", "-n", help="Tokens to decode, with commas.")] = "128",
+    depths: Annotated[str, typer.Option("--depth", "-d", help="Tokens that are there already.")] = "0",
+    batches: Annotated[str, typer.Option("--batch", "-b", help="Rows at once.")] = "1",
+    repeats: Annotated[int, typer.Option("--repeats", "-r", help="Times to measure each case.")] = 5,
+    model: options.Model = None,
+    dummy: Annotated[bool, typer.Option("--dummy", help="Random weights of ZAYA1-8B's sizes; no download.")] = False,
+    quant: Annotated[
+        Literal["bf16", "int8", "int4"], typer.Option("--quant", help="With --dummy: the format of the experts.")
+    ] = "int4",
+    dense: Annotated[
+        Literal["bf16", "int8", "int4"], typer.Option("--dense", help="With --dummy: attention, embedding and head.")
+    ] = "int8",
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    format: Annotated[Literal["md", "csv", "json", "jsonl"], typer.Option("--format", help="Of the table.")] = "md",
+) -> None:
+    """Measure how fast a model runs here: prefill and decode, beside what the memory allows.
+
+    [bold]Examples[/bold]
+
+      zaya bench --dummy
+
+      zaya bench --dummy --quant int4 --dense int4 -p 512 -n 64 -d 0,4096 -b 1,8
+
+      zaya bench --model demo -n 32 --format json
+    """
+    with reported(as_json=format in ("json", "jsonl")):
+        from zaya_cli.cmd_bench import BenchSettings
+        from zaya_cli.cmd_bench import bench as command
+
+        command(
+            BenchSettings(
+                model, dummy, quant, dense, prompts, tokens, depths, batches, repeats, threads, device, format
+            )
+        )
 
 
 @app.command()

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import torch
 
+from zaya_cli.inventory import choose, present_models
+from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import find_model_folder
 from zaya_cli.output import write_json
 from zaya_cli.threads import default_threads
@@ -34,7 +36,7 @@ class BenchSettings:
 
     model: str | None
     dummy: bool
-    quant: str | None
+    quant: str
     dense: str
     prompts: str
     tokens: str
@@ -52,6 +54,7 @@ def bench(settings: BenchSettings) -> None:
     depths, batches = _numbers("-d", settings.depths, 0), _numbers("-b", settings.batches, 1)
     if settings.repeats < 1 or not depths or not batches:
         raise UsageError("Nothing would be measured: -r must be 1 or more, -d and -b need a number each.")
+    products_in_use()  # what ZAYA_KERNELS asks for must be there
     torch.set_num_threads(threads := settings.threads or default_threads())
     keep_freed_memory()
     model, name = _open(settings)
@@ -72,12 +75,10 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
 
 def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
     if not settings.dummy:
-        folder = find_model_folder(settings.model)
-        return load_model(folder, settings.device), settings.model or folder.name
-    experts = settings.quant or "bf16"
-    dense = "bf16" if experts == "bf16" else settings.dense
-    device = "cpu" if settings.device == "auto" else settings.device
-    return dummy_model(experts, dense, device=device, on_progress=_show_progress), f"random weights, {experts}"
+        chosen = settings.model or choose(present_models(), memory_of(settings.device)).model.name
+        return load_model(find_model_folder(chosen), settings.device), chosen
+    dense = "bf16" if settings.quant == "bf16" else settings.dense
+    return dummy_model(settings.quant, dense, device=settings.device, on_progress=_show_progress), "random weights"
 
 
 def _show_progress(done: int, total: int) -> None:
@@ -104,7 +105,7 @@ def _machine(model: ZayaModel, threads: int) -> dict[str, Any]:
         "threads": threads,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "kernels": products_in_use().name,
+        "kernels": [one.name for one in products_in_use()],
     }
 
 
@@ -149,7 +150,7 @@ def _note(measurement: Measurement) -> str:
 
 def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
     machine, model = facts["machine"], facts["model"]
-    print(f"{model['name']} ({model['format']}), {machine['kernels']}, {machine['threads']} threads\n")
+    print(f"{model['name']} ({model['format']}), {'; '.join(machine['kernels'])}, {machine['threads']} threads\n")
     print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
     for one in results:
         test = f"{one.kind} {one.tokens // one.batch}" + (", sampling" if one.sampling else "")

@@ -12,6 +12,7 @@ from zaya_cli.interrupt import stopping
 from zaya_cli.output import Color, Format, stderr_console, write_answer, write_json
 from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.render import AnswerView, stats_line
+from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.runtime import Runtime, RuntimeSettings, open_runtime
 from zaya_core.events import Event, Finished, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
 
@@ -29,6 +30,7 @@ class RunSettings:
     stats: bool
     color: Color
     quiet: bool
+    rsa: RsaFlags = field(default_factory=RsaFlags)
 
 
 @dataclass
@@ -49,6 +51,11 @@ def run(settings: RunSettings) -> None:
 
     Raises Interrupted after Ctrl-C, when the partial answers have been shown.
     """
+    if settings.rsa.is_wanted:
+        from zaya_cli.cmd_rsa import run as run_rsa
+
+        run_rsa(settings)
+        return
     prompts = collect_prompts(settings.files, settings.text)
     runtime = open_runtime(settings.runtime)
     sampling = settings.generation.sampling(runtime.folder)
@@ -61,10 +68,9 @@ def run(settings: RunSettings) -> None:
     writer = _writer(settings, runtime, list(answers.values()), sampling.seed)
     try:
         with stopping(on_first=lambda: runtime.engine.cancel(*ids)) as stop:
-            while not runtime.engine.is_idle:
-                for event in runtime.engine.step():
-                    _record(answers[event.request_id], event)
-                    writer.take(answers[event.request_id], event)
+            for event in runtime.engine.events(ids):
+                _record(answers[event.request_id], event)
+                writer.take(answers[event.request_id], event)
     finally:
         writer.close()  # what is finished is not lost to an error in what is not
     if stop.exit_code is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from typing import NoReturn
 from zaya_core import errors
 
 INTERRUPTED = 130
-TERMINATED = 143
 
 EXIT_CODES = {
     0: "success, also when the answer was cut at its length limit",
@@ -24,7 +24,8 @@ EXIT_CODES = {
     6: "prompt longer than the context",
     7: "network failure, or access refused",
     INTERRUPTED: "interrupted by Ctrl-C; what was printed and what was downloaded stays",
-    TERMINATED: "ended by SIGTERM, likewise",
+    128 + signal.SIGTERM: "ended by SIGTERM, likewise",
+    129: "the terminal was closed (SIGHUP), likewise",
 }
 _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zaya_cli.options import ThinkingMode
 
@@ -36,10 +36,16 @@ class GenerationSettings:
         """Flags over the folder's defaults, with a random seed where none was given. Raises UsageError."""
         from zaya_core.generation_config import sampling_defaults
 
+        return replace(sampling_defaults(folder), **self.given_sampling(), seed=self.seed_or_random())
+
+    def given_sampling(self) -> dict[str, Any]:
+        """The sampling settings that flags gave, without the seed."""
         names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        seed = secrets.randbits(32) if self.seed is None else self.seed
-        return replace(sampling_defaults(folder), **given, seed=seed)
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def seed_or_random(self) -> int:
+        """The seed that was given, or a new one."""
+        return secrets.randbits(32) if self.seed is None else self.seed
 
     def request(
         self,
@@ -47,29 +53,16 @@ class GenerationSettings:
         messages: Sequence[Mapping[str, object]],
         sampling: SamplingParams,
         candidate: int = 0,
-        goes_on: bool = False,
     ) -> Request:
-        """Render the messages and ask for an answer.
-
-        goes_on: keep what a next turn can begin with: the state before the generation prompt, which serves also when
-        the template drops this turn's thinking, and without thinking the state at the end.
-        """
+        """Render the messages and ask for an answer."""
         from zaya_core.engine import Request
 
-        enable_thinking = self.thinking != "off"
-        ids = tokenizer.render_chat(messages, enable_thinking=enable_thinking)
-        history: list[int] = []
-        if goes_on:
-            history = tokenizer.render_chat(messages, enable_thinking=enable_thinking, add_generation_prompt=False)
-        is_prefix = 0 < len(history) < len(ids) and ids[: len(history)] == history
         return Request(
-            ids=ids,
+            ids=tokenizer.render_chat(messages, enable_thinking=self.thinking != "off"),
             sampling=sampling,
             max_tokens=self.max_tokens,
             stop=self.stop,
             thinking_budget=self.thinking_budget,
             top_logprobs=self.top_logprobs or 0,
-            snapshot_at=(len(history),) if is_prefix else (),
-            keep_state=goes_on and not enable_thinking,
             candidate=candidate,
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from zaya_cli.failures import INTERRUPTED, TERMINATED
+ENDING = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # the latter: the terminal is gone
 
 
 class StopRequest:
@@ -21,10 +21,10 @@ class StopRequest:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code is not None:
-            sys.stderr.write("\x1b[0m\n" if sys.stderr.isatty() else "\n")
+            sys.stderr.write("\x1b[0m\x1b[?25h\n" if sys.stderr.isatty() else "\n")  # colours off, cursor on
             sys.stderr.flush()
             os._exit(self.exit_code)
-        self.exit_code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
+        self.exit_code = 128 + number
         self._on_first()
 
 
@@ -32,10 +32,22 @@ class StopRequest:
 def stopping(on_first: Callable[[], None]) -> Iterator[StopRequest]:
     """Within the block, the first signal calls `on_first` instead of raising KeyboardInterrupt."""
     request = StopRequest(on_first)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, request) for number in numbers]
-    try:
+    with _handled((signal.SIGINT, *ENDING), request):
         yield request
+
+
+@contextmanager
+def leaving(leave: Callable[[int], None]) -> Iterator[None]:
+    """Within the block, a signal that ends the program calls `leave` with the exit code."""
+    with _handled(ENDING, lambda number, frame: leave(128 + number)):
+        yield
+
+
+@contextmanager
+def _handled(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        for number, former in zip(numbers, before, strict=True):
+            signal.signal(number, former)

@@ -177,3 +177,10 @@ Color = Annotated[
     typer.Option("--color", envvar="ZAYA_COLOR", help="Colour on stderr.", rich_help_panel=_OUTPUT),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.", rich_help_panel=_OUTPUT)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the last conversation.")]
+KeepHistory = Annotated[
+    bool,
+    typer.Option(
+        "--history/--no-history", envvar="ZAYA_HISTORY", help="Remember what is typed, and keep the conversation.",
+    ),
+]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
@@ -25,10 +26,22 @@ def write_json(value: dict[str, Any] | list[Any]) -> None:
 
 
 def prepare_streams() -> None:
-    """What an encoding cannot express is shown as `?` instead of ending the program."""
+    """What an encoding cannot express is shown as its like in ASCII, or as `?`, instead of ending the program."""
+    codecs.register_error(_IN_ASCII, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=_IN_ASCII)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_LIKES)
+    return text.encode("ascii", "replace").decode("ascii"), error.end
+
+
+_IN_ASCII = "zaya.in_ascii"
+_LIKES = str.maketrans("·–—─━•…‘’“”│▌×→\xa0", "-----*.''\"\"||x> ")  # of what this program and its markdown use
 
 
 def stderr_console(color: Color) -> Console:

@@ -56,7 +56,12 @@ def _read_stdin(must_have: bool) -> str:
 def _read(file: str) -> str:
     if file == STDIN:
         return _read_stdin(must_have=True)
-    path = Path(file)
+    return read_text_file(Path(file))
+
+
+def read_text_file(path: Path) -> str:
+    """A file's text, to be asked about. Raises: ModelNotFoundError without one; UsageError if it is not usable."""
+    file = str(path)
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise UsageError(

@@ -77,14 +77,13 @@ def _format_of(folder: Path) -> str | None:
 
 
 def _expect_made_from(folder: Path, source: Path) -> None:
-    from zaya_core.checkpoint import open_checkpoint
     from zaya_core.config import read_config
     from zaya_core.fingerprint import fingerprint
 
     quantization = read_config(folder).quantization
     made_from = None if quantization is None else quantization.facts.get("source")
     wanted = made_from.get("fingerprint") if isinstance(made_from, dict) else None
-    if wanted != fingerprint(source, open_checkpoint(source, read_config(source)).files):
+    if wanted != fingerprint(source):
         raise UsageError(
             f"{folder} was made from other weights than those in {source}: delete it and quantize again, or give its "
             "path as --model."

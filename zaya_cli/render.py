@@ -42,7 +42,7 @@ class AnswerView:
         elif isinstance(event, ThinkingEnded):
             self._end_thinking(event)
         elif isinstance(event, Finished):
-            self._close()
+            self.close()
 
     def _show_prefill(self, event: PrefillProgress) -> None:
         if self._counts and time.monotonic() - self._started > _PROGRESS_AFTER:
@@ -71,7 +71,7 @@ class AnswerView:
         self._end_line()
         self._is_thinking = False
         if self._counts:
-            self.console.print(f"thought for {event.seconds:.1f} s, {event.tokens:,} tokens", style="dim")
+            self.console.print(thought_line(event), style="dim")
 
     def _end_line(self) -> None:
         self._clear_counter()
@@ -79,10 +79,12 @@ class AnswerView:
             self.console.print()
         self._line_is_open = False
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the lines that are open."""
         self._end_line()
         if self._last and not self._last.endswith("\n"):
             write_answer("\n")
+        self._last = ""
 
     def _rewrite(self, text: str) -> None:
         sys.stderr.write(f"\r\x1b[2K{text}")
@@ -93,6 +95,11 @@ class AnswerView:
         if self._has_counter:
             sys.stderr.write("\r\x1b[2K")
             self._has_counter = False
+
+
+def thought_line(event: ThinkingEnded) -> str:
+    """What is left of a thinking that has ended."""
+    return f"thought for {event.seconds:.1f} s, {event.tokens:,} tokens"
 
 
 def stats_line(stats: Stats, seed: int, load_seconds: float) -> str:

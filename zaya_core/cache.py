@@ -11,6 +11,7 @@ K and V can be cut at any position, the other two states only where a snapshot w
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -66,6 +67,11 @@ class BlockPool:
     @property
     def blocks_in_use(self) -> int:
         return len(self._owners) - len(self._free)
+
+    @property
+    def blocks_left(self) -> float:
+        """How many more blocks can be allocated; infinite without a bound."""
+        return math.inf if self.max_blocks is None else max(self.max_blocks, len(self._owners)) - self.blocks_in_use
 
     def allocate(self) -> int:
         """A block with one owner; the lowest free one, so that a lone row's blocks lie side by side."""
@@ -123,6 +129,11 @@ class BlockTable:
     def copy(self) -> BlockTable:
         return BlockTable(self.pool, self.blocks)
 
+    @property
+    def holds_alone(self) -> bool:
+        """Whether some block would be free without this table."""
+        return any(not self.pool.is_shared(block) for block in self.blocks)
+
     def reserve(self, start: int, stop: int) -> None:
         """Make positions start..stop-1 writable: append blocks, copy a shared one that they begin in the middle of."""
         first = start // BLOCK
@@ -134,6 +145,12 @@ class BlockTable:
         while len(self.blocks) * BLOCK < stop:
             self.blocks.append(self.pool.allocate())
 
+    def missing(self, start: int, stop: int) -> int:
+        """How many blocks `reserve` would allocate."""
+        first = start // BLOCK
+        copies = start < stop and first < len(self.blocks) and self.pool.is_shared(self.blocks[first])
+        return copies + max(0, -(-stop // BLOCK) - len(self.blocks))
+
     def truncate(self, length: int) -> None:
         """Give back the blocks that only positions from `length` on use."""
         keep = -(-length // BLOCK)
@@ -143,6 +160,26 @@ class BlockTable:
     def slots(self, start: int, stop: int) -> list[int]:
         """Flat storage index of positions start..stop-1."""
         return [self.blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start, stop)]
+
+    def read(self, length: int) -> tuple[Tensor, Tensor]:
+        """A copy of K and V at the first `length` positions: (L, length, G, K) each."""
+        index = torch.tensor(self.blocks, dtype=torch.long, device=self.pool.layout.device)
+        keys, values = (
+            torch.stack([layer[index].flatten(0, 1)[:length] for layer in storage])
+            for storage in (self.pool.keys, self.pool.values)
+        )
+        return keys, values
+
+    @classmethod
+    def written(cls, pool: BlockPool, keys: Tensor, values: Tensor) -> BlockTable:
+        """A new table that holds what `read` gave. Raises MemoryFitError."""
+        table = cls(pool)
+        table.reserve(0, keys.shape[1])
+        slots = torch.tensor(table.slots(0, keys.shape[1]), dtype=torch.long, device=pool.layout.device)
+        for storage, new in ((pool.keys, keys), (pool.values, values)):
+            for layer, rows in zip(storage, new, strict=True):
+                layer.view(-1, *layer.shape[2:]).index_copy_(0, slots, rows.to(layer.device))
+        return table
 
     def __del__(self) -> None:
         self.pool.release(self.blocks)
@@ -216,6 +253,11 @@ class Cache:
         """Bytes held by these rows; blocks that rows share count once."""
         blocks = {block for table in self.tables for block in table.blocks}
         return len(blocks) * self.pool.bytes_per_block + self.conv_tail.nbytes + self.delayed.nbytes
+
+    def blocks_for(self, columns: int) -> int:
+        """Blocks that a pass of `columns` tokens a row allocates at most."""
+        rows = zip(self.tables, self.row_lengths, strict=True)
+        return sum(table.missing(length, length + columns) for table, length in rows)
 
     def snapshot(self) -> Snapshot:
         tables = tuple(table.copy() for table in self.tables)

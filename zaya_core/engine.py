@@ -2,6 +2,10 @@
 
 Callers pass ids, never caches. A step is one prefill chunk of one prompt, or one token for all running rows, never
 mixed. Beginnings that prompts have in common are prefilled once, kept as snapshots and forked.
+
+Rows are admitted by the blocks that are in use, not by what they may come to need. When the pool is full, first kept
+prefixes go that nobody shares, then a prompt that is being computed waits again, then the youngest row is parked in
+host memory; parked rows go on, oldest first, before new ones begin.
 """
 
 from __future__ import annotations
@@ -14,12 +18,25 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from zaya_core.cache import Cache
+from zaya_core.cache import BLOCK, Cache
 from zaya_core.errors import PromptTooLongError, UsageError
-from zaya_core.events import Event, Finished, FinishReason, PrefillProgress, Stats, TextEvent, ThinkingEnded, TokenEvent
+from zaya_core.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Parked,
+    PrefillProgress,
+    Stats,
+    TextEvent,
+    ThinkingEnded,
+    TokenEvent,
+    Unparked,
+)
+from zaya_core.known_ids import common_length
 from zaya_core.memory import peak_memory_bytes
 from zaya_core.model import Cancelled, ZayaModel
-from zaya_core.prefix import Prefix, PrefixStore, common_length
+from zaya_core.parking import ParkedCache
+from zaya_core.prefix import Prefix, PrefixStore
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams
 from zaya_core.stream import TextPiece, TextSplitter
 from zaya_core.tokenizer import THINK_END, Tokenizer
@@ -32,8 +49,11 @@ class Request:
     """One prompt and how to go on from it.
 
     max_tokens: None means up to the end of the context. thinking_budget: after so many thinking tokens `</think>` is
-    forced. snapshot_at: prompt positions whose state is worth keeping for later prompts. keep_state: keep the state at
-    the end, too. stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
+    forced. answer_budget: most tokens that are not thinking; 0 ends a request with its thinking. snapshot_at: prompt
+    positions whose state is worth keeping for later prompts. keep_state: keep the state at the end, too. stage,
+    candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
+    begun: tokens of the answer that are there already; it goes on as if this request had chosen them, so that an answer
+    that was stopped and continued equals one that was not. max_tokens counts new tokens, thinking_budget all.
     """
 
     ids: Sequence[int]
@@ -41,12 +61,14 @@ class Request:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     thinking_budget: int | None = None
+    answer_budget: int | None = None
     top_logprobs: int = 0
     snapshot_at: tuple[int, ...] = ()
     keep_state: bool = False
     stage: int = 0
     candidate: int = 0
     ignore_stop_ids: bool = False
+    begun: Sequence[int] = ()
 
 
 class _Row:
@@ -55,20 +77,26 @@ class _Row:
     def __init__(self, request_id: int, request: Request, tokenizer: Tokenizer, max_tokens: int):
         self.id = request_id
         self.request = request
-        self.prompt = list(request.ids)
+        self.prompt = [*request.ids, *request.begun]
         self.max_tokens = max_tokens
-        starts_in_thinking = tokenizer.starts_in_thinking(self.prompt)
-        self.splitter = TextSplitter(tokenizer, starts_in_thinking, request.stop)
+        self.splitter = TextSplitter(tokenizer, tokenizer.starts_in_thinking(request.ids), request.stop)
+        self.thought_before = 0  # thinking tokens in `begun`
+        for token_id in request.begun:
+            self.thought_before += self.splitter.in_thinking
+            self.splitter.push(token_id)
         key = RandomKey(request.sampling.seed, request.stage, request.candidate)
         self.sampler = Sampler(request.sampling, key, request.top_logprobs)
         self.sampler.observe(*self.prompt)
         self.tokens: list[int] = []
         self.forced: list[int] = []
         self.cache: Cache | None = None
+        self.parked: ParkedCache | None = None
         self.logits: Tensor | None = None  # (V), after `position`
         self.position = self.cached = 0
         self.cuts: tuple[int, ...] = ()
         self.completion_tokens = self.thinking_tokens = 0
+        self.sampled_tokens, self.logprob_sum = 0, 0.0
+        self.thinking_was_cut = False
         self.prompt_seconds = self.decode_seconds = 0.0
         self.submitted = time.perf_counter()
         self.seconds_to_first_token = 0.0
@@ -85,14 +113,15 @@ class _Row:
             decode_seconds=self.decode_seconds,
             seconds_to_first_token=self.seconds_to_first_token,
             peak_memory_bytes=peak_memory,
+            mean_logprob=self.logprob_sum / self.sampled_tokens if self.sampled_tokens else 0.0,
         )
 
 
 class Engine:
     """Runs requests; see the module's docstring.
 
-    State: waiting requests, the one being prefilled, the running batch, and the kept prefixes. Not thread-safe, except
-    `cancel`, which may be called from a signal handler or another thread.
+    State: waiting requests, the one being prefilled, the running batch, parked rows, and the kept prefixes. Not
+    thread-safe, except `cancel`, which may be called from a signal handler or another thread.
     """
 
     def __init__(
@@ -120,6 +149,7 @@ class Engine:
         self._waiting: list[_Row] = []
         self._prefilling: _Row | None = None
         self._running: list[_Row] = []
+        self._parked: list[_Row] = []  # oldest first
         self._batch: Cache | None = None  # one cache row for each running row, in the same order
         self._cancelled: set[int] = set()
         self._decoding_since: float | None = None
@@ -127,7 +157,7 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        return not (self._waiting or self._prefilling or self._running)
+        return not (self._waiting or self._prefilling or self._running or self._parked)
 
     def submit(self, request: Request) -> int:
         """Queue a request and return its id.
@@ -135,7 +165,7 @@ class Engine:
         Raises: UsageError for an empty prompt or one with ids outside the vocabulary; PromptTooLongError.
         """
         self._check(request)
-        room = self.context - len(request.ids)
+        room = self.context - len(request.ids) - len(request.begun)
         max_tokens = room if request.max_tokens is None else min(room, request.max_tokens)
         row = _Row(next(self._ids), request, self.tokenizer, max_tokens)
         self._waiting.append(row)
@@ -145,15 +175,17 @@ class Engine:
         size = self.model.config.vocab_size
         if not request.ids:
             raise UsageError("The prompt is empty.")
-        if min(request.ids) < 0 or max(request.ids) >= size:
+        ids = [*request.ids, *request.begun]
+        if min(ids) < 0 or max(ids) >= size:
             raise UsageError(f"The prompt has ids outside the vocabulary of {size:,}: is the tokenizer this model's?")
         if request.max_tokens is not None and request.max_tokens < 1:
             raise UsageError(f"max_tokens is {request.max_tokens}; it must be 1 or more.")
-        if request.thinking_budget is not None and request.thinking_budget < 0:
-            raise UsageError(f"thinking_budget is {request.thinking_budget}; it must be 0 or more.")
-        if len(request.ids) >= self.context:
+        for name in ("thinking_budget", "answer_budget"):
+            if (budget := getattr(request, name)) is not None and budget < 0:
+                raise UsageError(f"{name} is {budget}; it must be 0 or more.")
+        if len(ids) >= self.context:
             raise PromptTooLongError(
-                f"The prompt has {len(request.ids):,} tokens; the context is {self.context:,}, and the answer needs "
+                f"The prompt has {len(ids):,} tokens; the context is {self.context:,}, and the answer needs "
                 "room, too: shorten the prompt."
             )
 
@@ -165,9 +197,16 @@ class Engine:
         """Submit all and yield their events until the last has finished. Leaving the loop early cancels the rest."""
         for request in requests:
             self._check(request)
-        open_ids = {self.submit(request) for request in requests}
+        yield from self.events([self.submit(request) for request in requests])
+
+    def events(self, request_ids: Sequence[int]) -> Iterator[Event]:
+        """Work until these requests have finished, and yield what happens, also to others that are open.
+
+        Leaving the loop early cancels the rest.
+        """
+        open_ids = set(request_ids)
         try:
-            while open_ids:
+            while open_ids and not self.is_idle:
                 for event in self.step():
                     if isinstance(event, Finished):
                         open_ids.discard(event.request_id)
@@ -185,18 +224,98 @@ class Engine:
         try:
             return self._drop_cancelled() + self._work()
         except BaseException:
-            self._waiting, self._prefilling, self._running, self._batch = [], None, [], None
+            self._waiting, self._prefilling, self._running, self._parked, self._batch = [], None, [], [], None
             raise
 
     def _work(self) -> list[Event]:
         """Chunks and tokens take turns, so that a long prompt does not silence the rows that are running."""
-        if self._prefilling is None and self._waiting and len(self._running) < self.max_rows:
+        events = self._unpark()
+        if self._prefilling is None and self._can_start():
             self._prefilling = self._start(self._waiting.pop(0))
-        if self._prefilling is not None and not (self._running and self._has_just_prefilled):
+        if self._prefilling is not None and not (self._running and self._has_just_prefilled) and self._can_prefill():
             self._has_just_prefilled = True
-            return self._prefill(self._prefilling)
+            return events + self._prefill(self._prefilling)
         self._has_just_prefilled = False
-        return self._decode() if self._running else []
+        return events + (self._decode() if self._running else [])
+
+    # --- blocks -------------------------------------------------------------------------------------------------------
+
+    def _can_start(self) -> bool:
+        """Whether the first that waits may begin: a place is free, and blocks for its prompt and a step of all."""
+        if not self._waiting or self._parked or len(self._running) >= self.max_rows:
+            return False
+        prompt_blocks = -(-len(self._waiting[0].prompt) // BLOCK)
+        return not self._running or self._has_room(prompt_blocks + 1 + len(self._running))
+
+    def _can_prefill(self) -> bool:
+        """Whether there are blocks for the next chunk; if others have them, the prompt waits again."""
+        row = self._prefilling
+        assert row is not None and row.cache is not None
+        # One more for the copy of a partly filled block that a snapshot shares.
+        needed = row.cache.blocks_for(self._next_boundary(row) - row.position) + 1
+        if not self._running or self._has_room(needed):
+            return True
+        self._wait_again(row)
+        return False
+
+    def _wait_again(self, row: _Row) -> None:
+        row.cache, row.logits, row.position, row.cached = None, None, 0, 0
+        self._prefilling = None
+        self._waiting.insert(0, row)
+
+    def _has_room(self, blocks: int) -> bool:
+        """Whether so many blocks are left, or can be had by forgetting prefixes that no row shares."""
+        pool = self.model.pool
+        while pool.blocks_left < blocks:
+            if not self.prefixes.free_a_block():
+                return False
+        return True
+
+    def _make_room_for_a_token(self) -> list[Event]:
+        """Park the youngest rows until the others have blocks for their next token."""
+        events: list[Event] = []
+        while self._batch is not None and not self._has_room(self._batch.blocks_for(1)):
+            if self._prefilling is not None:
+                self._wait_again(self._prefilling)
+            elif len(self._running) > 1:
+                events.append(self._park(max(range(len(self._running)), key=lambda i: self._running[i].id)))
+            else:
+                break  # nobody else has a block: the pool will say that it is full
+        return events
+
+    def _park(self, index: int) -> Event:
+        assert self._batch is not None
+        row = self._running[index]
+        row.parked = ParkedCache.of(self._batch.select([index]))
+        self._keep_running([other for other in range(len(self._running)) if other != index])
+        self._parked = sorted([*self._parked, row], key=lambda parked: parked.id)
+        return Parked(row.id)
+
+    def _unpark(self) -> list[Event]:
+        """Let the oldest parked row go on when there are blocks for it and for a step of all that run."""
+        if not self._parked or len(self._running) >= self.max_rows:
+            return []
+        row = self._parked[0]
+        assert row.parked is not None
+        if self._running and not self._has_room(row.parked.blocks + 1 + len(self._running)):
+            return []
+        self._has_room(row.parked.blocks + 1)
+        cache, row.parked = row.parked.back_in(self.model.pool), None
+        self._parked.pop(0)
+        self._join(row, cache)
+        return [Unparked(row.id)]
+
+    def _join(self, row: _Row, cache: Cache) -> None:
+        self._batch = cache if self._batch is None else Cache.join([self._batch, cache])
+        self._running.append(row)
+
+    def _keep_running(self, indices: list[int]) -> None:
+        """Take all other rows out of the batch."""
+        assert self._batch is not None
+        self._batch = self._batch.select(indices) if indices else None
+        self._running = [self._running[index] for index in indices]
+
+    # --- prefill ------------------------------------------------------------------------------------------------------
 
     def _start(self, row: _Row) -> _Row:
         """Take up the deepest kept state, and note where this prompt parts from those that wait."""
@@ -242,26 +361,28 @@ class Engine:
     def _begin_decoding(self, row: _Row) -> list[Event]:
         self._prefilling = None
         assert row.cache is not None and row.logits is not None
-        self._batch = row.cache if self._batch is None else Cache.join([self._batch, row.cache])
+        self._join(row, row.cache)
         row.cache = None
-        self._running.append(row)
         row.seconds_to_first_token = time.perf_counter() - row.submitted
         events = self._advance(row, row.logits)
         row.logits = None
         self._leave_finished()
         return events
 
+    # --- decode -------------------------------------------------------------------------------------------------------
+
     def _decode(self) -> list[Event]:
+        parked = self._make_room_for_a_token()
         started = self._decoding_since or time.perf_counter()
         ids = torch.tensor([[row.tokens[-1]] for row in self._running])
         everyone = {row.id for row in self._running}
         try:
             logits = self.model(ids, self._batch, should_stop=lambda: everyone <= self._cancelled)
         except Cancelled:
-            return self._drop_cancelled()
+            return parked + self._drop_cancelled()
         # From one result to the next: the time that choosing tokens and showing them takes counts, too.
         self._decoding_since = time.perf_counter()
-        events: list[Event] = []
+        events = parked
         for row, own in zip(self._running, logits[:, 0], strict=True):
             row.decode_seconds += self._decoding_since - started
             events += self._advance(row, own)
@@ -272,8 +393,11 @@ class Engine:
         """Choose the row's next token and report it. logits: (V)."""
         self._force_end_of_thinking(row)
         forced = row.forced.pop(0) if row.forced else None
-        sampled = row.sampler.sample(logits, step=row.completion_tokens, forced=forced)
+        sampled = row.sampler.sample(logits, step=len(row.request.begun) + row.completion_tokens, forced=forced)
         row.completion_tokens += 1
+        if forced is None:
+            row.sampled_tokens += 1
+            row.logprob_sum += sampled.logprob
         if sampled.token_id in self.tokenizer.stop_ids and not row.request.ignore_stop_ids:
             return self._finish(row, "stop")
         was_thinking = row.splitter.in_thinking
@@ -284,16 +408,31 @@ class Engine:
         events += _texts(row, row.splitter.push(sampled.token_id))
         if was_thinking and not row.splitter.in_thinking:
             seconds = time.perf_counter() - row.submitted - row.seconds_to_first_token
-            events.append(ThinkingEnded(row.id, row.thinking_tokens, seconds))
+            events.append(
+                ThinkingEnded(row.id, row.thought_before + row.thinking_tokens, seconds, row.thinking_was_cut)
+            )
+        reason = self._reason_to_end(row)
+        return events + (self._finish(row, reason) if reason else [])
+
+    def _reason_to_end(self, row: _Row) -> FinishReason | None:
         if row.splitter.stopped_by is not None:
-            return events + self._finish(row, "stop")
-        return events + (self._finish(row, "length") if row.completion_tokens >= row.max_tokens else [])
+            return "stop"
+        budget = row.request.answer_budget
+        if budget is not None and not row.splitter.in_thinking:
+            if budget == 0:
+                return "stop"  # the thinking was all that was wanted
+            if row.completion_tokens - row.thinking_tokens >= budget:
+                return "length"
+        return "length" if row.completion_tokens >= row.max_tokens else None
 
     def _force_end_of_thinking(self, row: _Row) -> None:
         budget = row.request.thinking_budget
-        if budget is None or row.forced or not row.splitter.in_thinking or row.thinking_tokens < budget:
+        if budget is None or row.forced or not row.splitter.in_thinking:
+            return
+        if row.thought_before + row.thinking_tokens < budget:
             return
         end = self.tokenizer.think_end_id
+        row.thinking_was_cut = True
         row.forced = self.tokenizer.encode(THINK_END) if end is None else [end]
 
     def _finish(self, row: _Row, reason: FinishReason) -> list[Event]:
@@ -310,9 +449,8 @@ class Engine:
         for index, row in enumerate(self._running):
             if row.is_finished and row.request.keep_state:
                 self._keep(row, self._batch.select([index]))
-        self._batch = self._batch.select(staying) if staying else None
+        self._keep_running(staying)
         self._decoding_since = self._decoding_since if staying else None
-        self._running = [self._running[index] for index in staying]
 
     def _keep(self, row: _Row, cache: Cache) -> None:
         """Keep a row's state, for a prompt that goes on from it. The last token was chosen but not yet computed."""
@@ -332,7 +470,8 @@ class Engine:
             if wanted and self._prefilling.cache is not None:
                 self._keep(self._prefilling, self._prefilling.cache)
             self._prefilling = None
-        dropped += [row for row in self._running if row.id in cancelled]
+        dropped += [row for row in (*self._parked, *self._running) if row.id in cancelled]
+        self._parked = [row for row in self._parked if row.id not in cancelled]
         events = [event for row in dropped for event in self._finish(row, "cancelled")]
         self._leave_finished()
         return events

@@ -39,11 +39,29 @@ class TextEvent:
 
 @dataclass(frozen=True)
 class ThinkingEnded:
-    """The thinking is complete: how many tokens, `</think>` included, and how long after the first token."""
+    """The thinking is complete: how many tokens, `</think>` included, and how long after the first token.
+
+    was_cut: the budget closed it.
+    """
 
     request_id: int
     tokens: int
     seconds: float
+    was_cut: bool = False
+
+
+@dataclass(frozen=True)
+class Parked:
+    """The key/value cache is full: the row waits in host memory."""
+
+    request_id: int
+
+
+@dataclass(frozen=True)
+class Unparked:
+    """A parked row goes on."""
+
+    request_id: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class Stats:
     """Figures of one request. Seconds are wall time, without what was spent on others' prompts (except to first token).
 
     prompt_tokens = cached_tokens + prefilled_tokens. completion_tokens includes thinking_tokens and a stop token.
+    mean_logprob: of the tokens that were chosen, not forced; 0 when there are none.
     """
 
     prompt_tokens: int
@@ -62,6 +81,7 @@ class Stats:
     decode_seconds: float
     seconds_to_first_token: float
     peak_memory_bytes: int
+    mean_logprob: float = 0.0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -83,4 +103,4 @@ class Finished:
     stopped_by: str | None = None
 
 
-Event = PrefillProgress | TokenEvent | TextEvent | ThinkingEnded | Finished
+Event = PrefillProgress | TokenEvent | TextEvent | ThinkingEnded | Parked | Unparked | Finished

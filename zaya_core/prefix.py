@@ -48,17 +48,37 @@ class PrefixStore:
         ]
         if not fitting:
             return None
-        best = max(fitting, key=lambda prefix: len(prefix.ids))
-        self._prefixes.move_to_end(best.ids)
-        return best
+        fitting.sort(key=lambda prefix: len(prefix.ids))
+        for prefix in fitting:  # the beginnings of what is used are used
+            self._prefixes.move_to_end(prefix.ids)
+        return fitting[-1]
+
+    def free_a_block(self) -> bool:
+        """Forget the least recently used prefix that alone holds a block; False when there is none."""
+        for ids, prefix in self._prefixes.items():
+            if any(table.holds_alone for table in prefix.snapshot.tables):
+                del self._prefixes[ids]
+                return True
+        return False
+
+    def forget_beyond(self, beginning: Sequence[int]) -> None:
+        """Forget what goes on from a beginning, and keep the beginning itself."""
+        start = tuple(beginning)
+        longer = [ids for ids in self._prefixes if len(ids) > len(start) and ids[: len(start)] == start]
+        for ids in longer:
+            del self._prefixes[ids]
+
+    def beginnings_of(self, ids: Sequence[int]) -> list[Prefix]:
+        """All that `ids` begin with, from the shortest to the longest."""
+        ids = tuple(ids)
+        found = [prefix for prefix in self._prefixes.values() if ids[: len(prefix.ids)] == prefix.ids]
+        return sorted(found, key=lambda prefix: len(prefix.ids))
+
+    def keep_only(self, prefixes: Sequence[Prefix]) -> None:
+        """Forget all others."""
+        wanted = {prefix.ids for prefix in prefixes}
+        for ids in [ids for ids in self._prefixes if ids not in wanted]:
+            del self._prefixes[ids]
 
     def clear(self) -> None:
         self._prefixes.clear()
-
-
-def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids two sequences have in common from the start."""
-    for position, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return position
-    return min(len(a), len(b))

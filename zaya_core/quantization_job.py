@@ -107,7 +107,7 @@ class QuantizationJob:
             "source": {
                 "name": settings.source_name or self.source.name,
                 "revision": settings.source_revision,
-                "fingerprint": fingerprint(self.source, self.checkpoint.files),
+                "fingerprint": fingerprint(self.source),
             },
         }
 

@@ -137,6 +137,16 @@ class TextSplitter:
         return [TextPiece("thinking" if self.in_thinking else "answer", text)] if text else []
 
 
+def split_text(
+    tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int], stop: Sequence[str] = ()
+) -> dict[Kind, str]:
+    """The thinking and the answer that `tokens` after `prompt` spell, as the events of their generation joined."""
+    splitter = TextSplitter(tokenizer, tokenizer.starts_in_thinking(prompt), stop)
+    pieces = [piece for token_id in tokens for piece in splitter.push(token_id)] + splitter.flush()
+    kinds: tuple[Kind, ...] = ("thinking", "answer")
+    return {kind: "".join(piece.text for piece in pieces if piece.kind == kind) for kind in kinds}
+
+
 def _held_suffix(text: str, markers: Sequence[str]) -> int:
     """Length of the longest end of `text` that begins a marker: ("a</th", ["</think>"]) → 4."""
     longest = max((len(marker) for marker in markers), default=1) - 1

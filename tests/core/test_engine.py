@@ -9,6 +9,7 @@ from zaya_core.engine import Engine, Request
 from zaya_core.errors import PromptTooLongError, UsageError
 from zaya_core.events import Finished, PrefillProgress, TextEvent, TokenEvent
 from zaya_core.sampling import SamplingParams
+from zaya_core.stream import split_text
 
 GREEDY = SamplingParams(temperature=0)
 PLAIN = list(range(300, 340))  # ordinary tokens
@@ -189,6 +190,30 @@ def test_a_thinking_budget_forces_the_end_of_thinking(engine, tokenizer):
         stats = finished(events).stats
         assert (stats.thinking_tokens, stats.completion_tokens) == (budget + 1, budget + 6)
         assert text(events, "answer")
+
+
+@pytest.mark.parametrize("cut", [1, 4, 9, 15])
+def test_an_answer_that_goes_on_equals_one_that_was_never_stopped(engine, tokenizer, cut):
+    """Within the thinking, at its forced end, and within the answer; the state at the cut is taken up."""
+    prompt = thinking_prompt(tokenizer)
+    settings = {"sampling": SamplingParams(seed=4), "thinking_budget": 7}
+    (whole,) = run(engine, ask(prompt, max_tokens=24, **settings))
+    (first,) = run(engine, ask(prompt, max_tokens=cut, keep_state=True, **settings))
+    (rest,) = run(engine, ask(prompt, begun=tokens(first), max_tokens=24 - cut, **settings))
+    assert tokens(first) + tokens(rest) == tokens(whole)
+    assert finished(rest).stats.prefilled_tokens == 1
+    texts = split_text(tokenizer, prompt, tokens(whole))
+    assert texts == {kind: text(whole, kind) for kind in ("thinking", "answer")}
+    if cut > 8:
+        assert texts["answer"] == text(first, "answer") + text(rest, "answer")
+
+
+def test_the_context_counts_what_has_begun(model, tokenizer):
+    engine = Engine(model, tokenizer, context=50)
+    (events,) = run(engine, ask(PLAIN, begun=PLAIN[:6], max_tokens=None))
+    assert len(tokens(events)) == 4
+    with pytest.raises(PromptTooLongError, match="50"):
+        engine.submit(ask(PLAIN, begun=PLAIN[:10]))
 
 
 def test_text_pieces_join_to_the_decoded_tokens(engine, tokenizer):

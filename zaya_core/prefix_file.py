@@ -1,0 +1,94 @@
+"""Kept prefixes in a safetensors file: a conversation can go on in another process without reading it all again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zaya_core.cache import BLOCK, BlockPool, BlockTable, Snapshot
+from zaya_core.errors import CheckpointError
+from zaya_core.prefix import Prefix
+
+_FORMAT = {"format": "zaya prefixes", "version": "1"}
+
+
+def save_prefixes(path: Path, prefixes: Sequence[Prefix], model: str) -> None:
+    """Write prefixes of which each begins the next; keys and values are stored once, those of the longest.
+
+    model: the weights they belong to, see `fingerprint`. Tensors: `ids` (S), `lengths` (n), `keys` and `values`
+    (L, S, G, K), `conv_tail` (n, L, W, C), `delayed` (n, L, G*K/2). Raises OSError; what is then at `path` is no file
+    that `load_prefixes` accepts.
+    """
+    deepest = prefixes[-1]
+    keys, values = deepest.snapshot.tables[0].read(len(deepest.ids))
+    tensors = {
+        "ids": torch.tensor(deepest.ids),
+        "lengths": torch.tensor([len(prefix.ids) for prefix in prefixes]),
+        "keys": keys,
+        "values": values,
+        "conv_tail": torch.stack([prefix.snapshot.conv_tail[:, 0] for prefix in prefixes]),
+        "delayed": torch.stack([prefix.snapshot.delayed[:, 0] for prefix in prefixes]),
+    }
+    try:
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, {**_FORMAT, "model": model}
+        )
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def load_prefixes(path: Path, pool: BlockPool, model: str) -> list[Prefix]:
+    """The prefixes of a file, in the order in which they were saved, their keys and values in `pool`.
+
+    Raises CheckpointError for a file that is damaged or belongs to other weights; MemoryFitError; FileNotFoundError.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata != {**_FORMAT, "model": model}:
+                raise CheckpointError(f"{path} belongs to other weights, or to another version of zaya.")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}).") from error
+    _check(path, tensors, pool)
+    return _prefixes(tensors, pool)
+
+
+def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
+    layout = pool.layout
+    count, length = (len(tensors[name]) if name in tensors else 0 for name in ("lengths", "ids"))
+    per_token = (layout.num_layers, length, layout.num_key_value_heads, layout.head_dim)
+    per_prefix = (count, layout.num_layers)
+    expected = {
+        "ids": ((length,), torch.int64),
+        "lengths": ((count,), torch.int64),
+        "keys": (per_token, layout.dtype),
+        "values": (per_token, layout.dtype),
+        "conv_tail": ((*per_prefix, layout.conv_tail, layout.cca_channels), layout.dtype),
+        "delayed": ((*per_prefix, layout.num_key_value_heads * layout.head_dim // 2), layout.dtype),
+    }
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    if (
+        found != expected
+        or not count
+        or not bool((tensors["lengths"] > 0).all() and (tensors["lengths"] <= length).all())
+    ):
+        raise CheckpointError(f"{path} does not fit this model: shapes, dtype or lengths are not those of its cache.")
+
+
+@torch.inference_mode()
+def _prefixes(tensors: dict[str, Tensor], pool: BlockPool) -> list[Prefix]:
+    whole = BlockTable.written(pool, tensors["keys"], tensors["values"])
+    ids = tensors["ids"].tolist()
+    device = pool.layout.device
+    found = []
+    for number, length in enumerate(tensors["lengths"].tolist()):
+        table = BlockTable(pool, whole.blocks[: -(-length // BLOCK)])
+        conv_tail, delayed = (tensors[name][number][:, None].to(device) for name in ("conv_tail", "delayed"))
+        found.append(Prefix(tuple(ids[:length]), Snapshot((table,), (length,), conv_tail, delayed)))
+    return found

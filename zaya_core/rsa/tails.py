@@ -1,0 +1,34 @@
+"""The end of a thought, which is all of it that others are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zaya_core.tokenizer import THINK_END, Tokenizer
+
+
+def tail_of(thinking_ids: list[int], tokens: int, tokenizer: Tokenizer) -> str:
+    """The last tokens of a thought as text, without the marker that closed it; finished or not.
+
+    A character of which the cut left a part is dropped, and the text encodes to no more than `tokens` again.
+    """
+    ids = thinking_ids
+    if tokenizer.think_end_id is None:
+        text = tokenizer.decode(ids)
+        if text.rstrip().endswith(THINK_END):
+            ids = tokenizer.encode(text.rstrip().removesuffix(THINK_END))
+    elif ids and ids[-1] == tokenizer.think_end_id:
+        ids = ids[:-1]
+    return last_tokens(ids, tokens, tokenizer)
+
+
+def last_tokens(ids: Sequence[int], tokens: int, tokenizer: Tokenizer) -> str:
+    """The text of the last tokens, of fewer where it would encode to more than it was made of, as stray bytes do."""
+    count = tokens
+    while count > 0:
+        text = tokenizer.decode(ids[-count:]).lstrip("\ufffd")
+        surplus = len(tokenizer.encode(text)) - tokens
+        if surplus <= 0:
+            return text
+        count -= max(1, surplus // 4)
+    return ""
