@@ -18,7 +18,7 @@ from pathlib import Path
 
 from demo.problems import answer_of, trace, training_problems
 
-ENTRIES = 400
+ENTRIES = 300
 
 WRITTEN = Path(__file__).with_name("calibration_written.jsonl")
 
