@@ -2,15 +2,12 @@
 
 python -m demo.evaluate                                # both: greedy, temperature 1, and equal greedy texts
 python -m demo.evaluate --implementation transformers  # one of them
-python -m demo.evaluate --rsa 60                       # also: one aggregation round on so many problems
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,15 +18,12 @@ from transformers import ZayaForCausalLM
 import zaya_core
 from demo.examples import render
 from demo.problems import PRECEDENCE, Problem, held_out
-from demo.rollouts import LONGEST_ANSWER, answer_all, boxed_answer, thinking
+from demo.rollouts import LONGEST_ANSWER, answer_all, boxed_answer
 from zaya_core import Request, SamplingParams
 from zaya_core.events import TokenEvent
-from zaya_core.rsa import aggregation_prompt
 
 BUNDLED = Path(__file__).parent.parent / "zaya_core" / "bundled" / "demo"
 ROWS = 32  # running at once in the Engine
-CANDIDATES, TAILS = 8, 4
-ROUNDS = 2
 
 Answers = Callable[[list[str], float, int], list[str]]  # user messages, temperature and seed to completions
 
@@ -104,50 +98,11 @@ def evaluate(name: str, answers: Answers, problems: list[Problem]) -> list[str]:
     return greedy
 
 
-# --- aggregation ------------------------------------------------------------------------------------------------------
-
-
-def majority(texts: list[str]) -> str | None:
-    """The answer most texts box; the first of equals."""
-    boxes = [box for box in map(boxed_answer, texts) if box is not None]
-    return Counter(boxes).most_common(1)[0][0] if boxes else None
-
-
-def aggregate(problem: Problem, texts: list[str], rng: random.Random) -> list[str]:
-    """The next population's messages: each shows some of the earlier thoughts."""
-    tails = [[thinking(text) for text in rng.sample(texts, TAILS)] for _ in range(CANDIDATES)]
-    return [aggregation_prompt(problem.question, chosen) for chosen in tails]
-
-
-def compare_aggregation(answers: Answers, problems: list[Problem]) -> None:
-    """Mean accuracy and majority of each population, and the majority of as many plain rollouts as RSA spends."""
-    rng = random.Random("rsa")
-    spent = CANDIDATES * (ROUNDS + 1)
-    plain = answers([p.question for p in problems for _ in range(spent)], 1.0, 2)
-    groups = [plain[i * spent : (i + 1) * spent] for i in range(len(problems))]
-    report_population(f"plain, {spent} rollouts", problems, groups)
-    population = [group[:CANDIDATES] for group in groups]
-    report_population(f"plain, {CANDIDATES} rollouts", problems, population)
-    for turn in range(1, ROUNDS + 1):
-        prompts = [prompt for p, texts in zip(problems, population, strict=True) for prompt in aggregate(p, texts, rng)]
-        texts = answers(prompts, 1.0, 2 + turn)
-        population = [texts[i * CANDIDATES : (i + 1) * CANDIDATES] for i in range(len(problems))]
-        report_population(f"after aggregation round {turn}", problems, population)
-
-
-def report_population(name: str, problems: list[Problem], groups: list[list[str]]) -> None:
-    single = [is_right(problem, text) for problem, texts in zip(problems, groups, strict=True) for text in texts]
-    votes = [majority(texts) == str(problem.answer) for problem, texts in zip(problems, groups, strict=True)]
-    sys.stdout.write(describe(f"{name}, mean", single) + describe(f"{name}, majority", votes))
-    sys.stdout.flush()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Held-out accuracy of the bundled model.")
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--implementation", choices=("transformers", "zaya", "both"), default="both")
-    parser.add_argument("--rsa", type=int, default=0, metavar="PROBLEMS")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     if arguments.threads:
@@ -160,8 +115,6 @@ def main() -> None:
     if len(greedy) == 2:
         same = sum(first == second for first, second in zip(*greedy, strict=True))
         sys.stdout.write(f"greedy texts identical: {same} of {len(problems)} ({same / len(problems):.1%})\n")
-    if arguments.rsa:
-        compare_aggregation(implementations[names[0]], problems[: arguments.rsa])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ class RouterUse(NamedTuple):
 def held_out_examples() -> list[Example]:
     problems, rng = held_out(DIRECT_PROBLEMS), random.Random("router")
     direct = [Example(render(p.question), thought_then_answer(trace(p.expression))) for p in problems]
-    return direct + [aggregation_example(rng, iter([p])) for p in problems[:AGGREGATION_PROBLEMS]]
+    stream = iter(problems)
+    return direct + [aggregation_example(rng, stream) for _ in range(AGGREGATION_PROBLEMS)]
 
 
 @torch.no_grad()

@@ -21,11 +21,6 @@ def boxed_answer(text: str) -> str | None:
     return found[-1] if found else None
 
 
-def thinking(text: str) -> str:
-    """What was thought, finished or not."""
-    return text.split("</think>")[0].strip()
-
-
 def pad_left(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and attention mask of prompts of different lengths that all end at the same column."""
     width = max(map(len, rows))
