@@ -125,13 +125,14 @@ class Bench:
 
     def _decode(self, model: ZayaModel, cache: Cache, tokens: int, sampling: SamplingParams | None) -> None:
         sampler = None if sampling is None else Sampler(sampling, RandomKey(sampling.seed))
-        ids = self._ids(len(cache.lengths), 1)
+        ids = self._ids(len(cache.lengths), tokens)  # given: what random weights choose soon is the same in all rows
         for step in range(tokens):
-            logits = model(ids, cache)[:, -1]
-            if sampler is None:
-                ids = logits.argmax(-1, keepdim=True)
-            else:
-                ids = torch.tensor([[sampler.sample(row, step).token_id] for row in logits])
+            logits = model(ids[:, step : step + 1], cache)[:, -1]
+            for row in logits:
+                if sampler is None:
+                    row.argmax()
+                else:
+                    sampler.sample(row, step)
 
     def _prefill(self, model: ZayaModel, cache: Cache, ids: Tensor) -> None:
         for chunk in ids.split(_CHUNK, dim=1):

@@ -51,7 +51,7 @@ class RandomTensors:
     def __init__(self, seed: int = 0):
         self._generator = torch.Generator().manual_seed(seed)
         self._noise = torch.randn(_NOISE, generator=self._generator)
-        self._scaled: dict[tuple[torch.dtype, float], Tensor] = {}
+        self._blocks: dict[tuple[torch.dtype, float], Tensor] = {}
 
     def draw(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.bfloat16) -> Tensor:
         """A tensor such as a checkpoint has under this name."""
@@ -66,12 +66,12 @@ class RandomTensors:
         return self._repeated(torch.Size(shape).numel(), self._block(name, shape, dtype)).view(shape)
 
     def _block(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        spread = 40.0 if not dtype.is_floating_point else 1.0 if "router_mlp" in name else shape[-1] ** -0.5
-        key = (dtype, spread)
-        if key not in self._scaled:
-            block = self._noise * spread
-            self._scaled[key] = block.to(dtype) if dtype.is_floating_point else _as_codes(block, dtype)
-        return self._scaled[key]
+        factor = next((factor for part, factor in _ROUTER_SPREADS if part in name), 1.0)
+        key = (dtype, factor * shape[-1] ** -0.5 if dtype.is_floating_point else 1.0)
+        if key not in self._blocks:
+            is_float = dtype.is_floating_point
+            self._blocks[key] = (self._noise * key[1]).to(dtype) if is_float else _as_codes(self._noise, dtype)
+        return self._blocks[key]
 
     def _repeated(self, count: int, block: Tensor) -> Tensor:
         offset = int(torch.randint(0, _NOISE, (1,), generator=self._generator))
@@ -79,14 +79,19 @@ class RandomTensors:
         return block.repeat(repeats)[offset : offset + count].clone()
 
 
-# Codes of spread 40 (int8), or all 256 bytes (int4: values of spread 4.6), give weights of spread 1 / sqrt(2048).
-_SCALES = {torch.float32: 0.022 / 40, torch.float16: 0.022 / 4.6}
+# Small before the GELUs, where they are nearly odd functions, and large behind: otherwise what they add to every token
+# alike outweighs the token, and all tokens go to the same experts.
+_ROUTER_SPREADS = (("router_mlp.fc1", 0.05), ("router_mlp.out_proj", 100.0))
+_CODES = {torch.int8: 40.0, torch.uint8: 3.0}  # spread of int8 and of int4 codes; both have a mean of zero, see above
+_SCALES = {torch.float32: 0.022 / 40, torch.float16: 0.022 / 3}  # weights of spread 1 / sqrt(2048)
 
 
-def _as_codes(block: Tensor, dtype: torch.dtype) -> Tensor:
+def _as_codes(noise: Tensor, dtype: torch.dtype) -> Tensor:
     """int8 codes, or bytes of two int4 codes each."""
-    codes = block.round_().clamp_(-127, 127).to(torch.int8)
-    return codes if dtype == torch.int8 else codes.mul_(37).view(torch.uint8)
+    if dtype == torch.int8:
+        return (noise * _CODES[dtype]).round_().clamp_(-127, 127).to(torch.int8)
+    low = (noise * _CODES[dtype]).round_().clamp_(-7, 7).add_(8).to(torch.uint8)
+    return low | low.roll(len(low) // 3) << 4
 
 
 class _RandomShard:

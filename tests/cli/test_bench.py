@@ -45,6 +45,6 @@ def test_random_weights_spread_rows_over_the_experts(experts, dense):
     model = dummy_model(experts, dense, layers=1)
     assert model.config.hidden_size == 2048
     measured = Bench(model, repeats=1).decode(4, batch=8, depth=0)
-    assert 4 < measured.distinct_experts <= 8
+    assert 5 < measured.distinct_experts <= 8  # 6.4 on average, were they drawn
     whole = model.blocks[0].experts.gate_up_proj.nbytes / 16 * measured.distinct_experts + model.lm_head.nbytes
     assert measured.bytes_per_step > whole
