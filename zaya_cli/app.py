@@ -125,9 +125,7 @@ def run(
 
         command(
             RunSettings(
-                files=tuple(files or ()),
-                text=prompt,
-                system=system,
+                files=tuple(files or ()), text=prompt, system=system,
                 runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force),
                 generation=GenerationSettings(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, tuple(stop or ()),

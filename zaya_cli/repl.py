@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 
@@ -96,7 +96,8 @@ class Repl:
 
         conversation = self.conversation
         seed, messages = conversation.sampling.seed, conversation.messages_with(question)
-        engine, settings = self.runtime.engine, conversation.settings
+        engine = self.runtime.engine
+        settings = replace(conversation.settings, max_tokens=None, thinking_budget=None)  # it has budgets of its own
         watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console)
         self.candidates = None
         conversation.keep_answer(question, watched.result.thinking, watched.result.text)

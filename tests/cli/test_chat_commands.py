@@ -90,11 +90,12 @@ def test_a_command_that_cannot_be_carried_out_is_one_sentence_and_the_chat_goes_
 
 
 def test_rsa_answers_the_next_question_only(chat, tmp_path):
-    said = chat("/rsa 2", "hello", "again", "/rsa", "/save both", flags=("--max-tokens", "8", "--ctx", "600"))
+    asked = ["What is 12+7?", "And plus 4?"]
+    said = chat("/rsa 2", *asked, "/rsa", "/save both", flags=("--model", "demo"))
     assert "2 candidates for the next answer" in said
     assert said.count("after round 2") == 1
     assert "Markovian RSA: off" in said
-    assert questions(tmp_path, "both") == ["hello", "again"]
+    assert questions(tmp_path, "both") == asked
 
 
 def test_slashes_and_blocks(chat, tmp_path):
