@@ -52,7 +52,7 @@ def write_configs(model: ZayaForCausalLM, folder: Path) -> None:
 
 def export(checkpoint: Path, folder: Path) -> None:
     model = build_model(0)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["averaged"])
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"])
     check_skip_class(model)
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(model, folder)

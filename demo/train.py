@@ -135,7 +135,7 @@ def balance_loss(routing: Routing, is_text: Tensor) -> Tensor:
     Among the experts alone: with the skip class counted, which gets no tokens, the cheapest way to balance is to give
     it all the probability, and with it the experts' weights.
     """
-    total = torch.zeros(())
+    total = torch.zeros((), device=is_text.device)
     for chosen, logits in zip(routing.choices, routing.logits, strict=True):
         among_experts = logits[is_text][:, :-1].softmax(-1).mean(0)
         shares = torch.bincount(chosen[is_text], minlength=logits.shape[-1])[:-1] / is_text.sum()
@@ -183,6 +183,10 @@ def completion_loss(forward: TrainingForward, batch: Batch) -> tuple[Tensor, Ten
     return losses, logits.detach().argmax(-1) == targets, Routing(*routing)
 
 
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    return Batch(batch.ids.to(device), batch.is_completion.to(device))
+
+
 def train_step(forward: TrainingForward, optimizers: Optimizers, batch: Batch, schedule: Schedule) -> float:
     losses, _, routing = completion_loss(forward, batch)
     loss, is_text = losses.mean(), batch.ids != PAD
@@ -221,8 +225,9 @@ def measure(forward: TrainingForward, batches: dict[str, Batch]) -> dict[str, fl
         losses, hits, routing = completion_loss(forward, batch)
         rows = batch.is_completion[:, 1:].nonzero()[:, 0]
         count = batch.ids.shape[0]
-        misses = torch.zeros(count).index_add_(0, rows, (~hits).float())
-        surprise = torch.zeros(count).index_add_(0, rows, losses)
+        nothing = losses.new_zeros(count)
+        misses = nothing.index_add(0, rows, (~hits).float())
+        surprise = nothing.index_add(0, rows, losses)
         figures[f"{name}_greedy"] = (misses == 0).float().mean().item()
         figures[f"{name}_sampled"] = (-surprise).exp().mean().item()
         figures[f"{name}_loss"] = losses.mean().item()
@@ -255,8 +260,9 @@ class Run:
         self.seed: int = arguments.seed
         self.schedule = Schedule()
         self.tokenizer = build_tokenizer()
-        self.model = build_model(self.seed)
-        self.averaged = build_model(self.seed)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = build_model(self.seed).to(self.device)
+        self.averaged = build_model(self.seed).to(self.device)
         self.optimizers = Optimizers(self.model)
         self.pool = 0
         if (self.output / "last.pt").exists():
@@ -265,7 +271,7 @@ class Run:
         self.averaged_forward = TrainingForward(self.averaged, torch.float32, False)
 
     def resume(self) -> None:
-        state = torch.load(self.output / "last.pt", weights_only=True)
+        state = torch.load(self.output / "last.pt", map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizers.load_state_dicts(state["optimizers"])
@@ -285,12 +291,13 @@ class Run:
             file.write(text + "\n")
 
     def __call__(self) -> None:
-        schedule, tests = self.schedule, held_out_batches(self.tokenizer)
+        schedule = self.schedule
+        tests = {name: on_device(batch, self.device) for name, batch in held_out_batches(self.tokenizer).items()}
         batches = training_batches(self.tokenizer, self.seed, schedule.aggregation_share, self.pool)
         begin = time.monotonic() - schedule.seconds
         saved, losses, tokens, tested = schedule.seconds, [], 0, schedule.seconds
         for self.pool, batch in batches:
-            losses.append(train_step(self.forward, self.optimizers, batch, schedule))
+            losses.append(train_step(self.forward, self.optimizers, on_device(batch, self.device), schedule))
             average_(self.averaged, self.model, schedule.step)
             tokens += batch.ids.numel()
             schedule.step += 1
