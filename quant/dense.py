@@ -40,11 +40,23 @@ class DenseMatrix:
         self.weight = weight
         self.bias = bias
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N, K."""
+        return self.weight.shape[0], self.weight.shape[1]
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the native products can read the weights where they lie."""
+        weight = self.weight
+        is_bf16 = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+        return is_bf16 and weight.shape[1] % 32 == 0 and weight.is_contiguous()
+
     def matmul(self, x: Tensor) -> Tensor:
         """x: (..., K) in the dtype of the weights -> (..., N) in the same dtype."""
         if x.dtype != torch.bfloat16 or x.device.type != "cpu":
             return F.linear(x, self.weight, self.bias)
-        if native := _native_products(self.weight, x.numel() // x.shape[-1]):
+        if native := _native_products(self, x.numel() // x.shape[-1]):
             return self._with_bias(_multiply_natively(native, x, [self.weight], [x.numel() // x.shape[-1]])).to(x.dtype)
         return _multiply_bf16(x, self.weight, self.bias)
 
@@ -55,7 +67,7 @@ class DenseMatrix:
             y = F.linear(rows, self.weight)
         elif x.device.type != "cpu":
             y = torch.mm(rows, self.weight.t(), out_dtype=torch.float32)
-        elif native := _native_products(self.weight, 1):  # oneDNN would round to bf16
+        elif native := _native_products(self, 1):  # oneDNN would round to bf16
             y = _multiply_natively(native, rows, [self.weight], [len(rows)])
         else:
             y = _multiply_by_slices(rows.float(), self.weight)
@@ -94,14 +106,14 @@ class DenseStack(Stack[DenseMatrix]):
         if (
             x.dtype == torch.bfloat16
             and x.device.type == "cpu"
-            and (native := _native_products(weights[0], len(x) // len(groups)))
+            and (native := _native_products(self.matrices[0], len(x) // len(groups)))
         ):
             return _multiply_natively(native, x, weights, [count for _, count in groups]).to(x.dtype)
         return super().matmul_experts(x, groups)
 
 
-def _native_products(weight: Tensor, rows: int) -> NativeProducts | None:
-    if weight.dtype != torch.bfloat16 or weight.shape[1] % 32 or not weight.is_contiguous():
+def _native_products(matrix: DenseMatrix, rows: int) -> NativeProducts | None:
+    if not matrix.is_native:
         return None
     is_onednn_faster = rows > _NATIVE_ROWS and has_bf16_products()
     return None if is_onednn_faster else cpu_products().native_for("bf16")

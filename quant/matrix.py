@@ -17,6 +17,10 @@ class Matrix(Protocol):
     bias: Tensor | None
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """N, K."""
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its tensors."""
 

@@ -25,8 +25,13 @@ class PackedMatrix(ABC):
     def __init__(self, tensors: Mapping[str, Tensor], shape: tuple[int, int], bias: Tensor | None = None):
         self.tensors = dict(tensors)
         self.codes, self.scales = self.tensors["codes"], self.tensors["scales"]
-        self.shape = shape
+        self._shape = shape
         self.bias = bias
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N, K."""
+        return self._shape
 
     @property
     def nbytes(self) -> int:

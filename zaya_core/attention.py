@@ -20,12 +20,13 @@ class AttentionInputs:
     """What all layers of one type share in one forward pass: rotary angles and who sees whom.
 
     `mask` is (B, 1, T, S) bool, or None where every query sees every key. `is_causal` replaces the mask of a whole
-    prompt.
+    prompt. `first_visible`: (B) int64, the first position that a row's last query sees.
     """
 
     def __init__(self, rotary: RotaryEmbedding, step: CacheStep, window: int | None):
         self.cos, self.sin = rotary(step.positions)
         slides = window is not None and step.num_keys > window
+        self.first_visible = torch.zeros_like(step.ends) if window is None else (step.ends - window).clamp_min(0)
         uniform = len(set(step.totals)) == 1 and not step.is_padded
         self.is_causal = uniform and not slides and step.past[0] == 0 and step.columns > 1
         sees_all = uniform and not slides and step.columns == 1

@@ -299,6 +299,9 @@ class Cache:
 class CacheStep:
     """One forward pass over a cache: where its tokens stand, what each layer sees, what each layer leaves behind.
 
+    `lengths`, `ends`: (B) int64, each row's new positions and all of them; `slots`: where the new ones are stored, as
+    block * BLOCK + offset, row by row; `tables`: (B, blocks) int64, filled up with block 0.
+
     A context manager. Lengths and states change at its end only; if the pass is cut short, the cache is as before.
     """
 
@@ -342,22 +345,20 @@ class CacheStep:
         tables, device = self.cache.tables, self.device
         past = torch.tensor(self.past, device=device)
         self.positions = past[:, None] + torch.arange(self.columns, device=device)  # (B, T)
+        self.lengths = torch.tensor(self.new_lengths, device=device)
+        self.ends = past + self.lengths
         slots = [slot for table, a, b in zip(tables, self.past, self.totals, strict=True) for slot in table.slots(a, b)]
-        self._slots = torch.tensor(slots, dtype=torch.long, device=device)
+        self.slots = torch.tensor(slots, dtype=torch.long, device=device)
         self.is_padded = any(new != self.columns for new in self.new_lengths)
         real = torch.arange(self.columns)[None] < torch.tensor(self.new_lengths)[:, None]  # (B, T)
         self._real = real.flatten().nonzero()[:, 0].to(device) if self.is_padded else None
-        self._last = torch.tensor(self.new_lengths, device=device)[:, None] + torch.arange(
+        self._last = self.lengths[:, None] + torch.arange(
             self.cache.conv_tail.shape[2], device=device
         )  # (B, W): where the columns before the next token stand in [tail, new columns]
         self._first_block = tables[0].blocks[0] if tables[0].blocks else 0
         self._side_by_side = len(tables) == 1 and _are_consecutive(tables[0].blocks)
-        self._gather = None if self._side_by_side else self._gather_index()
-
-    def _gather_index(self) -> Tensor:
         count = -(-self.num_keys // BLOCK)
-        rows = [(table.blocks + [0] * count)[:count] for table in self.cache.tables]
-        return torch.tensor(rows, device=self.device)  # (B, blocks)
+        self.tables = torch.tensor([(table.blocks + [0] * count)[:count] for table in tables], device=device)
 
     def conv_tail(self, layer: int) -> Tensor:
         """(B, W, C): the raw query and key columns before this pass's first token."""
@@ -375,11 +376,18 @@ class CacheStep:
         """
         if self.is_padded:
             rows = torch.arange(columns.shape[0], device=self.device)[:, None]
-            self._tails.append(columns[rows, self._last])
-            self._delayed.append(delayed[rows[:, 0], torch.tensor(self.new_lengths, device=self.device)])
+            self.replace_state(columns[rows, self._last], delayed[rows[:, 0], self.lengths])
         else:
-            self._tails.append(columns[:, self.columns :])
-            self._delayed.append(delayed[:, -1])
+            self.replace_state(columns[:, self.columns :], delayed[:, -1])
+
+    def replace_state(self, conv_tail: Tensor, delayed: Tensor) -> None:
+        """Note the next layer's new state itself: (B, W, C) and (B, G*K/2)."""
+        self._tails.append(conv_tail)
+        self._delayed.append(delayed)
+
+    def storage(self, layer: int) -> tuple[Tensor, Tensor]:
+        """The layer's keys and values in the pool: (blocks, BLOCK, G, K) each."""
+        return self.cache.pool.keys[layer], self.cache.pool.values[layer]
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new keys and values and return all of them. key, value: (B, T, G, K) -> (B, S, G, K) each."""
@@ -391,11 +399,11 @@ class CacheStep:
     def _append(self, storage: Tensor, new: Tensor) -> Tensor:
         flat = storage.view(-1, *storage.shape[2:])
         rows = new.reshape(-1, *new.shape[2:])
-        flat.index_copy_(0, self._slots, rows if self._real is None else rows[self._real])
-        if self._gather is None:
+        flat.index_copy_(0, self.slots, rows if self._real is None else rows[self._real])
+        if self._side_by_side:
             start = self._first_block * BLOCK
             return flat[start : start + self.num_keys][None]
-        blocks = storage[self._gather]  # (B, blocks, BLOCK, G, K)
+        blocks = storage[self.tables]  # (B, blocks, BLOCK, G, K)
         return blocks.flatten(1, 2)[:, : self.num_keys]
 
 

@@ -25,6 +25,7 @@ class CausalConvolutions:
         self.depthwise_taps = depthwise[0].float()[:, 0].t().contiguous()  # (taps, C)
         self.depthwise_bias = depthwise[1].float()
         weight = grouped[0].float().unflatten(0, (-1, head_dim))  # (heads, K out, K in, taps)
+        self.head_dim = head_dim
         self.grouped_width = weight.shape[3]
         self.grouped_weight = weight.permute(0, 3, 2, 1).flatten(1, 2).contiguous()  # (heads, taps * K in, K out)
         self.grouped_bias = grouped[1].float().unflatten(0, (-1, 1, head_dim))  # (heads, 1, K)

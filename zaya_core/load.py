@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from zaya_core.config import ModelConfig, read_config
 from zaya_core.device import Placement, choose_placement
 from zaya_core.errors import DeviceError
 from zaya_core.experts import Experts
+from zaya_core.fused import fuse
 from zaya_core.model import Block, ZayaModel, cache_layout
 from zaya_core.names import RESIDUAL_PARTS
 from zaya_core.norm import QKNorm, RMSNorm
@@ -136,7 +138,7 @@ class ModelParts:
     def block(self, layer: int) -> Block:
         """One decoder layer."""
         prefix = f"model.layers.{layer}."
-        return Block(
+        block = Block(
             layer=layer,
             layer_type=self.config.layer_types[layer],
             input_layernorm=self.rms_norm(prefix + "input_layernorm"),
@@ -147,6 +149,7 @@ class ModelParts:
             experts=self._experts(prefix + "mlp.experts."),
             post_mlp_residual_scale=self.residual_scaling(prefix + "post_mlp_residual_scale"),
         )
+        return replace(block, fused=fuse(block))
 
     def _attention(self, prefix: str) -> Attention:
         config = self.config

@@ -19,6 +19,7 @@ from zaya_core.attention import Attention, AttentionInputs
 from zaya_core.cache import BlockPool, Cache, CacheLayout, CacheStep
 from zaya_core.config import ModelConfig
 from zaya_core.experts import Experts
+from zaya_core.fused import FusedSteps
 from zaya_core.norm import RMSNorm
 from zaya_core.residual import ResidualScaling
 from zaya_core.rope import RotaryEmbedding
@@ -42,6 +43,8 @@ class Block:
     router: Router
     experts: Experts
     post_mlp_residual_scale: ResidualScaling
+    fused: FusedSteps | None = None
+    note_choice: Callable[[Tensor], None] | None = None
 
     def __call__(
         self,
@@ -51,14 +54,33 @@ class Block:
         step: CacheStep,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        """residual: (B, T, D) float32, router_state: (N, R) of the layer before -> the same of this layer."""
+        """residual: (B, T, D) float32, router_state: (N, R) of the layer before -> the same of this layer.
+
+        `fused` replaces all of it where the native library has it, then in place. `note_choice` gets each row's choice.
+        """
+        if self.fused is not None:
+            residual, router_state, choice = self.fused(residual, router_state, inputs, step, self.layer)
+        else:
+            residual, router_state, choice = self._forward(residual, router_state, inputs, step, dtype)
+        if self.note_choice is not None:
+            self.note_choice(choice)
+        return residual, router_state
+
+    def _forward(
+        self,
+        residual: Tensor,
+        router_state: Tensor | None,
+        inputs: AttentionInputs,
+        step: CacheStep,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         x = self.input_layernorm(residual).to(dtype)
         residual = self.post_attention_residual_scale(self.attention(x, inputs, step, self.layer), residual)
 
         normed = self.post_attention_layernorm(residual).flatten(0, 1)  # (N, D) float32
         choice, weight, router_state = self.router(normed, router_state)
         branch = self.experts(normed.to(dtype), choice, weight, self.router.can_skip)
-        return self.post_mlp_residual_scale(branch.view_as(residual), residual), router_state
+        return self.post_mlp_residual_scale(branch.view_as(residual), residual), router_state, choice
 
 
 @dataclass(frozen=True)

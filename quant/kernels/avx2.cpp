@@ -2,7 +2,9 @@
 
 #include "instruction_set.h"
 
+#include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__x86_64__) && defined(__GNUC__)  // clang too
 
@@ -50,7 +52,19 @@ struct Avx2 {
     static Float to_float(Int value) { return _mm256_cvtepi32_ps(value); }
     static Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
     static Float multiply_add(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+    static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+    static Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
+    static Float divide(Float a, Float b) { return _mm256_div_ps(a, b); }
+    static Float largest(Float a, Float b) { return _mm256_max_ps(a, b); }
+    static Float power_of_two(Float n) {
+        const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+    }
     static Float load(const float* p) { return _mm256_loadu_ps(p); }
+    static Float load_bf16(const uint16_t* p) {
+        const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+    }
     static Float load_half(const uint16_t* p) {
         return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }
@@ -65,6 +79,8 @@ struct Avx2 {
     }
 };
 
+#include "float_lanes.h"
+#include "float_steps.h"
 #include "integer_tiles.h"
 
 }  // namespace
@@ -85,7 +101,7 @@ bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_support
 
 const InstructionSet* avx2() {
     static const InstructionSet set = {"avx2", has_avx2, Avx2::kRows, multiply_rows<Avx2, Int4<Avx2>>,
-                                       multiply_rows<Avx2, Int8<Avx2>>, 0, nullptr, false};
+                                       multiply_rows<Avx2, Int8<Avx2>>, 0, nullptr, false, float_steps<Avx2>()};
     return &set;
 }
 

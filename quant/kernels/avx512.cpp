@@ -2,7 +2,9 @@
 
 #include "instruction_set.h"
 
+#include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__x86_64__) && defined(__GNUC__)  // clang too
 
@@ -43,7 +45,16 @@ struct Avx512 {
     static Float to_float(Int value) { return _mm512_cvtepi32_ps(value); }
     static Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
     static Float multiply_add(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+    static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+    static Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
+    static Float divide(Float a, Float b) { return _mm512_div_ps(a, b); }
+    static Float largest(Float a, Float b) { return _mm512_max_ps(a, b); }
+    static Float power_of_two(Float n) { return _mm512_scalef_ps(splat(1.0f), n); }
     static Float load(const float* p) { return _mm512_loadu_ps(p); }
+    static Float load_bf16(const uint16_t* p) {
+        const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+    }
     static Float load_half(const uint16_t* p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     }
@@ -55,6 +66,8 @@ struct Avx512 {
     }
 };
 
+#include "float_lanes.h"
+#include "float_steps.h"
 #include "integer_tiles.h"
 
 // 16 rows of 16 pairs of bf16 -> 16 vectors of one pair of each row.
@@ -220,13 +233,13 @@ bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 
 const InstructionSet* avx512bf16() {
     static const InstructionSet set = {"avx512bf16", has_bf16, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<Bf16Pairs>, false};
+                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<Bf16Pairs>, false, float_steps<Avx512>()};
     return &set;
 }
 
 const InstructionSet* avx512vnni() {
     static const InstructionSet set = {"avx512vnni", has_vnni, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<FloatPairs>, true};
+                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<FloatPairs>, true, float_steps<Avx512>()};
     return &set;
 }
 

@@ -2,7 +2,9 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "layout.h"
 
@@ -20,6 +22,39 @@ struct PairedRows {
 // The product by a tile of bf16 weights: out.valid (at most 16) rows, k (a multiple of 32) apart.
 using Bf16Tile = void (*)(const PairedRows& x, const uint16_t* w, const OutputTile& out);
 
+// Some positions of one key/value head, `stride` elements apart, in bf16 or float32.
+struct KeyValueRun {
+    const void* keys;
+    const void* values;
+    int64_t stride, count;
+};
+
+// Softmax over the positions so far of `heads` queries that share a key/value head: the largest score, the sum of the
+// exponentials relative to it, and the values' sum (heads, width) weighted by those.
+struct AttentionState {
+    float* largest;
+    float* sum;
+    float* out;
+};
+
+constexpr int64_t kMostPositions = 256;  // of a KeyValueRun
+
+// Steps on rows of float32; all widths are multiples of 16. The same bits on every instruction set.
+struct FloatSteps {
+    // out = x / sqrt(mean(x^2) + eps) * weight
+    void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
+    // y (rows, 16 of them) = x (rows, k) times a panel [k][16] of float32 or bf16
+    void (*multiply_panel)(const float* x, int64_t rows, int64_t k, const void* panel, bool is_bf16, float* y, int64_t stride);
+    // out = silu(gate) * up
+    void (*gate)(const float* gate, const float* up, int64_t n, float* out);
+    // x = gelu(x), exact
+    void (*gelu)(float* x, int64_t n);
+    // sum of squares of x (n)
+    float (*square_sum)(const float* x, int64_t n);
+    // queries (heads, width), already divided by sqrt(width); adds the run's positions to the state
+    void (*attend)(const float* queries, int64_t heads, int64_t width, const KeyValueRun& run, bool is_bf16, const AttentionState& state);
+};
+
 struct InstructionSet {
     const char* name;
     bool (*is_supported)();
@@ -29,6 +64,7 @@ struct InstructionSet {
     int64_t bf16_rows;      // 0: no product of bf16 weights that is worth having
     Bf16Tile bf16;
     bool bf16_takes_float;  // x of the bf16 product is float32
+    FloatSteps steps;
 };
 
 // Best first; null where this build has no code for them.
@@ -37,5 +73,10 @@ const InstructionSet* avx512vnni();
 const InstructionSet* avx2();
 const InstructionSet* neon_dotprod();
 const InstructionSet* portable();
+
+// Those of this build, best first.
+const std::vector<const InstructionSet*>& instruction_sets();
+
+inline const InstructionSet& instruction_set_at(int index) { return *instruction_sets()[static_cast<size_t>(index)]; }
 
 }  // namespace zaya

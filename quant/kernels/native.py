@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 Format = Literal["bf16", "int8", "int4"]
+FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")  # in the order of the library's numbers
 
 
 class _Product(ctypes.Structure):
     """`ZayaProduct`."""
 
     _fields_ = (
-        ("x", ctypes.c_void_p),
+        ("format", ctypes.c_int32),
         ("x_is_bf16", ctypes.c_int32),
         ("threads", ctypes.c_int32),
+        ("x", ctypes.c_void_p),
         ("k", ctypes.c_int64),
         ("n", ctypes.c_int64),
         ("matrices", ctypes.c_int64),
@@ -40,12 +42,8 @@ class NativeProducts:
     """
 
     def __init__(self, library: ctypes.CDLL, index: int):
-        self._index = index
-        self._multiply = {
-            "bf16": library.zaya_multiply_bf16,
-            "int8": library.zaya_multiply_int8,
-            "int4": library.zaya_multiply_int4,
-        }
+        self.library = library
+        self.index = index
         self.name: str = library.zaya_instruction_set(index).decode()
         self.has_bf16 = bool(library.zaya_has_bf16(index))
 
@@ -60,7 +58,7 @@ class NativeProducts:
     ) -> Tensor:
         """Multiply consecutive rows of x by consecutive matrices, counts[i] rows by weights[i].
 
-        x: (M, K) bf16, or float32 where the weights are integers -> (M, n) float32.
+        x: (M, K) bf16 or float32, which `bf16` weights round to bf16 -> (M, n) float32.
         K: a multiple of 64, with `bf16` weights of 32. Every one of weights is (n, K) in the format's layout.
         """
         x = x.contiguous()
@@ -68,9 +66,10 @@ class NativeProducts:
         matrices = len(weights)
         pointers = ctypes.c_void_p * matrices
         product = _Product(
-            x=x.data_ptr(),
+            format=FORMATS.index(format),
             x_is_bf16=x.dtype == torch.bfloat16,
             threads=torch.get_num_threads(),
+            x=x.data_ptr(),
             k=x.shape[1],
             n=n,
             matrices=matrices,
@@ -79,7 +78,7 @@ class NativeProducts:
             scales=ctypes.addressof(of_scales := pointers(*(s.data_ptr() for s in scales))),  # bf16 has none
             y=y.data_ptr(),
         )
-        self._multiply[format](self._index, ctypes.byref(product))
+        self.library.zaya_multiply(self.index, ctypes.byref(product))
         del of_counts, of_weights, of_scales  # read until here
         return y
 

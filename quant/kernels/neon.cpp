@@ -2,7 +2,9 @@
 
 #include "instruction_set.h"
 
+#include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__aarch64__)
 
@@ -47,7 +49,15 @@ struct NeonDotprod {
     static Float to_float(Int value) { return vcvtq_f32_s32(value); }
     static Float multiply(Float a, Float b) { return vmulq_f32(a, b); }
     static Float multiply_add(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+    static Float add(Float a, Float b) { return vaddq_f32(a, b); }
+    static Float subtract(Float a, Float b) { return vsubq_f32(a, b); }
+    static Float divide(Float a, Float b) { return vdivq_f32(a, b); }
+    static Float largest(Float a, Float b) { return vmaxq_f32(a, b); }
+    static Float power_of_two(Float n) {
+        return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
+    }
     static Float load(const float* p) { return vld1q_f32(p); }
+    static Float load_bf16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
     static Float load_half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
     static void store(Float value, float* p, int64_t count) {
         if (count >= kLanes) {
@@ -60,6 +70,8 @@ struct NeonDotprod {
     }
 };
 
+#include "float_lanes.h"
+#include "float_steps.h"
 #include "integer_tiles.h"
 
 }  // namespace
@@ -87,7 +99,7 @@ bool has_dotprod() {
 const InstructionSet* neon_dotprod() {
     static const InstructionSet set = {
         "neon_dotprod", has_dotprod, NeonDotprod::kRows, multiply_rows<NeonDotprod, Int4<NeonDotprod>>,
-                                       multiply_rows<NeonDotprod, Int8<NeonDotprod>>, 0, nullptr, false};
+                                       multiply_rows<NeonDotprod, Int8<NeonDotprod>>, 0, nullptr, false, float_steps<NeonDotprod>()};
     return &set;
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 namespace zaya {
 namespace {
@@ -19,6 +20,13 @@ float half_to_float(uint16_t half) {
     else
         value = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
     return half & 0x8000 ? -value : value;
+}
+
+float bf16_to_float(uint16_t bf16) {
+    const uint32_t bits = static_cast<uint32_t>(bf16) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 struct Portable {
@@ -54,13 +62,21 @@ struct Portable {
     static Float to_float(Int value) { return static_cast<float>(value); }
     static Float multiply(Float a, Float b) { return a * b; }
     static Float multiply_add(Float a, Float b, Float c) { return std::fma(a, b, c); }
+    static Float add(Float a, Float b) { return a + b; }
+    static Float subtract(Float a, Float b) { return a - b; }
+    static Float divide(Float a, Float b) { return a / b; }
+    static Float largest(Float a, Float b) { return a > b ? a : b; }
+    static Float power_of_two(Float n) { return std::ldexp(1.0f, static_cast<int>(n)); }
     static Float load(const float* p) { return *p; }
+    static Float load_bf16(const uint16_t* p) { return bf16_to_float(*p); }
     static Float load_half(const uint16_t* p) { return half_to_float(*p); }
     static void store(Float value, float* p, int64_t count) {
         if (count > 0) *p = value;
     }
 };
 
+#include "float_lanes.h"
+#include "float_steps.h"
 #include "integer_tiles.h"
 
 }  // namespace
@@ -68,7 +84,7 @@ struct Portable {
 const InstructionSet* portable() {
     static const InstructionSet set = {
         "portable", [] { return true; }, Portable::kRows, multiply_rows<Portable, Int4<Portable>>,
-                                       multiply_rows<Portable, Int8<Portable>>, 0, nullptr, false};
+                                       multiply_rows<Portable, Int8<Portable>>, 0, nullptr, false, float_steps<Portable>()};
     return &set;
 }
 

@@ -13,9 +13,10 @@
 // x (rows, k), sorted so that consecutive rows belong to consecutive groups: counts[i] rows to matrix i of `matrices`.
 // y (rows, n) float32. k: a multiple of 64 (int4, int8) or 32 (bf16).
 struct ZayaProduct {
-    const void* x;
-    int32_t x_is_bf16;  // else float32; the product of bf16 weights takes bf16 only
+    int32_t format;     // of the weights: 0 bf16, 1 int8, 2 int4
+    int32_t x_is_bf16;  // else float32, which the product of bf16 weights rounds to bf16
     int32_t threads;
+    const void* x;
     int64_t k;
     int64_t n;
     int64_t matrices;
@@ -33,6 +34,4 @@ ZAYA_API const char* zaya_instruction_set(int index);
 ZAYA_API int zaya_is_supported(int index);
 ZAYA_API int zaya_has_bf16(int index);
 
-ZAYA_API void zaya_multiply_int4(int instruction_set, const ZayaProduct* product);
-ZAYA_API void zaya_multiply_int8(int instruction_set, const ZayaProduct* product);
-ZAYA_API void zaya_multiply_bf16(int instruction_set, const ZayaProduct* product);
+ZAYA_API void zaya_multiply(int instruction_set, const ZayaProduct* product);

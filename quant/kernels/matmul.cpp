@@ -1,0 +1,188 @@
+#include "matmul.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "parallel.h"
+
+namespace zaya {
+namespace {
+
+// Rows of x that stay in a second-level cache while the tiles pass by.
+constexpr int64_t kRowsAtATime = 240;
+
+uint16_t as_bf16(uint16_t x) { return x; }
+uint16_t as_bf16(float x) { return to_bf16(x); }
+void copy(uint16_t from, uint16_t* to) { *to = from; }
+void copy(uint16_t from, float* to) { *to = as_float(from); }
+
+template <class X, class Y>
+void copy_pair(const X* from, Y* to) {
+    copy(as_bf16(from[0]), to);
+    copy(as_bf16(from[1]), to + 1);
+}
+
+// A group of one row to codes `stride` * 4 bytes apart by fours; returns their sum.
+template <class X>
+int32_t quantize_group(const X* x, int8_t* codes, int64_t stride, float* scale) {
+    float values[kGroup], largest = 0.0f;
+    for (int64_t i = 0; i < kGroup; ++i) {
+        values[i] = as_float(x[i]);
+        largest = std::max(largest, std::fabs(values[i]));
+    }
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    int8_t rounded[kGroup];
+    int32_t sum = 0;
+    for (int64_t i = 0; i < kGroup; ++i) {
+        // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits: vector code on any compiler.
+        const float shifted = values[i] * inverse + 12582912.0f;
+        int32_t bits;
+        std::memcpy(&bits, &shifted, sizeof bits);
+        rounded[i] = static_cast<int8_t>(bits - 0x4b400000);
+        sum += bits - 0x4b400000;
+    }
+    for (int64_t i = 0; i < kGroup; i += 4) std::memcpy(codes + i * stride, rounded + i, 4);
+    *scale = largest / 127.0f;
+    return sum;
+}
+
+}  // namespace
+
+float as_float(float x) { return x; }
+float as_float(uint16_t bf16) {
+    const uint32_t bits = static_cast<uint32_t>(bf16) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+uint16_t to_bf16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// --- rows ------------------------------------------------------------------------------------------------------------
+
+PreparedRows::PreparedRows(const InstructionSet& set, Format format, const RowSource& x, int64_t k, const int64_t* counts,
+                           int64_t groups, int threads)
+    : set_(set), format_(format), k_(k), threads_(threads) {
+    split(counts, groups, format == Format::bf16 ? set.bf16_rows : set.integer_rows);
+    const auto values = static_cast<size_t>(rows_ * k);
+    if (format != Format::bf16) {
+        codes_.reset(new int8_t[values]);
+        scales_.reset(new float[values / kGroup]);
+        sums_.reset(new int32_t[values / kGroup]);
+    } else if (set.bf16_takes_float) {
+        float_pairs_.reset(new float[values]);
+    } else {
+        pairs_.reset(new uint16_t[values]);
+    }
+    parallel_for(threads, static_cast<int64_t>(pieces_.size()), [&](int64_t item) {
+        const Piece& piece = pieces_[static_cast<size_t>(item)];
+        x.is_bf16 ? prepare<uint16_t>(x, piece) : prepare<float>(x, piece);
+    });
+}
+
+// Pieces of one group, with blocks of at most `most` rows and as even as they can be.
+void PreparedRows::split(const int64_t* counts, int64_t groups, int64_t most) {
+    for (int64_t group = 0; group < groups; rows_ += counts[group++])
+        for (int64_t r = 0; r < counts[group]; r += kRowsAtATime) {
+            const int64_t count = std::min(kRowsAtATime, counts[group] - r);
+            const int64_t blocks = (count + most - 1) / most;
+            pieces_.push_back({group, rows_ + r, count, (count + blocks - 1) / blocks});
+        }
+}
+
+// body(first row, rows) for each block of a piece.
+template <class Body>
+void PreparedRows::for_each_block(const Piece& piece, const Body& body) const {
+    for (int64_t row = 0; row < piece.count; row += piece.block)
+        body(piece.first + row, std::min(piece.block, piece.count - row));
+}
+
+template <class X>
+void PreparedRows::prepare(const RowSource& source, const Piece& piece) {
+    const auto* x = static_cast<const X*>(source.values);
+    if (format_ != Format::bf16)
+        quantize(x, source, piece);
+    else if (pairs_)
+        pair_columns(x, pairs_.get(), source, piece);
+    else
+        pair_columns(x, float_pairs_.get(), source, piece);
+}
+
+template <class X>
+void PreparedRows::quantize(const X* x, const RowSource& source, const Piece& piece) {
+    const int64_t groups = k_ / kGroup;
+    for_each_block(piece, [&](int64_t first, int64_t count) {
+        for (int64_t m = 0; m < count; ++m)
+            for (int64_t g = 0; g < groups; ++g) {
+                int8_t* codes = codes_.get() + (first * groups + g * count) * kGroup + 4 * m;
+                const auto at = static_cast<size_t>(first * groups + g * count + m);
+                sums_[at] = quantize_group(x + source.place(first + m) * k_ + g * kGroup, codes, count, &scales_[at]);
+            }
+    });
+}
+
+// x as blocks [K/2][M][2].
+template <class X, class Y>
+void PreparedRows::pair_columns(const X* x, Y* pairs, const RowSource& source, const Piece& piece) const {
+    for_each_block(piece, [&](int64_t first, int64_t count) {
+        for (int64_t m = 0; m < count; ++m) {
+            const X* row = x + source.place(first + m) * k_;
+            for (int64_t i = 0; i < k_; i += 2) copy_pair(row + i, pairs + first * k_ + i * count + 2 * m);
+        }
+    });
+}
+
+QuantizedBlock PreparedRows::block_at(int64_t row) const {
+    const int64_t groups = k_ / kGroup;
+    return {codes_.get() + row * k_, scales_.get() + row * groups, sums_.get() + row * groups, groups};
+}
+
+// --- products --------------------------------------------------------------------------------------------------------
+
+void PreparedRows::multiply(const Product* products, int64_t count) const {
+    struct Run {
+        const Product* product;
+        const Piece* piece;
+        int64_t begin, end;
+    };
+    const auto tiles_of = [](const Product& product) { return (product.n + kTile - 1) / kTile; };
+    int64_t tiles = 0;
+    for (int64_t i = 0; i < count; ++i) tiles += tiles_of(products[i]) * static_cast<int64_t>(pieces_.size());
+    const int64_t at_a_time = std::max<int64_t>(1, tiles / (threads_ * 8));
+    std::vector<Run> runs;
+    for (int64_t i = 0; i < count; ++i)
+        for (const Piece& piece : pieces_)
+            for (int64_t tile = 0; tile < tiles_of(products[i]); tile += at_a_time)
+                runs.push_back({&products[i], &piece, tile, std::min(tile + at_a_time, tiles_of(products[i]))});
+    parallel_for(threads_, static_cast<int64_t>(runs.size()), [&](int64_t item) {
+        const Run& run = runs[static_cast<size_t>(item)];
+        const Product& product = *run.product;
+        for (int64_t tile = run.begin; tile < run.end; ++tile) {
+            float* y = product.y + run.piece->first * product.stride + tile * kTile;
+            multiply_tile(*run.piece, product.weights[run.piece->group], tile, {y, product.stride, product.n - tile * kTile});
+        }
+    });
+}
+
+void PreparedRows::multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const {
+    if (format_ == Format::bf16) {
+        const auto* w = static_cast<const uint16_t*>(weights.codes) + tile * kTile * k_;
+        const void* x = pairs_ ? static_cast<const void*>(pairs_.get() + piece.first * k_) : float_pairs_.get() + piece.first * k_;
+        return set_.bf16({x, piece.count, piece.block, k_}, w, out);
+    }
+    const bool is_int4 = format_ == Format::int4;
+    const int64_t groups = k_ / kGroup;
+    const char* codes = static_cast<const char*>(weights.codes) + tile * groups * (is_int4 ? kInt4TileGroupBytes : kInt8TileGroupBytes);
+    const char* scales = static_cast<const char*>(weights.scales) + tile * kTile * (is_int4 ? groups * 2 : 4);
+    for_each_block(piece, [&](int64_t first, int64_t count) {
+        const OutputTile part = {out.y + (first - piece.first) * out.stride, out.stride, out.valid};
+        (is_int4 ? set_.int4 : set_.int8)(block_at(first), count, codes, scales, part);
+    });
+}
+
+}  // namespace zaya

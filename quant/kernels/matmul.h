@@ -1,0 +1,80 @@
+// Products of rows by packed or bf16 matrices, for code that already has rows in float32 or bf16.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "instruction_set.h"
+#include "layout.h"
+
+namespace zaya {
+
+enum class Format : int32_t { bf16 = 0, int8 = 1, int4 = 2 };
+
+// (n, k) in a format of layout.h. k: a multiple of 64, of bf16 of 32.
+struct Weights {
+    const void* codes;
+    const void* scales;
+};
+
+// Rows of k values, `order[i]` (i itself where it is null) being the place of row i.
+struct RowSource {
+    const void* values;
+    bool is_bf16;  // else float32
+    const int64_t* order;
+
+    int64_t place(int64_t row) const { return order ? order[row] : row; }
+};
+
+// The rows in the form that products read: rounded to int8 for integer weights, in pairs of columns for bf16 ones.
+class PreparedRows {
+public:
+    // Consecutive rows belong to consecutive groups: counts[i] of them to group i.
+    PreparedRows(const InstructionSet& set, Format format, const RowSource& x, int64_t k, const int64_t* counts, int64_t groups,
+                 int threads);
+
+    // What a product multiplies by: one matrix for each group, all of one shape; y (rows, n), rows `stride` apart.
+    struct Product {
+        const Weights* weights;
+        int64_t n;
+        float* y;
+        int64_t stride;
+    };
+    void multiply(const Product* products, int64_t count) const;
+
+private:
+    // Rows of one group, worked on in blocks of `block` and a smaller last one.
+    struct Piece {
+        int64_t group, first, count, block;
+    };
+    template <class Body>
+    void for_each_block(const Piece& piece, const Body& body) const;
+    void split(const int64_t* counts, int64_t groups, int64_t most);
+    template <class X>
+    void quantize(const X* x, const RowSource& source, const Piece& piece);
+    template <class X, class Y>
+    void pair_columns(const X* x, Y* pairs, const RowSource& source, const Piece& piece) const;
+    template <class X>
+    void prepare(const RowSource& source, const Piece& piece);
+    void multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const;
+    QuantizedBlock block_at(int64_t row) const;
+
+    const InstructionSet& set_;
+    Format format_;
+    int64_t k_, rows_ = 0;
+    int threads_;
+    std::vector<Piece> pieces_;
+    std::unique_ptr<int8_t[]> codes_;
+    std::unique_ptr<float[]> scales_;
+    std::unique_ptr<int32_t[]> sums_;
+    std::unique_ptr<uint16_t[]> pairs_;
+    std::unique_ptr<float[]> float_pairs_;
+};
+
+float as_float(float x);
+float as_float(uint16_t bf16);
+uint16_t to_bf16(float x);  // to nearest, ties to even
+
+}  // namespace zaya

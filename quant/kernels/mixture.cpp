@@ -1,0 +1,153 @@
+// From the attention's output to the next layer's residual stream: merges, router and experts.
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "instruction_set.h"
+#include "layer.h"
+#include "matmul.h"
+#include "panels.h"
+#include "parallel.h"
+
+namespace zaya {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 8;  // of a step that is short for one row
+
+std::unique_ptr<float[]> floats(int64_t count) { return std::unique_ptr<float[]>(new float[static_cast<size_t>(count)]); }
+
+class Mixture {
+public:
+    Mixture(const InstructionSet& set, const ZayaLayer& layer, const ZayaMixture& pass)
+        : set_(set), layer_(layer), pass_(pass), weight_(static_cast<size_t>(pass.rows)) {}
+
+    void run() {
+        merge_attention();
+        route();
+        sort();
+        multiply_experts();
+    }
+
+private:
+    template <class Body>
+    void for_rows(const Body& body) const {
+        parallel_for(pass_.threads, (pass_.rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t item) {
+            for (int64_t row = item * kRowsAtOnce; row < std::min((item + 1) * kRowsAtOnce, pass_.rows); ++row) body(row);
+        });
+    }
+
+    // residual = branch * factor * scale + (residual * scale + constant)
+    void merge(const ZayaMerge& by, const float* branch, float factor, int64_t row) const {
+        float* residual = pass_.residual + row * layer_.hidden;
+        for (int64_t i = 0; i < layer_.hidden; ++i)
+            residual[i] = branch[i] * factor * by.branch_scale[i] + (residual[i] * by.residual_scale[i] + by.constant[i]);
+    }
+
+    void merge_attention() {
+        const int64_t d = layer_.hidden;
+        const std::unique_ptr<float[]> branch = floats(pass_.rows * d);
+        const PreparedRows x(set_, static_cast<Format>(layer_.dense_format), {pass_.attention, pass_.attention_is_bf16 != 0, nullptr},
+                             layer_.query_heads * layer_.head_dim, &pass_.rows, 1, pass_.threads);
+        const Weights weights = {layer_.o.codes, layer_.o.scales};
+        const PreparedRows::Product product = {&weights, d, branch.get(), d};
+        x.multiply(&product, 1);
+        normed_ = floats(pass_.rows * d);
+        for_rows([&](int64_t row) {
+            float* own = branch.get() + row * d;
+            for (int64_t i = 0; layer_.o_bias && i < d; ++i) own[i] += layer_.o_bias[i];
+            merge(layer_.attention_merge, own, 1.0f, row);
+            set_.steps.rms_norm(pass_.residual + row * d, layer_.post_attention_norm, d, layer_.rms_norm_eps, normed_.get() + row * d);
+        });
+    }
+
+    void route() {
+        const int64_t r = layer_.router_down.n, n = pass_.rows, classes = (layer_.router_out.n + kTile - 1) / kTile * kTile;
+        const std::unique_ptr<float[]> a = floats(n * r), b = floats(n * r), logits = floats(n * classes);
+        const auto gelu = [&](float* y, int64_t, int64_t) { set_.steps.gelu(y, kTile); };
+        multiply_panels(set_, layer_.router_down, normed_.get(), n, a.get(), r, pass_.threads, [&](float* y, int64_t row, int64_t column) {
+            float* state = pass_.state + row * r + column;
+            for (int64_t i = 0; i < kTile; ++i) {
+                if (layer_.router_states_scale && pass_.has_state) y[i] += state[i] * layer_.router_states_scale[column + i];
+                state[i] = y[i];
+            }
+        });
+        for_rows([&](int64_t row) { set_.steps.rms_norm(a.get() + row * r, layer_.router_norm, r, layer_.rms_norm_eps, b.get() + row * r); });
+        multiply_panels(set_, layer_.router_fc1, b.get(), n, a.get(), r, pass_.threads, gelu);
+        multiply_panels(set_, layer_.router_fc2, a.get(), n, b.get(), r, pass_.threads, gelu);
+        multiply_panels(set_, layer_.router_out, b.get(), n, logits.get(), classes, pass_.threads, [](float*, int64_t, int64_t) {});
+        for_rows([&](int64_t row) { choose(row, logits.get() + row * classes); });
+    }
+
+    // argmax of softmax + bias, the first of equals; the weight is the softmax without the bias.
+    void choose(int64_t row, float* logits) {
+        const int64_t classes = layer_.experts + 1;
+        const float most = *std::max_element(logits, logits + classes);
+        float total = 0.0f;
+        for (int64_t i = 0; i < classes; ++i) total += logits[i] = std::exp(logits[i] - most);
+        int64_t best = 0;
+        for (int64_t i = 0; i < classes; ++i) {
+            logits[i] /= total;
+            if (logits[i] + layer_.balancing_biases[i] > logits[best] + layer_.balancing_biases[best]) best = i;
+        }
+        pass_.choice[row] = best;
+        weight_[static_cast<size_t>(row)] = logits[best];
+    }
+
+    // order_: the rows that have an expert, by expert; counts_ of the experts that have rows
+    void sort() {
+        for (int64_t expert = 0; expert < layer_.experts; ++expert) {
+            const size_t before = order_.size();
+            for (int64_t row = 0; row < pass_.rows; ++row)
+                if (pass_.choice[row] == expert) order_.push_back(row);
+            if (order_.size() == before) continue;
+            counts_.push_back(static_cast<int64_t>(order_.size() - before));
+            gate_up_.push_back({layer_.gate_up[expert].codes, layer_.gate_up[expert].scales});
+            down_.push_back({layer_.down[expert].codes, layer_.down[expert].scales});
+        }
+    }
+
+    void multiply_experts() {
+        const int64_t d = layer_.hidden, f = layer_.expert_width, n = static_cast<int64_t>(order_.size());
+        const std::unique_ptr<float[]> both = floats(n * 2 * f), hidden = floats(n * f), branch = floats(n * d);
+        multiply({normed_.get(), false, order_.data()}, d, gate_up_, 2 * f, both.get());
+        parallel_for(pass_.threads, n, [&](int64_t row) {
+            set_.steps.gate(both.get() + row * 2 * f, both.get() + row * 2 * f + f, f, hidden.get() + row * f);
+        });
+        multiply({hidden.get(), false, nullptr}, f, down_, d, branch.get());
+        parallel_for(pass_.threads, n, [&](int64_t i) {
+            const int64_t row = order_[static_cast<size_t>(i)];
+            merge(layer_.mlp_merge, branch.get() + i * d, weight_[static_cast<size_t>(row)], row);
+        });
+        if (n < pass_.rows) for_rows([&](int64_t row) { merge_skipped(row); });
+    }
+
+    void multiply(const RowSource& x, int64_t k, const std::vector<Weights>& weights, int64_t n, float* y) const {
+        const PreparedRows rows(set_, static_cast<Format>(layer_.expert_format), x, k, counts_.data(), static_cast<int64_t>(counts_.size()),
+                                pass_.threads);
+        const PreparedRows::Product product = {weights.data(), n, y, n};
+        rows.multiply(&product, 1);
+    }
+
+    void merge_skipped(int64_t row) const {
+        if (pass_.choice[row] != layer_.experts) return;
+        const float factor = layer_.skip_keeps_input ? weight_[static_cast<size_t>(row)] : 0.0f;
+        merge(layer_.mlp_merge, normed_.get() + row * layer_.hidden, factor, row);
+    }
+
+    const InstructionSet& set_;
+    const ZayaLayer& layer_;
+    const ZayaMixture& pass_;
+    std::unique_ptr<float[]> normed_;
+    std::vector<int64_t> order_, counts_;
+    std::vector<float> weight_;
+    std::vector<Weights> gate_up_, down_;
+};
+
+}  // namespace
+}  // namespace zaya
+
+void zaya_mix(int instruction_set, const ZayaLayer* layer, const ZayaMixture* pass) {
+    zaya::Mixture(zaya::instruction_set_at(instruction_set), *layer, *pass).run();
+}

@@ -1,0 +1,205 @@
+// Queries, keys and values of Compressed Convolutional Attention (zaya_core/cca.py has the same in torch).
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "instruction_set.h"
+#include "layer.h"
+#include "matmul.h"
+#include "panels.h"
+#include "parallel.h"
+
+namespace zaya {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 8;  // of a step that is short for one row
+
+class Projection {
+public:
+    Projection(const InstructionSet& set, const ZayaLayer& layer, const ZayaProjection& pass)
+        : set_(set), layer_(layer), pass_(pass), rows_(pass.batch * pass.columns) {
+        queries_ = layer.query_heads * layer.head_dim;
+        keys_ = layer.key_heads * layer.head_dim;
+        channels_ = queries_ + keys_;
+        width_ = channels_ + keys_;
+        tail_ = layer.depthwise_taps + layer.grouped_taps - 2;
+    }
+
+    void run() {
+        project();
+        keep_state();
+        convolve_depthwise();
+        convolve_within_heads();
+        for_rows(rows_, [&](int64_t row) { finish(row); });
+    }
+
+private:
+    template <class Body>
+    void for_rows(int64_t rows, const Body& body) const {
+        parallel_for(pass_.threads, (rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t item) {
+            for (int64_t row = item * kRowsAtOnce; row < std::min((item + 1) * kRowsAtOnce, rows); ++row) body(row);
+        });
+    }
+
+    float stored(const void* values, int64_t i) const {
+        return pass_.is_bf16 ? as_float(static_cast<const uint16_t*>(values)[i]) : static_cast<const float*>(values)[i];
+    }
+    void store(void* values, int64_t i, float value) const {
+        if (pass_.is_bf16)
+            static_cast<uint16_t*>(values)[i] = to_bf16(value);
+        else
+            static_cast<float*>(values)[i] = value;
+    }
+
+    // projected_ (N, queries | keys | current values | delayed values), rounded as the cache will be
+    void project() {
+        const int64_t d = layer_.hidden;
+        const std::unique_ptr<float[]> normed(new float[static_cast<size_t>(rows_ * d)]);
+        for_rows(rows_, [&](int64_t row) {
+            set_.steps.rms_norm(pass_.residual + row * d, layer_.input_norm, d, layer_.rms_norm_eps, normed.get() + row * d);
+        });
+        projected_.reset(new float[static_cast<size_t>(rows_ * width_)]);
+        const PreparedRows x(set_, static_cast<Format>(layer_.dense_format), {normed.get(), false, nullptr}, d, &rows_, 1, pass_.threads);
+        const ZayaMatrix matrices[] = {layer_.q, layer_.k, layer_.v_current, layer_.v_delayed};
+        const int64_t widths[] = {queries_, keys_, keys_ / 2, keys_ / 2};
+        Weights weights[4];
+        PreparedRows::Product products[4];
+        float* y = projected_.get();
+        for (int i = 0; i < 4; y += widths[i++]) {
+            weights[i] = {matrices[i].codes, matrices[i].scales};
+            products[i] = {&weights[i], widths[i], y, width_};
+        }
+        x.multiply(products, 4);
+        if (layer_.qkv_bias || pass_.is_bf16) for_rows(rows_, [&](int64_t row) { add_bias_and_round(projected_.get() + row * width_); });
+    }
+
+    void add_bias_and_round(float* row) const {
+        for (int64_t i = 0; layer_.qkv_bias && i < width_; ++i) row[i] += layer_.qkv_bias[i];
+        for (int64_t i = 0; pass_.is_bf16 && i < width_; ++i) row[i] = as_float(to_bf16(row[i]));
+    }
+
+    const float* projected(int64_t batch, int64_t column) const {
+        return projected_.get() + (batch * pass_.columns + column) * width_;
+    }
+
+    // Channel c of a column, counted from the first of the tail.
+    float column(int64_t batch, int64_t at, int64_t c) const {
+        return at < tail_ ? stored(pass_.tail, (batch * tail_ + at) * channels_ + c) : projected(batch, at - tail_)[c];
+    }
+
+    void keep_state() const {
+        const int64_t half = keys_ / 2;
+        for (int64_t b = 0; b < pass_.batch; ++b) {
+            const int64_t real = pass_.lengths[b];
+            for (int64_t t = 0; t < tail_; ++t)
+                for (int64_t c = 0; c < channels_; ++c)
+                    store(pass_.new_tail, (b * tail_ + t) * channels_ + c, column(b, real + t, c));
+            for (int64_t c = 0; c < half; ++c)
+                store(pass_.new_delayed, b * half + c,
+                      real ? projected(b, real - 1)[channels_ + half + c] : stored(pass_.delayed, b * half + c));
+        }
+    }
+
+    // windows_ (heads, N, grouped taps * K): what the convolution within heads reads for each token
+    void convolve_depthwise() {
+        const int64_t k = layer_.head_dim, taps = layer_.grouped_taps, length = pass_.columns + taps - 1;
+        windows_.reset(new float[static_cast<size_t>(rows_ * channels_ * taps)]);
+        for_rows(pass_.batch * length, [&](int64_t item) {
+            const int64_t b = item / length, at = item % length;
+            const std::unique_ptr<float[]> mixed(new float[static_cast<size_t>(channels_)]);
+            mix_channels(b, at, mixed.get());
+            // Column `at` is tap j of the window of token at - j.
+            for (int64_t j = std::max<int64_t>(0, at - pass_.columns + 1); j < taps && j <= at; ++j) {
+                const int64_t row = b * pass_.columns + at - j;
+                for (int64_t h = 0; h < channels_ / k; ++h)
+                    std::memcpy(windows_.get() + ((h * rows_ + row) * taps + j) * k, mixed.get() + h * k, static_cast<size_t>(k) * 4);
+            }
+        });
+    }
+
+    void mix_channels(int64_t b, int64_t at, float* mixed) const {
+        std::copy_n(layer_.depthwise_bias, channels_, mixed);
+        for (int64_t tap = 0; tap < layer_.depthwise_taps; ++tap) {
+            const float* weight = layer_.depthwise_weight + tap * channels_;
+            if (at + tap < tail_) {
+                for (int64_t c = 0; c < channels_; ++c) mixed[c] += column(b, at + tap, c) * weight[c];
+            } else {
+                const float* x = projected(b, at + tap - tail_);
+                for (int64_t c = 0; c < channels_; ++c) mixed[c] += x[c] * weight[c];
+            }
+        }
+    }
+
+    // convolved_ (N, C)
+    void convolve_within_heads() {
+        const int64_t k = layer_.head_dim, taps = layer_.grouped_taps, tiles = k / kTile, heads = channels_ / k;
+        const int64_t blocks = (rows_ + kPanelRows - 1) / kPanelRows, panel_bytes = kTile * taps * k * (layer_.grouped.is_bf16 ? 2 : 4);
+        convolved_.reset(new float[static_cast<size_t>(rows_ * channels_)]);
+        parallel_for(pass_.threads, heads * blocks, [&](int64_t item) {
+            const int64_t h = item % heads, first = item / heads * kPanelRows, count = std::min(kPanelRows, rows_ - first);
+            for (int64_t tile = 0; tile < tiles; ++tile) {
+                const int64_t channel = h * k + tile * kTile;
+                const char* panel = static_cast<const char*>(layer_.grouped.weights) + channel / kTile * panel_bytes;
+                float* y = convolved_.get() + first * channels_ + channel;
+                set_.steps.multiply_panel(windows_.get() + (h * rows_ + first) * taps * k, count, taps * k, panel,
+                                          layer_.grouped.is_bf16 != 0, y, channels_);
+                for (int64_t m = 0; m < count; ++m)
+                    for (int64_t i = 0; i < kTile; ++i) y[m * channels_ + i] += layer_.grouped.bias[channel + i];
+            }
+        });
+    }
+
+    // Adds what bypasses the convolutions, normalises and rotates each head, and puts the value's halves together.
+    void finish(int64_t row) const {
+        const int64_t k = layer_.head_dim, group = layer_.query_heads / layer_.key_heads, half = keys_ / 2;
+        const float *x = projected_.get() + row * width_, *convolved = convolved_.get() + row * channels_;
+        float *query = pass_.query + row * queries_, *key = pass_.key + row * keys_, *value = pass_.value + row * keys_;
+        const float fraction = 1.0f / static_cast<float>(group);
+        for (int64_t g = 0; g < layer_.key_heads; ++g) {
+            const float* own = x + queries_ + g * k;
+            for (int64_t i = 0; i < k; ++i) {
+                float total = 0.0f;
+                for (int64_t j = g * group; j < (g + 1) * group; ++j) {
+                    const float mean = (x[j * k + i] + own[i]) * 0.5f;
+                    query[j * k + i] = convolved[j * k + i] + mean;
+                    total += mean;
+                }
+                key[g * k + i] = convolved[queries_ + g * k + i] + total * fraction;
+            }
+        }
+        for (int64_t h = 0; h < layer_.query_heads; ++h) normalise_and_rotate(row, query + h * k, layer_.head_scale[h]);
+        for (int64_t g = 0; g < layer_.key_heads; ++g) normalise_and_rotate(row, key + g * k, layer_.head_scale[layer_.query_heads + g]);
+        std::copy_n(x + channels_, half, value);
+        const int64_t b = row / pass_.columns, t = row % pass_.columns;
+        for (int64_t i = 0; i < half; ++i)
+            value[half + i] = t ? x[i + channels_ + half - width_] : stored(pass_.delayed, b * half + i);
+    }
+
+    void normalise_and_rotate(int64_t row, float* head, float scale) const {
+        const float length = std::sqrt(set_.steps.square_sum(head, layer_.head_dim));
+        const float factor = scale / std::max(length, layer_.length_eps);
+        for (int64_t i = 0; i < layer_.head_dim; ++i) head[i] *= factor;
+        const float *cos = pass_.cos + row * pass_.rotated, *sin = pass_.sin + row * pass_.rotated;
+        const int64_t half = pass_.rotated / 2;
+        for (int64_t i = 0; i < half; ++i) {
+            const float first = head[i], second = head[half + i];
+            head[i] = first * cos[i] - second * sin[i];
+            head[half + i] = second * cos[half + i] + first * sin[half + i];
+        }
+    }
+
+    const InstructionSet& set_;
+    const ZayaLayer& layer_;
+    const ZayaProjection& pass_;
+    int64_t rows_, queries_, keys_, channels_, width_, tail_;
+    std::unique_ptr<float[]> projected_, windows_, convolved_;
+};
+
+}  // namespace
+}  // namespace zaya
+
+void zaya_project(int instruction_set, const ZayaLayer* layer, const ZayaProjection* pass) {
+    zaya::Projection(zaya::instruction_set_at(instruction_set), *layer, *pass).run();
+}

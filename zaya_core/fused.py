@@ -1,0 +1,143 @@
+"""A decoder layer by the native library's fused steps: the same layer as `Block` spells out, in three calls.
+
+Activations stay in float32 between the products (`Block` rounds them to the model's dtype), and products round their
+input to int8 or bf16 as the native products do. Which layers can: those on a CPU whose matrices the library can read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from quant.dense import DenseMatrix
+from quant.int4 import Int4Matrix
+from quant.int8 import Int8Matrix
+from quant.kernels.layer import LANES, LayerParameters, NativeLayer, NativeMatrix
+from quant.kernels.selection import cpu_products
+from quant.matrix import Matrix
+from zaya_core.attention import Attention, AttentionInputs, grouped_query_attention
+from zaya_core.cache import CacheStep
+from zaya_core.residual import ResidualScaling
+
+if TYPE_CHECKING:
+    from zaya_core.model import Block
+
+
+class FusedSteps:
+    """One layer. State: as `Attention`; moreover changes the residual stream and the router's state in place."""
+
+    def __init__(self, native: NativeLayer, key_value_heads: int, query_heads: int):
+        self.native = native
+        self.key_value_heads = key_value_heads
+        self.query_heads = query_heads
+
+    def __call__(
+        self, residual: Tensor, router_state: Tensor | None, inputs: AttentionInputs, step: CacheStep, layer: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """residual: (B, T, D) float32, router_state: (N, R) or None -> residual, router_state, choice (N)."""
+        tail, delayed = step.conv_tail(layer), step.delayed(layer)
+        query, key, value, tail, delayed = self.native.project(
+            residual, tail, delayed, step.lengths, inputs.cos, inputs.sin
+        )
+        step.replace_state(tail, delayed)
+        if residual.shape[1] == 1 and not step.is_padded:
+            storage, begin = step.storage(layer), inputs.first_visible
+            attention = self.native.attend(query, key, value, storage, step.slots, step.tables, begin, step.ends)
+        else:
+            attention = self._attend(query, key, value, inputs, step, layer)
+        router_state, choice = self.native.mix(attention, residual, router_state)
+        return residual, router_state, choice
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, inputs: AttentionInputs, step: CacheStep, layer: int
+    ) -> Tensor:
+        dtype = step.conv_tail(layer).dtype
+        heads = [(query, self.query_heads), (key, self.key_value_heads), (value, self.key_value_heads)]
+        query, key, value = (x.to(dtype).unflatten(-1, (count, -1)) for x, count in heads)
+        return grouped_query_attention(query, *step.append(layer, key, value), inputs).flatten(2)
+
+
+def fuse(block: Block) -> FusedSteps | None:
+    """The fused steps of a layer, or None where the library cannot take them."""
+    native = cpu_products().native
+    attention, experts = block.attention, block.experts
+    dense = native_matrices([*_projections(attention), attention.o_proj])
+    stacks = [native_matrices(stack.matrices) for stack in (experts.gate_up_proj, experts.down_proj)]
+    gate_up, down = stacks
+    if native is None or dense is None or gate_up is None or down is None or gate_up[0].format != down[0].format:
+        return None
+    if not native.has_bf16 and "bf16" in (dense[0].format, down[0].format):
+        return None
+    parameters = _parameters(block, dense, gate_up, down)
+    widths = (len(parameters.input_norm), parameters.head_dim, parameters.expert_width, len(parameters.router_norm))
+    if any(width % LANES for width in widths):
+        return None
+    cca = attention.qkv_proj
+    return FusedSteps(NativeLayer(native, parameters), cca.num_key_value_heads, cca.num_attention_heads)
+
+
+def _projections(attention: Attention) -> list[Matrix]:
+    cca = attention.qkv_proj
+    return [cca.q_proj, cca.k_proj, cca.v_proj_current, cca.v_proj_delayed]
+
+
+def _parameters(
+    block: Block, dense: list[NativeMatrix], gate_up: list[NativeMatrix], down: list[NativeMatrix]
+) -> LayerParameters:
+    attention, router, experts = block.attention, block.router, block.experts
+    convolutions, o_bias = attention.qkv_proj.convolutions, attention.o_proj.bias
+    return LayerParameters(
+        query_heads=attention.num_attention_heads,
+        head_dim=convolutions.head_dim,
+        rms_norm_eps=block.input_layernorm.eps,
+        length_eps=attention.qk_norm.eps,
+        input_norm=block.input_layernorm.weight,
+        qkv=dense[:4],
+        qkv_bias=_joined_bias(_projections(attention)),
+        o=dense[4],
+        o_bias=None if o_bias is None else o_bias.float(),
+        depthwise_taps=convolutions.depthwise_taps,
+        depthwise_bias=convolutions.depthwise_bias,
+        grouped_weight=convolutions.grouped_weight.transpose(1, 2).flatten(0, 1),
+        grouped_bias=convolutions.grouped_bias.flatten(),
+        head_scale=attention.qk_norm.scale.flatten(),
+        attention_merge=_merge(block.post_attention_residual_scale),
+        mlp_merge=_merge(block.post_mlp_residual_scale),
+        post_attention_norm=block.post_attention_layernorm.weight,
+        router=[router.down_proj, router.fc1, router.fc2, (router.out_proj, None)],
+        router_states_scale=router.router_states_scale,
+        router_norm=router.norm.weight,
+        balancing_biases=router.balancing_biases,
+        gate_up=gate_up,
+        down=down,
+        expert_width=experts.down_proj.matrices[0].shape[1],
+        skip_keeps_input=experts.skip_keeps_input,
+    )
+
+
+def _merge(scaling: ResidualScaling) -> tuple[Tensor, Tensor, Tensor]:
+    return scaling.branch_scale, scaling.residual_scale, scaling.constant
+
+
+def _joined_bias(matrices: Sequence[Matrix]) -> Tensor | None:
+    if all(matrix.bias is None for matrix in matrices):
+        return None
+    return torch.cat([torch.zeros(m.shape[0]) if m.bias is None else m.bias.float() for m in matrices])
+
+
+def native_matrices(matrices: Sequence[Matrix]) -> list[NativeMatrix] | None:
+    """The matrices as the library reads them; None unless it can read all, in one format."""
+    found = [_native_matrix(matrix) for matrix in matrices]
+    kept = [matrix for matrix in found if matrix is not None]
+    return kept if len(kept) == len(found) and len({matrix.format for matrix in kept}) == 1 else None
+
+
+def _native_matrix(matrix: Matrix) -> NativeMatrix | None:
+    if isinstance(matrix, (Int4Matrix, Int8Matrix)) and matrix.codes.device.type == "cpu":
+        return NativeMatrix("int4" if isinstance(matrix, Int4Matrix) else "int8", matrix.codes, matrix.scales)
+    if isinstance(matrix, DenseMatrix) and matrix.is_native:
+        return NativeMatrix("bf16", matrix.weight, None)
+    return None
