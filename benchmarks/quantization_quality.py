@@ -15,7 +15,6 @@ import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -83,23 +82,10 @@ def _round_experts_plainly(source: Path, out: Path) -> None:
         save_file(tensors, shard, {"format": "pt"})
 
 
-class _NotingRouter:
-    """A router that notes its choices."""
-
-    def __init__(self, router: Any, choices: list[Tensor]):
-        self.router, self.choices = router, choices
-        self.can_skip = router.can_skip
-
-    def __call__(self, x: Tensor, state: Tensor | None) -> Any:
-        choice, weight, state = self.router(x, state)
-        self.choices.append(choice)
-        return choice, weight, state
-
-
 def predictions(model: ZayaModel, rows: list[list[int]], starts: list[int]) -> tuple[list[Tensor], list[Tensor]]:
     """Of each row from its start on: log-probabilities (T, V), and the chosen experts (L, T)."""
     choices: list[Tensor] = []
-    noting = [replace(block, router=_NotingRouter(block.router, choices)) for block in model.blocks]  # type: ignore[arg-type]
+    noting = [replace(block, note_choice=choices.append) for block in model.blocks]
     model = replace(model, blocks=noting)
     found: list[Tensor] = []
     experts: list[Tensor] = []

@@ -46,6 +46,13 @@ class Block:
     fused: FusedSteps | None = None
     note_choice: Callable[[Tensor], None] | None = None
 
+    @property
+    def float_nbytes(self) -> int:
+        """Bytes of the convolutions' and the router's weights as a pass reads them."""
+        if self.fused is not None:
+            return self.fused.native.panel_nbytes
+        return self.attention.qkv_proj.convolutions.nbytes + self.router.nbytes
+
     def __call__(
         self,
         residual: Tensor,

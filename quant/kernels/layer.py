@@ -93,8 +93,9 @@ class NativeMatrix:
 class LayerParameters:
     """What a layer consists of. Vectors are float32; D, H, G, K, R, E, F and C as in `zaya_core`.
 
-    `qkv`: q, k, current and delayed v; `gate_up`, `down`: one of each expert (2F, D), (D, F). `depthwise_taps` (taps, C),
-    `grouped_weight` (C, taps * K): an output channel's weights for its head's columns, the earliest first.
+    `qkv`: q, k, current and delayed v; `gate_up`, `down`: one of each expert (2F, D), (D, F).
+    `depthwise_taps` (taps, C), `grouped_weight` (C, taps * K): an output channel's weights for its head's columns, the
+    earliest first.
     Merges: scale of the branch, scale of the residual, constant. Routers' layers: weight (n, k), bias (n) or None.
     """
 
@@ -142,6 +143,7 @@ class NativeLayer:
     def __init__(self, products: NativeProducts, parameters: LayerParameters):
         self._library, self._index = products.library, products.index
         self._kept: list[Any] = []  # what the pointers point to
+        self.panel_nbytes = 0
         p = parameters
         self.query_width = p.query_heads * p.head_dim
         self.key_width = len(p.head_scale) * p.head_dim - self.query_width
@@ -203,6 +205,7 @@ class NativeLayer:
         panels = to_panels(weight)
         padded = None if bias is None else F.pad(bias.float(), (0, -len(bias) % LANES))
         is_bf16 = panels.dtype == torch.bfloat16
+        self.panel_nbytes += panels.nbytes
         return _Panels(self._pointer(panels), self._pointer(padded), is_bf16, *weight.shape)
 
     def project(
@@ -218,10 +221,10 @@ class NativeLayer:
         key, value = torch.empty(batch, columns, self.key_width), torch.empty(batch, columns, self.key_width)
         tail, delayed = tail.contiguous(), delayed.contiguous()
         new_tail, new_delayed = torch.empty_like(tail), torch.empty_like(delayed)
+        pointers = (lengths, residual, tail, delayed, new_tail, new_delayed)
         arguments = _Projection(
-            torch.get_num_threads(), tail.dtype == torch.bfloat16, batch, columns, lengths.data_ptr(), residual.data_ptr(),
-            tail.data_ptr(), delayed.data_ptr(), new_tail.data_ptr(), new_delayed.data_ptr(), cos.shape[-1], cos.data_ptr(),
-            sin.data_ptr(), query.data_ptr(), key.data_ptr(), value.data_ptr(),
+            torch.get_num_threads(), tail.dtype == torch.bfloat16, batch, columns, *map(Tensor.data_ptr, pointers),
+            cos.shape[-1], *map(Tensor.data_ptr, (cos, sin, query, key, value)),
         )  # fmt: skip
         self._library.zaya_project(self._index, self._layer_pointer, ctypes.byref(arguments))
         return query, key, value, new_tail, new_delayed
@@ -232,15 +235,16 @@ class NativeLayer:
     ) -> Tensor:  # fmt: skip
         """Write the new keys and values into the cache and attend over it, one token a row.
 
-        query, key, value: (B, 1, ...) as from `project`; storage: keys and values (blocks, BLOCK, G, K); slots: (B) where
-        the new ones go; tables: (B, blocks of a row); positions begin..end-1 (B) are seen; all int64 -> (B, 1, H*K).
+        query, key, value: (B, 1, ...) as from `project`; storage: keys and values (blocks, BLOCK, G, K);
+        slots: (B) where the new ones go; tables: (B, blocks of a row); positions begin..end-1 (B) are seen; all int64
+        -> (B, 1, H*K).
         """
         keys, values = storage
         out = torch.empty_like(query)
         arguments = _Attention(
-            torch.get_num_threads(), keys.dtype == torch.bfloat16, len(query), query.data_ptr(), key.data_ptr(),
-            value.data_ptr(), keys.data_ptr(), values.data_ptr(), keys.shape[1], tables.shape[1], slots.data_ptr(),
-            tables.data_ptr(), begin.data_ptr(), end.data_ptr(), out.data_ptr(),
+            torch.get_num_threads(), keys.dtype == torch.bfloat16, len(query),
+            *map(Tensor.data_ptr, (query, key, value, keys, values)), keys.shape[1], tables.shape[1],
+            *map(Tensor.data_ptr, (slots, tables, begin, end, out)),
         )  # fmt: skip
         self._library.zaya_attend(self._index, self._layer_pointer, ctypes.byref(arguments))
         return out
@@ -248,16 +252,16 @@ class NativeLayer:
     def mix(self, attention: Tensor, residual: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Output projection, merges, router and experts; `residual` and `state` are changed in place.
 
-        attention: (B, T, H*K) float32 or bf16, residual: (B, T, D) float32, state: (N, R) of the layer before, or None in
-        the first -> state (N, R), choice (N) with E meaning none.
+        attention: (B, T, H*K) float32 or bf16, residual: (B, T, D) float32, state: (N, R) of the layer before, or
+        None in the first -> state (N, R), choice (N) with E meaning none.
         """
         rows = residual.shape[0] * residual.shape[1]
         new_state = torch.empty(rows, self.router_width) if state is None else state
         choice = torch.empty(rows, dtype=torch.int64)
         attention = attention.contiguous()
         arguments = _Mixture(
-            torch.get_num_threads(), attention.dtype == torch.bfloat16, state is not None, rows, attention.data_ptr(),
-            residual.data_ptr(), new_state.data_ptr(), choice.data_ptr(),
+            torch.get_num_threads(), attention.dtype == torch.bfloat16, state is not None, rows,
+            *map(Tensor.data_ptr, (attention, residual, new_state, choice)),
         )  # fmt: skip
         self._library.zaya_mix(self._index, self._layer_pointer, ctypes.byref(arguments))
         return new_state, choice

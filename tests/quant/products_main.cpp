@@ -61,6 +61,7 @@ int main(int count, char** words) {
     product.scales = scales.data();
     product.y = y.data();
     const int set = find(words[2]);
-    (format == "bf16" ? zaya_multiply_bf16 : format == "int8" ? zaya_multiply_int8 : zaya_multiply_int4)(set, &product);
+    product.format = format == "bf16" ? 0 : format == "int8" ? 1 : 2;
+    zaya_multiply(set, &product);
     std::fwrite(y.data(), sizeof(float), y.size(), stdout);
 }

@@ -1,4 +1,4 @@
-"""The native products as a program of their own: on an emulated Arm processor, and under the sanitizers."""
+"""The native library as programs of their own: on an emulated Arm processor, and under the sanitizers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C
 
 
 def compiled(folder, compiler, *flags):
-    sources = [str(path) for path in (*sorted(KERNELS.glob("*.cpp")), Path(__file__).with_name("products_main.cpp"))]
-    program = str(folder / "products")
-    command = [compiler, "-std=c++17", "-ffp-contract=off", "-pthread", f"-I{KERNELS}", *flags, *sources, "-o", program]
-    subprocess.run(command, check=True, capture_output=True)
-    return program
+    """The programs `products` and `layer`."""
+    options = [compiler, "-std=c++17", "-ffp-contract=off", "-pthread", f"-I{KERNELS}", *flags]
+    objects = []
+    for source in sorted(KERNELS.glob("*.cpp")):
+        objects.append(str(folder / f"{source.stem}.o"))
+        subprocess.run([*options, "-c", str(source), "-o", objects[-1]], check=True, capture_output=True)
+    for name in ("products", "layer"):
+        main = str(Path(__file__).with_name(f"{name}_main.cpp"))
+        subprocess.run([*options, main, *objects, "-o", str(folder / name)], check=True, capture_output=True)
+    return folder
 
 
 def instruction_sets(*command):
@@ -58,7 +63,8 @@ def on_arm(tmp_path_factory):
     compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
     if not compiler or not emulator:
         pytest.skip("needs g++-aarch64-linux-gnu and qemu-user")
-    return (emulator, compiled(tmp_path_factory.mktemp("arm"), compiler, "-O2", "-static"))
+    folder = compiled(tmp_path_factory.mktemp("arm"), compiler, "-O2", "-static")
+    return {name: (emulator, str(folder / name)) for name in ("products", "layer")}
 
 
 @pytest.fixture(scope="module")
@@ -68,22 +74,42 @@ def sanitized(tmp_path_factory):
         pytest.skip("needs g++")
     try:
         flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-        return (compiled(tmp_path_factory.mktemp("sanitized"), compiler, *flags),)
+        folder = compiled(tmp_path_factory.mktemp("sanitized"), compiler, *flags)
     except subprocess.CalledProcessError:
         pytest.skip("this compiler has no sanitizers")
+    return {name: (str(folder / name),) for name in ("products", "layer")}
 
 
-def test_arm_gives_the_same_bits(on_arm):
-    assert instruction_sets(*on_arm) == ["neon_dotprod", "portable"]
-    for name in instruction_sets(*on_arm):
-        expect_equal_bits(on_arm, name)
+@pytest.fixture(scope="module")
+def plain_layer(tmp_path_factory):
+    """What the layer program prints, by thread count and dtype of the cache, when built here without vector code."""
+    compiler = shutil.which("g++")
+    if not compiler:
+        pytest.skip("needs g++")
+    folder = compiled(tmp_path_factory.mktemp("plain"), compiler, "-O1")
+    return {words: run_layer((str(folder / "layer"),), "portable", *words) for words in LAYER_RUNS}
 
 
-def test_the_sanitizers_find_nothing(sanitized):
-    for name in instruction_sets(*sanitized):
-        expect_equal_bits(sanitized, name)
+LAYER_RUNS = (("1", "0"), ("2", "1"))
+
+
+def run_layer(command, name, threads, is_bf16):
+    return subprocess.run([*command, name, threads, is_bf16], check=True, capture_output=True).stdout
+
+
+def test_arm_gives_the_same_bits(on_arm, plain_layer):
+    assert instruction_sets(*on_arm["products"]) == ["neon_dotprod", "portable"]
+    for name in ("neon_dotprod", "portable"):
+        expect_equal_bits(on_arm["products"], name)
+        assert {words: run_layer(on_arm["layer"], name, *words) for words in LAYER_RUNS} == plain_layer
+
+
+def test_the_sanitizers_find_nothing(sanitized, plain_layer):
+    for name in instruction_sets(*sanitized["products"]):
+        assert {words: run_layer(sanitized["layer"], name, *words) for words in LAYER_RUNS} == plain_layer
+        expect_equal_bits(sanitized["products"], name)
         if SETS[name].has_bf16:
             x = torch.randn(sum(COUNTS), K).bfloat16()
             weights = [torch.randn(N, K).bfloat16() for _ in COUNTS]
             expected = SETS[name].matmul("bf16", x, weights, [], COUNTS, N)
-            assert torch.equal(run(sanitized, "bf16", name, x, weights), expected)
+            assert torch.equal(run(sanitized["products"], "bf16", name, x, weights), expected)

@@ -1,0 +1,195 @@
+"""The fused steps are the layer that `Block` spells out; a row's bits are its own, whatever runs beside it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from quant.kernels.native import supported_instruction_sets
+from quant.kernels.selection import cpu_products
+from tests.core.quantized_models import quantized_folder, source_folder
+from zaya_core.attention import AttentionInputs, grouped_query_attention
+from zaya_core.load import load_model
+from zaya_core.quantization_job import QuantizeSettings
+from zaya_core.rope import rotate
+
+pytest.importorskip("transformers")
+SETS = supported_instruction_sets()
+pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler")
+
+IDS = torch.randint(3, 700, (3, 23), generator=torch.Generator().manual_seed(3))
+KINDS = {
+    "base": ("native", {}),
+    "attention_bias": ("native", {}),
+    "one_sliding_layer": ("native", {}),
+    "longer_convolutions": ("native", {}),
+    "many_experts_wide_router": ("native", {"router_hidden_size": 48}),
+    "whole_head_rotated": ("original", {}),  # here the skip class can win
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fused")
+    found = {}
+    for variant, (layout, sizes) in KINDS.items():
+        source = source_folder(root / f"{variant}.source", layout, variant, **sizes)
+        found[variant] = quantized_folder(source, root / variant, QuantizeSettings("int4", "int8"))
+    return found
+
+
+def loaded(folder, monkeypatch, instruction_set, dtype="float32"):
+    monkeypatch.setenv("ZAYA_KERNELS", f"native:{instruction_set}")
+    cpu_products.cache_clear()
+    try:
+        return load_model(folder, device="cpu", dtype=dtype)
+    finally:
+        monkeypatch.undo()
+        cpu_products.cache_clear()
+
+
+def spelled_out(model):
+    return replace(model, blocks=[replace(block, fused=None) for block in model.blocks])
+
+
+def begun(model, batch, columns, lengths=None):
+    step = model.new_cache(batch).begin(columns, lengths)
+    step.__enter__()
+    return step, AttentionInputs.by_layer_type(model.config, model.rotary, step)
+
+
+def near(actual, expected, tolerance):
+    assert (actual - expected).abs().max() < tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("variant", KINDS)
+def test_each_step_is_what_the_block_spells_out(folders, monkeypatch, variant, name):
+    model = loaded(folders[variant], monkeypatch, name)
+    torch.manual_seed(0)
+    residual, lengths = torch.randn(2, 7, model.config.hidden_size) * 3, [7, 4]
+    for block in model.blocks:
+        attention, fused = block.attention, block.fused
+        step, inputs = begun(model, 2, 7, lengths)
+        seen = inputs[block.layer_type]
+        qk, value = attention.qkv_proj(block.input_layernorm(residual), step, block.layer)
+        qk = rotate(attention.qk_norm(qk), seen.cos, seen.sin)
+        heads = attention.num_attention_heads
+        projected = fused.native.project(
+            residual, step.conv_tail(block.layer), step.delayed(block.layer), step.lengths, seen.cos, seen.sin
+        )
+        expected = (qk[:, :, :heads].flatten(2), qk[:, :, heads:].flatten(2), value.flatten(2))
+        for ours, theirs in zip(projected, (*expected, step._tails[-1], step._delayed[-1]), strict=True):
+            near(ours, theirs, 1e-5)
+
+        keys, values = step.append(block.layer, qk[:, :, heads:], value)
+        attended = grouped_query_attention(qk[:, :, :heads], keys, values, seen).flatten(2)
+        merged = block.post_attention_residual_scale(attention.o_proj.matmul(attended), residual)
+        normed = block.post_attention_layernorm(merged).flatten(0, 1)
+        choice, weight, state = block.router(normed, None)
+        branch = block.experts(normed, choice, weight, block.router.can_skip)
+        ours = residual.clone()
+        our_state, our_choice = fused.native.mix(attended, ours, None)
+        assert torch.equal(our_choice, choice)
+        near(our_state, state, 1e-5)
+        # One code of an input rounded the other way is 1/127 of its group's largest.
+        near(ours, block.post_mlp_residual_scale(branch.view_as(merged), merged), 5e-3)
+
+
+@pytest.mark.parametrize("variant", KINDS)
+def test_a_prompt_in_one_pass_in_chunks_in_steps_and_beside_others_gives_the_same(folders, monkeypatch, variant):
+    model = loaded(folders[variant], monkeypatch, next(iter(SETS)))
+    assert all(block.fused is not None for block in model.blocks)
+    whole = model(IDS)
+    near(whole, spelled_out(model)(IDS), 0.03)
+    for cuts in ((0, 9, 23), range(24), (0, 1, 22, 23)):
+        cache = model.new_cache(3)
+        parts = [model(IDS[:, start:stop], cache) for start, stop in pairwise(cuts)]
+        near(torch.cat(parts, dim=1), whole, 0.03)
+    padded = model(IDS, lengths=[23, 5, 11])
+    near(padded[1, :5], whole[1, :5], 0.03)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_row_alone_has_the_bits_it_has_among_others(folders, monkeypatch, name):
+    model = loaded(folders["base"], monkeypatch, name, "bfloat16")
+    prompt = model.new_cache(1)
+    model(IDS[:1], prompt)
+    caches = [prompt.fork(1) for _ in range(5)]
+    together = prompt.fork(5)
+    following = torch.randint(3, 700, (5, 4))
+    for column in following.t():
+        alone = [model(token[None, None], cache) for token, cache in zip(column, caches, strict=True)]
+        assert torch.equal(model(column[:, None], together), torch.cat(alone))
+
+
+def test_instruction_sets_and_threads_change_no_bit(folders, monkeypatch):
+    outputs = []
+    before = torch.get_num_threads()
+    try:
+        for name in SETS:
+            model = loaded(folders["longer_convolutions"], monkeypatch, name)
+            for threads in (1, 2, 3, 4):
+                torch.set_num_threads(threads)
+                cache = model.new_cache(3)
+                outputs.append(torch.cat([model(IDS[:, i : i + 1], cache) for i in range(6)]))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
+
+
+def test_two_threads_may_run_two_caches_at_once(folders, monkeypatch):
+    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+
+    def steps(row):
+        cache = model.new_cache(1)
+        return torch.cat([model(IDS[row : row + 1, i : i + 1], cache) for i in range(10)])
+
+    alone = [steps(row) for row in (0, 1)]
+    model.new_cache(2)  # blocks enough for two, so that the pool does not grow while both run
+    found = {}
+    threads = [threading.Thread(target=lambda row=row: found.update({row: steps(row)})) for row in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[row], alone[row]) for row in (0, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
+    model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)), dtype)
+    torch.manual_seed(1)
+    config = model.config
+    lengths = torch.tensor([1, 256, 2500])
+    keys, values = (torch.randn(12, 256, config.num_key_value_heads, config.head_dim).to(model.dtype) for _ in range(2))
+    tables = torch.stack([torch.randperm(12)[:10] for _ in range(3)])
+    query = torch.randn(3, 1, config.num_attention_heads * config.head_dim)
+    key, value = (torch.randn(3, 1, config.num_key_value_heads * config.head_dim) for _ in range(2))
+    slots = tables[torch.arange(3), (lengths - 1) // 256] * 256 + (lengths - 1) % 256
+    begin = torch.tensor([0, 7, 1100])
+    for row in range(3):  # one after the other: their blocks overlap
+        one = slice(row, row + 1)
+        out = model.blocks[0].fused.native.attend(
+            query[one],
+            key[one],
+            value[one],
+            (keys, values),
+            slots[one],
+            tables[one].contiguous(),
+            begin[one],
+            lengths[one],
+        )
+        seen_keys, seen_values = (x[tables[row]].flatten(0, 1)[begin[row] : lengths[row]] for x in (keys, values))
+        assert torch.equal(seen_keys[-1].flatten().float(), key[row, 0].to(model.dtype).float())
+        expected = torch.nn.functional.scaled_dot_product_attention(
+            query[row].view(1, -1, 1, config.head_dim),
+            seen_keys.float()[None].transpose(1, 2),
+            seen_values.float()[None].transpose(1, 2),
+            enable_gqa=True,
+        )
+        near(out.flatten(), expected.flatten(), 1e-5)

@@ -1,0 +1,121 @@
+// The fused steps of a made-up layer as a program, to run them under an emulator or a sanitizer.
+//
+//   layer INSTRUCTION_SET THREADS IS_BF16  > all that the steps write
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <vector>
+
+#include "layer.h"
+
+namespace {
+
+constexpr int64_t kHidden = 64, kHeads = 4, kKeyHeads = 2, kHeadDim = 16, kExperts = 3, kWidth = 64, kRouter = 16;
+constexpr int64_t kChannels = (kHeads + kKeyHeads) * kHeadDim, kKeys = kKeyHeads * kHeadDim, kTail = 2;
+constexpr int64_t kBatch = 2, kColumns = 3, kBlock = 4, kBlocks = 6;
+
+uint32_t state = 1;
+uint32_t random_bits() { return state = state * 1664525u + 1013904223u; }
+float random_float(float size) { return (static_cast<float>(random_bits() >> 8) / 8388608.0f - 1.0f) * size; }
+
+std::deque<std::vector<float>> kept_floats;
+std::deque<std::vector<uint8_t>> kept_bytes;
+
+float* floats(int64_t count, float size = 1.0f) {
+    auto& values = kept_floats.emplace_back(static_cast<size_t>(count));
+    for (float& value : values) value = random_float(size);
+    return values.data();
+}
+
+void* bytes(int64_t count, bool is_random) {
+    auto& values = kept_bytes.emplace_back(static_cast<size_t>(count));
+    for (uint8_t& value : values) value = is_random ? static_cast<uint8_t>(random_bits() >> 24) : 0;
+    return values.data();
+}
+
+// Zeros of the cache's dtype.
+void* zeros(int64_t count) { return bytes(count * 4, false); }
+
+ZayaMatrix int8_matrix(int64_t n, int64_t k) { return {bytes(n * k, true), floats(n, 0.01f)}; }
+
+ZayaMatrix int4_matrix(int64_t n, int64_t k) {
+    auto* scales = static_cast<uint8_t*>(bytes(n * k / 64 * 2, true));
+    for (int64_t i = 1; i < n * k / 64 * 2; i += 2) scales[i] = 0x24;  // halves around 0.016
+    return {bytes(n * k / 2, true), scales};
+}
+
+ZayaPanels panels(int64_t n, int64_t k, bool has_bias) {
+    const int64_t padded = (n + 15) / 16 * 16;
+    return {floats(padded * k, 0.2f), has_bias ? floats(padded) : nullptr, 0, n, k};
+}
+
+ZayaMerge merge() { return {floats(kHidden), floats(kHidden), floats(kHidden)}; }
+
+ZayaLayer made_up_layer() {
+    ZayaLayer layer = {};
+    layer.hidden = kHidden, layer.query_heads = kHeads, layer.key_heads = kKeyHeads, layer.head_dim = kHeadDim;
+    layer.dense_format = 1, layer.expert_format = 2;
+    layer.rms_norm_eps = 1e-5f, layer.length_eps = 1e-7f;
+    layer.input_norm = floats(kHidden);
+    layer.q = int8_matrix(kHeads * kHeadDim, kHidden), layer.k = int8_matrix(kKeys, kHidden);
+    layer.v_current = int8_matrix(kKeys / 2, kHidden), layer.v_delayed = int8_matrix(kKeys / 2, kHidden);
+    layer.o = int8_matrix(kHidden, kHeads * kHeadDim);
+    layer.qkv_bias = floats(kChannels + kKeys), layer.o_bias = floats(kHidden);
+    layer.depthwise_taps = 2, layer.grouped_taps = 2;
+    layer.depthwise_weight = floats(2 * kChannels), layer.depthwise_bias = floats(kChannels);
+    layer.grouped = panels(kChannels, 2 * kHeadDim, true);
+    layer.head_scale = floats(kHeads + kKeyHeads, 4.0f);
+    layer.attention_merge = merge(), layer.mlp_merge = merge();
+    layer.post_attention_norm = floats(kHidden);
+    layer.router_down = panels(kRouter, kHidden, true), layer.router_fc1 = panels(kRouter, kRouter, true);
+    layer.router_fc2 = panels(kRouter, kRouter, true), layer.router_out = panels(kExperts + 1, kRouter, false);
+    layer.router_states_scale = floats(kRouter), layer.router_norm = floats(kRouter), layer.balancing_biases = floats(kExperts + 1, 0.2f);
+    layer.experts = kExperts, layer.expert_width = kWidth;
+    static std::vector<ZayaMatrix> gate_up, down;
+    for (int64_t i = 0; i < kExperts; ++i) {
+        gate_up.push_back(int4_matrix(2 * kWidth, kHidden));
+        down.push_back(int4_matrix(kHidden, kWidth));
+    }
+    layer.gate_up = gate_up.data(), layer.down = down.data();
+    layer.skip_keeps_input = 1;
+    return layer;
+}
+
+void print(const void* values, int64_t count) { std::fwrite(values, 1, static_cast<size_t>(count), stdout); }
+
+}  // namespace
+
+int main(int, char** words) {
+    int set = 0;
+    while (std::strcmp(zaya_instruction_set(set), words[1])) ++set;
+    const int threads = std::atoi(words[2]), is_bf16 = std::atoi(words[3]), bytes_each = is_bf16 ? 2 : 4;
+    const ZayaLayer layer = made_up_layer();
+    constexpr int64_t rows = kBatch * kColumns;
+    const int64_t lengths[] = {3, 1};
+
+    float* residual = floats(rows * kHidden, 3.0f);
+    float *query = floats(rows * kHeads * kHeadDim), *key = floats(rows * kKeys), *value = floats(rows * kKeys);
+    const int64_t tail_size = kBatch * kTail * kChannels, delayed_size = kBatch * kKeys / 2;
+    void *tail = zeros(tail_size), *delayed = zeros(delayed_size), *new_tail = zeros(tail_size), *new_delayed = zeros(delayed_size);
+    ZayaProjection projection = {threads, is_bf16, kBatch, kColumns, lengths, residual, tail, delayed, new_tail, new_delayed,
+                                 8, floats(rows * 8), floats(rows * 8), query, key, value};
+    zaya_project(set, &layer, &projection);
+    print(query, rows * kHeads * kHeadDim * 4), print(key, rows * kKeys * 4), print(value, rows * kKeys * 4);
+    print(new_tail, tail_size * bytes_each), print(new_delayed, delayed_size * bytes_each);
+
+    // The first columns of both rows as tokens on their own, behind 9 and 1 positions of zeros.
+    void *keys = zeros(kBlocks * kBlock * kKeys), *values = zeros(kBlocks * kBlock * kKeys);
+    const int64_t slots[] = {4 * kBlock + 1, 2 * kBlock + 1}, tables[] = {1, 3, 4, 2, 0, 0}, begin[] = {1, 0}, end[] = {10, 2};
+    float* attended = floats(kBatch * kHeads * kHeadDim);
+    const ZayaAttention attention = {threads, is_bf16, kBatch, query, key, value, keys, values, kBlock, 3, slots, tables, begin, end, attended};
+    zaya_attend(set, &layer, &attention);
+    print(attended, kBatch * kHeads * kHeadDim * 4), print(keys, kBlocks * kBlock * kKeys * bytes_each);
+
+    float* router_state = floats(rows * kRouter);
+    std::vector<int64_t> choice(rows);
+    const ZayaMixture mixture = {threads, 0, 1, rows, query, residual, router_state, choice.data()};
+    zaya_mix(set, &layer, &mixture);
+    print(residual, rows * kHidden * 4), print(router_state, rows * kRouter * 4), print(choice.data(), rows * 8);
+}
