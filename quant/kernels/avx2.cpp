@@ -47,6 +47,7 @@ struct Avx2 {
     static Int dot_int8(Int sum, Bytes w, const int8_t* x) {
         return add_products(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(four_codes(x), w));
     }
+    static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
 
     static Float splat(float value) { return _mm256_set1_ps(value); }
     static Float to_float(Int value) { return _mm256_cvtepi32_ps(value); }

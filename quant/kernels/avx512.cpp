@@ -40,6 +40,7 @@ struct Avx512 {
         return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(four));
     }
     static Int dot_int8(Int sum, Bytes w, const int8_t* x) { return dot_int4(sum, w, x); }
+    static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
 
     static Float splat(float value) { return _mm512_set1_ps(value); }
     static Float to_float(Int value) { return _mm512_cvtepi32_ps(value); }

@@ -80,6 +80,27 @@ void gelu(float* x, int64_t n) {
     }
 }
 
+template <class V>
+double exponentials(const float* x, int64_t n, float most, float temperature, float* out) {
+    using L = Lanes<V>;
+    L chains[kChains];
+    for (auto& chain : chains) chain = L::splat(0.0f);
+    int64_t i = 0;
+    for (; i + kTile <= n; i += kTile) {
+        const L value = exp<V>((L::load(x + i) - L::splat(most)) / L::splat(temperature));
+        value.store(out + i);
+        chains[i / kTile % kChains] = chains[i / kTile % kChains] + value;
+    }
+    double total = sum(fold(chains));
+    for (; i < n; ++i) {
+        float lanes[kTile];
+        exp<V>((L::splat(x[i]) - L::splat(most)) / L::splat(temperature)).store(lanes);
+        out[i] = lanes[0];
+        total += lanes[0];
+    }
+    return total;
+}
+
 // Queries of one group by the keys of a run: scores (M, kMostPositions).
 template <class V, int M, class KV>
 void score(const float* queries, int64_t width, const KeyValueRun& run, float* scores) {
@@ -172,5 +193,5 @@ void attend(const float* queries, int64_t heads, int64_t width, const KeyValueRu
 
 template <class V>
 constexpr FloatSteps float_steps() {
-    return {rms_norm<V>, multiply_panel<V>, gate<V>, gelu<V>, square_sum<V>, attend<V>};
+    return {rms_norm<V>, multiply_panel<V>, gate<V>, gelu<V>, square_sum<V>, exponentials<V>, attend<V>};
 }

@@ -39,7 +39,7 @@ struct AttentionState {
 
 constexpr int64_t kMostPositions = 256;  // of a KeyValueRun
 
-// Steps on rows of float32; all widths are multiples of 16. The same bits on every instruction set.
+// Steps on rows of float32; all widths are multiples of 16 if nothing else is said. The same bits on every instruction set.
 struct FloatSteps {
     // out = x / sqrt(mean(x^2) + eps) * weight
     void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
@@ -51,6 +51,8 @@ struct FloatSteps {
     void (*gelu)(float* x, int64_t n);
     // sum of squares of x (n)
     float (*square_sum)(const float* x, int64_t n);
+    // out = e^((x - most) / temperature), any n; returns the sum
+    double (*exponentials)(const float* x, int64_t n, float most, float temperature, float* out);
     // queries (heads, width), already divided by sqrt(width); adds the run's positions to the state
     void (*attend)(const float* queries, int64_t heads, int64_t width, const KeyValueRun& run, bool is_bf16, const AttentionState& state);
 };

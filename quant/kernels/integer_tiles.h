@@ -5,11 +5,26 @@
 //   V::kLanes               output rows held in one vector (a divisor of 16)
 //   V::kRows                rows of x worked on together, as many as the registers hold
 //   V::Int, Float, Bytes    kLanes int32, kLanes float, 4 * kLanes bytes
+//   V::add(Int, Int)
 //   V::dot_int4(acc, w, x)  acc + sum of 4 products per lane, w in 0..15, x: 4 codes for all lanes
 //   V::dot_int8(acc, w, x)  the same for w in -127..127, where acc began with V::start_int8(sum of the x codes)
 //
 // Sums of codes are exact, and the float steps are the same fused multiply-adds in the order of the groups everywhere: the
 // result has the same bits on every instruction set and for any number of rows.
+
+// The sums of M rows; of few rows in several chains of additions, which do not wait for each other.
+template <class V, int M>
+struct Chains {
+    static constexpr int kCount = M == 1 ? 4 : M <= 3 ? 2 : 1;
+    typename V::Int part[kCount][M];
+
+    typename V::Int& at(int step, int m) { return part[step % kCount][m]; }
+    typename V::Int total(int m) const {
+        typename V::Int sum = part[0][m];
+        for (int i = 1; i < kCount; ++i) sum = V::add(sum, part[i][m]);
+        return sum;
+    }
+};
 
 template <class V>
 struct Int4 {
@@ -19,12 +34,13 @@ struct Int4 {
     static typename V::Int start(int32_t sum_of_x) { return V::splat(-8 * sum_of_x); }
 
     template <int M>
-    static void add_group(typename V::Int (&sum)[M], const uint8_t* line, const int8_t* x) {
+    static void add_group(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
+#pragma GCC unroll 8
         for (int c = 0; c < 8; ++c, line += 4 * kTile, x += 8 * M) {
             const typename V::Bytes packed = V::load(line);
             const typename V::Bytes low = V::low_nibbles(packed), high = V::high_nibbles(packed);
-            for (int m = 0; m < M; ++m) sum[m] = V::dot_int4(sum[m], low, x + 4 * m);
-            for (int m = 0; m < M; ++m) sum[m] = V::dot_int4(sum[m], high, x + 4 * (M + m));
+            for (int m = 0; m < M; ++m) sums.at(2 * c, m) = V::dot_int4(sums.at(2 * c, m), low, x + 4 * m);
+            for (int m = 0; m < M; ++m) sums.at(2 * c + 1, m) = V::dot_int4(sums.at(2 * c + 1, m), high, x + 4 * (M + m));
         }
     }
 
@@ -43,10 +59,11 @@ struct Int8 {
     static typename V::Int start(int32_t sum_of_x) { return V::start_int8(sum_of_x); }
 
     template <int M>
-    static void add_group(typename V::Int (&sum)[M], const uint8_t* line, const int8_t* x) {
+    static void add_group(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
+#pragma GCC unroll 16
         for (int c = 0; c < 16; ++c, line += 4 * kTile, x += 4 * M) {
             const typename V::Bytes weights = V::load_int8(line);
-            for (int m = 0; m < M; ++m) sum[m] = V::dot_int8(sum[m], weights, x + 4 * m);
+            for (int m = 0; m < M; ++m) sums.at(c, m) = V::dot_int8(sums.at(c, m), weights, x + 4 * m);
         }
     }
 
@@ -63,12 +80,15 @@ void multiply_block(const QuantizedBlock& x, const uint8_t* codes, const typenam
         typename V::Float total[M];
         for (int m = 0; m < M; ++m) total[m] = V::splat(0.0f);
         for (int64_t g = 0; g < x.groups; ++g) {
-            typename V::Int sum[M];
-            for (int m = 0; m < M; ++m) sum[m] = Format::start(x.sums[g * M + m]);
-            Format::add_group(sum, codes + g * Format::kBytes + 4 * lane, x.codes + g * kGroup * M);
+            Chains<V, M> sums;
+            for (int m = 0; m < M; ++m) {
+                sums.part[0][m] = Format::start(x.sums[g * M + m]);
+                for (int i = 1; i < sums.kCount; ++i) sums.part[i][m] = V::splat(0);
+            }
+            Format::add_group(sums, codes + g * Format::kBytes + 4 * lane, x.codes + g * kGroup * M);
             const typename V::Float scale = Format::group_scale(scales, g, lane);
             for (int m = 0; m < M; ++m)
-                total[m] = V::multiply_add(V::to_float(sum[m]), Format::factor(scale, x.scales[g * M + m]), total[m]);
+                total[m] = V::multiply_add(V::to_float(sums.total(m)), Format::factor(scale, x.scales[g * M + m]), total[m]);
         }
         for (int m = 0; m < M; ++m)
             V::store(Format::finish(total[m], scales, lane), out.y + m * out.stride + lane, out.valid - lane);

@@ -44,6 +44,7 @@ struct NeonDotprod {
         return vdotq_s32(sum, w, vreinterpretq_s8_s32(vdupq_n_s32(four)));
     }
     static Int dot_int8(Int sum, Bytes w, const int8_t* x) { return dot_int4(sum, w, x); }
+    static Int add(Int a, Int b) { return vaddq_s32(a, b); }
 
     static Float splat(float value) { return vdupq_n_f32(value); }
     static Float to_float(Int value) { return vcvtq_f32_s32(value); }

@@ -57,6 +57,7 @@ struct Portable {
         for (int i = 0; i < 4; ++i) sum += static_cast<int8_t>(w[i]) * x[i];
         return sum;
     }
+    static Int add(Int a, Int b) { return a + b; }
 
     static Float splat(float value) { return value; }
     static Float to_float(Int value) { return static_cast<float>(value); }

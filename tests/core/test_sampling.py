@@ -10,8 +10,18 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from quant.kernels.selection import cpu_products
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams, draw, largest, penalise_repetition
+
+
+@pytest.fixture(autouse=True, params=["torch", "auto"], ids=["torch", "native"])
+def _products(request, monkeypatch):
+    monkeypatch.setenv("ZAYA_KERNELS", request.param)
+    cpu_products.cache_clear()
+    yield request.param
+    cpu_products.cache_clear()
+
 
 SURE = 1e-5  # float32 weights may decide otherwise than float64 ones where a cut is closer than this
 

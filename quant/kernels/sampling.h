@@ -1,0 +1,18 @@
+// One draw from the logits of a row, in the C interface (zaya_core/sampling.py has the definition).
+
+#pragma once
+
+#include "products.h"
+
+struct ZayaDraw {
+    int32_t threads;
+    float temperature;  // above 0
+    float top_p, min_p;
+    int64_t top_k;  // 0: off
+    double uniform;  // in [0, 1)
+    int64_t n;
+    const float* logits;
+};
+
+// The token drawn, or -1 where the logits are not numbers.
+ZAYA_API int64_t zaya_draw(int instruction_set, const ZayaDraw* draw);
