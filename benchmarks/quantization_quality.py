@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from demo.examples import thought_then_answer
 from demo.problems import Problem, held_out, trace
 from quant.formats import Format
 from quant.int4 import pack_rounded
-from quant.kernels.selection import cpu_products
+from quant.kernels.selection import VARIABLE, cpu_products
 from quant.rounding import round_plain
 from zaya_core.calibration import read_calibration_text
 from zaya_core.checkpoint import open_checkpoint
@@ -162,6 +163,28 @@ class Yardstick:
         return figures
 
 
+def predictions_with(
+    kernels: str, folder: Path, rows: list[list[int]], starts: list[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The predictions of a model whose products and steps ZAYA_KERNELS names."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = kernels
+    cpu_products.cache_clear()
+    try:
+        return predictions(zaya_core.load_model(folder, device="cpu", dtype="float32"), rows, starts)
+    finally:
+        os.environ.pop(VARIABLE)
+        os.environ.update({} if before is None else {VARIABLE: before})
+        cpu_products.cache_clear()
+
+
+def cost_of_native_steps(folder: Path, rows: list[list[int]], starts: list[int]) -> dict[str, float]:
+    """What rounding activations to int8 and the fused steps cost: the same weights by float32 products and torch."""
+    return differences(
+        predictions_with("reference", folder, rows, starts), predictions_with("auto", folder, rows, starts)
+    )
+
+
 def rights_of(folder: Path, problems: list[Problem]) -> list[bool]:
     """Whether each greedy answer is right."""
     texts = with_zaya(folder, "auto")([problem.question for problem in problems], 0.0, 0) if problems else []
@@ -195,6 +218,10 @@ def main() -> None:
             folder = make(variant, arguments.model, Path(scratch) / str(number), tokenizer)
             results[variant.name] = yardstick.measure(folder)
             print(table_row(variant.name, results[variant.name]), flush=True)
+            if variant.experts in ("int8", "int4") and variant.dense and not variant.plain:
+                name = f"{variant.name}: native steps against float32 ones"
+                results[name] = cost_of_native_steps(folder, yardstick.rows, yardstick.starts)
+                print(table_row(name, results[name]), flush=True)
     print(json.dumps({"results": results, "count": arguments.count, "products": cpu_products().name}))
 
 
