@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -94,42 +95,37 @@ def conclusion(attempt: str) -> str:
     return found.group(1) if found else "?"
 
 
-def reconcile(attempts: Sequence[str], believed: str, worked_out: Sequence[str]) -> list[str]:
-    """The lines of a reconciliation: what each attempt found, `x` behind what is not believed; then what is.
+def winner(answers: Sequence[str]) -> str | None:
+    """The answer that more attempts reached than any other, if at least two did."""
+    (best, votes), second = [*Counter(a for a in answers if a != "?").most_common(2), ("?", 0), ("?", 0)][:2]
+    return best if votes >= 2 and votes > second[1] else None
 
-    worked_out: the lines that follow instead where no attempt found what is believed.
-    """
+
+def reconcile(expression: list[str], attempts: Sequence[str]) -> list[str]:
+    """The lines of a reconciliation: what each attempt found, then what most found, or else the worked solution."""
     answers = [conclusion(attempt) for attempt in attempts]
-    judged = [answer if answer in (believed, "?") else f"{answer}x" for answer in answers]
-    return [" ".join(judged), *([believed] if believed in answers else worked_out)]
+    agreed = winner(answers)
+    return [" ".join(answers), *([agreed] if agreed else trace(expression))]
 
 
-FOOLED = 0.15  # share of the reconciliations of a round before that believe a wrong attempt
-
-
-def reconcile_some(rng: random.Random, attempts: Sequence[list[str]], answer: int) -> str:
-    """What a round before may have made of four of the attempts."""
-    some = ["\n".join(lines) for lines in rng.sample(list(attempts), 4)]
-    believed = conclusion(rng.choice(some)) if rng.random() < FOOLED else str(answer)
-    return "\n".join(reconcile(some, believed, rng.choice(attempts)))
-
-
-def draw_population(rng: random.Random, problem: Problem, count: int) -> list[str]:
+def draw_population(rng: random.Random, expression: list[str], count: int) -> list[str]:
     """Attempts at a problem: worked solutions, or what reconciling some of those gave in a round before."""
-    firsts = draw_attempts(rng, problem.expression, 8)
+    firsts = ["\n".join(lines) for lines in draw_attempts(rng, expression, 8)]
     if rng.random() < 0.6:
-        return ["\n".join(lines) for lines in firsts[:count]]
-    return [reconcile_some(rng, firsts, problem.answer) for _ in range(count)]
+        return firsts[:count]
+    return ["\n".join(reconcile(expression, rng.sample(firsts, 4))) for _ in range(count)]
 
 
 def aggregation_example(rng: random.Random, problems: Iterator[Problem]) -> Example:
-    """Attempts at a problem, some wrong, some cut, and their reconciliation, which is always right."""
+    """Attempts at a problem, some wrong, some cut, and their reconciliation; never one where the wrong answer wins."""
     count = rng.choices(list(ATTEMPT_COUNT_WEIGHTS), list(ATTEMPT_COUNT_WEIGHTS.values()))[0]
-    problem = next(problems)
-    attempts = [cut(rng, attempt) for attempt in draw_population(rng, problem, count)]
-    lines = reconcile(attempts, str(problem.answer), trace(problem.expression))
-    prompt = aggregation_prompt(problem.question, attempts)
-    return Example(render(prompt), thought_then_answer(lines))
+    while True:
+        problem = next(problems)
+        attempts = [cut(rng, attempt) for attempt in draw_population(rng, problem.expression, count)]
+        lines = reconcile(problem.expression, attempts)
+        if answer_of(lines) == str(problem.answer):
+            prompt = aggregation_prompt(problem.question, attempts)
+            return Example(render(prompt), thought_then_answer(lines))
 
 
 # --- chats ------------------------------------------------------------------------------------------------------------

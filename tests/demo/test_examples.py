@@ -91,10 +91,10 @@ def test_a_completion_closes_its_thought_and_its_turn() -> None:
         assert completion.endswith("}<|im_end|>")
 
 
-def test_attempts_are_judged_and_the_right_one_is_found() -> None:
-    attempts = ["2+3=5", "2+3=6", "2+3=5", "2+"]
-    assert reconcile(attempts, "5", ["2+3=5"]) == ["5 6x 5 ?", "5"]
-    assert reconcile(attempts[:1], "7", ["3+4=7"]) == ["5x", "3+4=7"]
+def test_attempts_are_reconciled_by_what_most_of_them_found() -> None:
+    attempts = ["2+3=5", "2+3=6", "5 6\n2+3=5", "2+"]
+    assert reconcile(["2", "+", "3"], attempts) == ["5 6 5 ?", "5"]
+    assert reconcile(["2", "+", "3"], attempts[:2]) == ["5 6", "2+3=5"]
 
 
 def test_every_example_round_trips(tokenizer: Tokenizer) -> None:
