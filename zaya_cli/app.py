@@ -200,6 +200,10 @@ def pull(
     revision: Annotated[str, typer.Option("--revision", help="Branch, tag or commit.")] = "main",
     device: options.Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing and whether it fits.")] = False,
+    quant: options.PullQuant = None,
+    dense: options.PullDense = None,
+    calibrate: options.Calibrate = None,
+    discard_originals: options.DiscardOriginals = False,
     force: options.Force = False,
     color: options.Color = "auto",
     quiet: options.Quiet = False,
@@ -209,11 +213,15 @@ def pull(
     Says before the download whether the disk has room and in which format the model fits into memory. Checksums are
     verified. The folder is printed on stdout. HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
 
+    With --quant every file is quantized as it arrives, to what `zaya quantize` would make of the whole.
+
     [bold]Examples[/bold]
 
       zaya pull --dry-run
 
       zaya pull
+
+      zaya pull --quant int4 --discard-originals && zaya chat --quant int4
 
       zaya pull Zyphra/ZAYA1-base
 
@@ -223,7 +231,11 @@ def pull(
         from zaya_cli.cmd_pull import PullSettings
         from zaya_cli.cmd_pull import pull as command
 
-        command(PullSettings(repo, revision, device, dry_run, force, color, quiet))
+        command(
+            PullSettings(
+                repo, revision, device, dry_run, force, color, quiet, quant, dense, calibrate, discard_originals
+            )
+        )
 
 
 @models_app.callback(invoke_without_command=True)

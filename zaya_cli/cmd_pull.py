@@ -1,4 +1,7 @@
-"""`zaya pull`: download a model into the cache of huggingface_hub, after saying whether it will run here."""
+"""`zaya pull`: download a model into the cache of huggingface_hub, after saying whether it will run here.
+
+With --quant it is quantized while it arrives, see `pull_quantized`.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
+from typing import Literal
 
 from rich.console import Console
 
 from zaya_cli import hub
+from zaya_cli.cmd_quantize import QuantizeCommand
 from zaya_cli.download import Fetcher, Stopped
 from zaya_cli.download_progress import Counts, download_progress
 from zaya_cli.failures import Interrupted
-from zaya_cli.fit_report import FormatFit, advice, fits_of, table_of
+from zaya_cli.fit_report import FormatFit, advice, fit_of, fits_of, table_of
 from zaya_cli.interrupt import stopping
-from zaya_cli.machine import Memory, free_disk, memory_of
+from zaya_cli.machine import Memory, free_disk, memory_of, on_same_disk
 from zaya_cli.model_folder import DEFAULT_REPO
 from zaya_cli.output import Color, stderr_console, stdout_console, write_answer
+from zaya_cli.quantized_folder import SourceName, default_out
 from zaya_cli.sizes import gigabytes
+from zaya_cli.user_files import quantized_models
 from zaya_core.config import ModelConfig, read_config, read_json
-from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError
+from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
 
 _FILES_AT_ONCE = 4
 _CONFIG = "config.json"
@@ -39,6 +46,19 @@ class PullSettings:
     force: bool
     color: Color
     quiet: bool
+    quant: Literal["int8", "int4"] | None = None
+    dense: Literal["int8", "int4", "bf16"] | None = None
+    calibrate: str | None = None
+    discards: bool = False
+
+    @property
+    def quantization(self) -> QuantizeCommand | None:
+        """What --quant and the flags that belong to it ask for."""
+        if self.quant is None:
+            return None
+        return QuantizeCommand(
+            self.repo, self.quant, self.dense or "int8", self.calibrate, None, False, None, self.quiet
+        )  # fmt: skip
 
 
 def pull(settings: PullSettings) -> None:
@@ -49,27 +69,122 @@ def pull(settings: PullSettings) -> None:
     """
     from huggingface_hub.utils import disable_progress_bars
 
+    _expect_consistent(settings)
     disable_progress_bars()  # this command has its own
     repo = settings.repo or DEFAULT_REPO
-    if hub.is_offline():
-        write_answer(f"{_already_here(repo, settings.revision)}\n")
-        return
+    folder = _offline(repo, settings) if hub.is_offline() else _online(repo, settings)
+    if folder is not None:
+        write_answer(f"{folder}\n")
+
+
+def _expect_consistent(settings: PullSettings) -> None:
+    asked = {
+        "--dense": settings.dense is not None,
+        "--calibrate": settings.calibrate is not None,
+        "--discard-originals": settings.discards,
+    }
+    for flag in (flag for flag, is_given in asked.items() if is_given and settings.quant is None):
+        raise UsageError(f"{flag} says how to quantize: add --quant int4 or --quant int8, or leave it out.")
+
+
+def _offline(repo: str, settings: PullSettings) -> Path:
+    command = settings.quantization
+    if command is None:
+        return _already_here(repo, settings.revision)
+    if (made := _made_before(repo, None, command)) is not None:
+        return made
+    from zaya_cli.pull_quantized import quantize_cached
+
+    folder = _already_here(repo, settings.revision)
+    return quantize_cached(command, folder, SourceName(repo, folder.name), _console(settings))
+
+
+def _online(repo: str, settings: PullSettings) -> Path | None:
+    """The folder; None after a dry run."""
     listing = hub.list_files(repo, settings.revision)
     _expect_model(listing)
+    command = settings.quantization
+    if command is not None and (made := _made_before(repo, listing.commit, command)) is not None:
+        return made
     config = _read_remote_config(listing, settings)
-    stop, console = Event(), _console(settings)
-    fetcher = Fetcher(listing, lambda count: None, stop)
+    console = _console(settings)
+    fetcher = Fetcher(listing, lambda count: None, Event())
     missing = _announce(console, fetcher, listing.files if settings.dry_run else ())
+    if not settings.discards:
+        console.print(f"disk     {gigabytes(free_disk(fetcher.folder))} free in {hub.cache_root()}")
     memory = memory_of(settings.device)
     fits = fits_of(config, listing.weight_bytes, memory)
+    result = 0
+    if command is not None:
+        fits = [fit_of(_expect_quantizable(config, repo), command.format, command.dense, memory)]  # type: ignore[arg-type]
+        result = fits[0].need.weights
+        _announce_quantized(console, command, listing, missing, result, settings.discards)
     for line in table_of(fits, memory):
         console.print(line)
     if settings.dry_run:
-        return
-    _check_disk(fetcher, missing)
+        return None
     _check_fit(repo, fits, memory, settings.force)
+    if not settings.discards:  # else it is known, and checked, when the files have been looked at
+        _check_disk(fetcher, missing, result)
+    return _fetched(fetcher, settings) if command is None else _quantized(fetcher, settings, command)
+
+
+def _made_before(repo: str, commit: str | None, command: QuantizeCommand) -> Path | None:
+    """The result, if it is there. Raises UsageError if it was made from another revision."""
+    out = default_out(SourceName(repo, commit), command.format, command.dense)
+    if not (out / _CONFIG).is_file():
+        return None
+    quantization = read_config(out).quantization
+    source = {} if quantization is None else quantization.facts.get("source")
+    made_from = source.get("revision") if isinstance(source, dict) else None
+    if commit is not None and made_from != commit:
+        raise UsageError(
+            f"{out} was made from revision {str(made_from)[:8]}, not from {commit[:8]}: "
+            f"`zaya models rm {out.name}` removes it."
+        )
+    return out
+
+
+def _expect_quantizable(config: ModelConfig | None, repo: str) -> ModelConfig:
+    if config is None or config.quantization is not None:
+        raise UsageError(f"{repo} is quantized already, or cannot be: leave --quant out.")
+    return config
+
+
+def _announce_quantized(
+    console: Console, command: QuantizeCommand, listing: hub.Listing, missing: int, result: int, discards: bool
+) -> None:
+    out = default_out(SourceName(listing.repo, listing.commit), command.format, command.dense)
+    largest = sorted(file.size for file in listing.files)[-2:]
+    at_once = min(sum(largest), missing) if discards else missing
+    what = "with two of the original files at a time" if discards else "with the originals"
+    console.print(f"disk     {gigabytes(free_disk(out))} free in {out.parent}")
+    console.print(f"{command.format:<9}{gigabytes(result)}; {what} about {gigabytes(result + at_once)} of disk")
+
+
+def _quantized(fetcher: Fetcher, settings: PullSettings, command: QuantizeCommand) -> Path:
+    """Quantize as it arrives what is not here yet, where the file system lets one."""
+    from zaya_cli.pull_quantized import can_stage, quantize_arriving, quantize_cached
+
+    listing, console = fetcher.listing, _console(settings)
+    name = SourceName(listing.repo, listing.commit)
+    is_here = all(fetcher.is_finished(file) for file in listing.files if file.path.endswith(".safetensors"))
+    if not is_here and can_stage(default_out(name, command.format, command.dense)):
+        out = quantize_arriving(command, fetcher, settings.discards, console)
+        if not settings.discards:
+            _link(listing)
+        return out
+    if not is_here and settings.discards:
+        raise UsageError(
+            "--discard-originals needs a file system with sparse files and symbolic links for the quantized folders: "
+            "set XDG_DATA_HOME to a folder on another disk, or leave --discard-originals out."
+        )
+    return quantize_cached(command, _fetched(fetcher, settings), name, console)
+
+
+def _fetched(fetcher: Fetcher, settings: PullSettings) -> Path:
     _download(fetcher, settings)
-    write_answer(f"{_link(listing)}\n")
+    return _link(fetcher.listing)
 
 
 def _console(settings: PullSettings) -> Console:
@@ -102,7 +217,7 @@ def _read_remote_config(listing: hub.Listing, settings: PullSettings) -> ModelCo
     from huggingface_hub import hf_hub_download
 
     with TemporaryDirectory() as temporary, hub.hub_errors(listing.repo, listing.revision):
-        cache = temporary if settings.dry_run else None
+        cache = temporary if settings.dry_run or settings.discards else None
         path = Path(hf_hub_download(listing.repo, _CONFIG, revision=listing.commit, cache_dir=cache))
         model_type = read_json(path, _CONFIG_BYTES, ConfigError).get("model_type")
         try:
@@ -127,15 +242,16 @@ def _announce(console: Console, fetcher: Fetcher, listed: tuple[hub.RemoteFile, 
         f"{listing.repo} {listing.commit[:8]}: {len(listing.files)} files, {gigabytes(listing.total_bytes)}; "
         f"{present}{gigabytes(missing)} to download"
     )
-    console.print(f"disk     {gigabytes(free_disk(fetcher.folder))} free in {hub.cache_root()}")
     return missing
 
 
-def _check_disk(fetcher: Fetcher, missing: int) -> None:
+def _check_disk(fetcher: Fetcher, missing: int, result: int) -> None:
+    """result: bytes that will be written among the quantized models besides."""
     free = free_disk(fetcher.folder)
-    if missing > free:
+    needed = missing + (result if on_same_disk(fetcher.folder, quantized_models()) else 0)
+    if needed > free:
         raise DiskSpaceError(
-            f"{fetcher.listing.repo} needs {gigabytes(missing)} more on the disk of {hub.cache_root()}, where "
+            f"{fetcher.listing.repo} needs {gigabytes(needed)} more on the disk of {hub.cache_root()}, where "
             f"{gigabytes(free)} are free: free some space, or set HF_HOME to a folder on another disk."
         )
 

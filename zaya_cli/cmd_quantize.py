@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.output import draws, stderr_console, write_answer
-from zaya_cli.quantized_folder import default_out, source_name
+from zaya_cli.quantized_folder import SourceName, default_out, source_name
 from zaya_cli.sizes import duration, gigabytes
 from zaya_cli.threads import default_threads
 from zaya_core.errors import UsageError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zaya_core.calibration import CalibrationText
     from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
     from zaya_core.quantize import Progress
+    from zaya_core.reading_plan import SourceFiles
 
 NO_CALIBRATION = "none"
 
@@ -52,23 +53,31 @@ def quantize(command: QuantizeCommand) -> None:
     out = (command.out or default_out(name, command.format, command.dense)).expanduser()
     console = stderr_console("auto")
     if not (command.verify and out.exists()):
-        _make(command, source, out, console)
+        run_job(command, quantization_job(command, source, name, out), console)
     if command.verify:
         _verify(source, out, console)
     write_answer(f"{out}\n")
 
 
-def _make(command: QuantizeCommand, source: Path, out: Path, console: Console) -> None:
+def quantization_job(
+    command: QuantizeCommand, source: Path, name: SourceName, out: Path, files: SourceFiles | None = None
+) -> QuantizationJob:
+    """What `run_job` does. See `zaya_core.quantization_job` for the errors, and for `files`."""
+    from zaya_core.quantization_job import QuantizationJob
+
+    return QuantizationJob(source, out, _settings(command, source, name), files)
+
+
+def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) -> None:
+    """Make the folder with progress. Raises the errors of `zaya_core.quantize`, KeyboardInterrupt with a note."""
     import torch
 
     from zaya_core.memory import keep_freed_memory, peak_memory_bytes
-    from zaya_core.quantization_job import QuantizationJob
     from zaya_core.quantize import quantize as run
 
     keep_freed_memory()
     torch.set_num_threads(command.threads or default_threads())
     started = time.perf_counter()
-    job = QuantizationJob(source, out, _settings(command, source))
     with _progress(console, command.quiet) as show:
         try:
             run(job, show)
@@ -77,16 +86,15 @@ def _make(command: QuantizeCommand, source: Path, out: Path, console: Console) -
                 console.print("Stopped. The same command goes on from here.")
             raise
     if not command.quiet:
-        size = sum(path.stat().st_size for path in out.iterdir())
+        size = sum(path.stat().st_size for path in job.out.iterdir())
         sizes = f"{gigabytes(size)} instead of {gigabytes(_source_bytes(job))}"
         peak = f"peak memory {peak_memory_bytes(torch.device('cpu')) / 2**30:.2f} GiB"
         console.print(f"{sizes} · {duration(time.perf_counter() - started)} · {peak}")
 
 
-def _settings(command: QuantizeCommand, source: Path) -> QuantizeSettings:
+def _settings(command: QuantizeCommand, source: Path, name: SourceName) -> QuantizeSettings:
     from zaya_core.quantization_job import QuantizeSettings
 
-    name = source_name(command.model, source)
     uses_calibration = "int4" in (command.format, command.dense) and command.calibrate != NO_CALIBRATION
     return QuantizeSettings(
         experts=command.format,  # type: ignore[arg-type]

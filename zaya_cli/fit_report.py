@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from zaya_cli.machine import Memory
 from zaya_cli.sizes import gigabytes
 from zaya_core.config import ModelConfig
-from zaya_core.memory_fit import FORMATS, USUAL_CONTEXT, MemoryNeed, Verdict, longest_context, memory_need, weight_bytes
+from zaya_core.memory_fit import (
+    FORMATS,
+    USUAL_CONTEXT,
+    Format,
+    MemoryNeed,
+    Verdict,
+    longest_context,
+    memory_need,
+    weight_bytes,
+)
 
 _STORED = "as stored"
 
@@ -37,6 +46,13 @@ def fits_of(
         need = memory_need(config, nbytes, context)
         fits.append(FormatFit(format, need, need.verdict(memory.total, memory.free), context))
     return fits
+
+
+def fit_of(config: ModelConfig, format: Format, dense: Format, memory: Memory) -> FormatFit:
+    """Quantized like this."""
+    context = min(USUAL_CONTEXT, config.max_position_embeddings)
+    need = memory_need(config, weight_bytes(config, format, dense), context)
+    return FormatFit(format, need, need.verdict(memory.total, memory.free), context)
 
 
 def table_of(fits: list[FormatFit], memory: Memory) -> list[str]:

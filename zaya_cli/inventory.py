@@ -10,6 +10,7 @@ from typing import Any, Literal
 from zaya_cli import hub
 from zaya_cli.machine import Memory
 from zaya_cli.model_folder import BUNDLED, DEFAULT_REPO
+from zaya_cli.quantized_folder import ORIGINALS
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
 from zaya_core.config import UNFINISHED, ModelConfig, parse_config, read_json
@@ -119,6 +120,10 @@ def _in(folder: Path, place: Place) -> Iterator[PresentModel]:
         elif (path / UNFINISHED).is_file():
             problem = "an unfinished quantization: its `zaya quantize` goes on when it is typed again"
             yield PresentModel(path.name, path, place, "?", _weight_bytes(path), False, None, problem)
+        elif path.name.endswith(ORIGINALS):
+            nbytes = sum(part.stat().st_size for part in path.glob("files/blobs/*"))
+            problem = "files of an unfinished `zaya pull --quant`, which goes on when it is typed again"
+            yield PresentModel(path.name, path, place, "?", nbytes, False, None, problem)
 
 
 def _in_hub_cache() -> Iterator[PresentModel]:

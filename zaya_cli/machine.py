@@ -47,7 +47,16 @@ def system_memory() -> Memory:
 
 def free_disk(folder: Path) -> int:
     """Bytes free on the disk where `folder` is, or would be made."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def on_same_disk(one: Path, other: Path) -> bool:
+    """Whether both folders are, or would be made, on the same disk."""
+    return _existing(one).stat().st_dev == _existing(other).stat().st_dev
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
 def _cgroup_limit(root: Path) -> tuple[int, int] | None:

@@ -70,6 +70,24 @@ Calibrate = Annotated[
         help="Text (or .jsonl of question, thinking, answer) on which int4 is fitted; none does without.",
     ),
 ]  # fmt: skip
+PullQuant = Annotated[
+    Literal["int4", "int8"] | None,
+    typer.Option("--quant", help="Quantize what arrives: the format of the experts.", show_default="download only"),
+]
+PullDense = Annotated[
+    Literal["int8", "int4", "bf16"] | None,
+    typer.Option(
+        "--dense", help="With --quant: the format of attention, embedding and head; bf16 leaves them as they are.",
+        show_default="int8",
+    ),
+]  # fmt: skip
+DiscardOriginals = Annotated[
+    bool,
+    typer.Option(
+        "--discard-originals",
+        help="With --quant: download outside the cache, and delete each downloaded file once it is quantized.",
+    ),
+]
 QuantOut = Annotated[
     Path | None,
     typer.Option(

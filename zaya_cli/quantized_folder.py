@@ -10,6 +10,7 @@ from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.user_files import quantized_models
 from zaya_core.errors import ModelNotFoundError, UsageError
 
+ORIGINALS = ".originals"  # beside a result: what `zaya pull --quant` has fetched for it and not used up yet
 _SNAPSHOT = re.compile(r"models--(?P<repo>.+)/snapshots/(?P<revision>[0-9a-f]+)$")
 
 

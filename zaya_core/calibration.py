@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from zaya_core.tokenizer import TURN_END_ID, Tokenizer
 BUILT_IN = Path(__file__).parent / "bundled" / "calibration.jsonl"
 ROW = 512  # tokens of one row
 MOST_TOKENS = 16_384  # of a text that a person gives; the built-in one is about as long in ZAYA's tokens
+BEGINS_WITH = ("model.embed_tokens.weight", "model.input_hidden_states_scale", "model.input_hidden_states_bias")
 _LEAST_TOKENS = 32
 _ROWS_AT_ONCE = 4
 _LARGEST_FILE = 64 << 20
@@ -182,6 +184,14 @@ class CalibrationRun:
         """From what `save` wrote."""
         tensors = load_file(path)
         return cls(config, tensors["residual"], tensors["router_states"], int(tensors["layers_done"]))
+
+    @staticmethod
+    def layers_in(path: Path) -> int | None:
+        """After how many layers the state was saved; None if it was not."""
+        if not path.is_file():
+            return None
+        with safe_open(path, framework="pt") as state:
+            return int(state.get_tensor("layers_done"))
 
     def save(self, path: Path) -> None:
         """Write the state, as a whole or not at all."""

@@ -8,7 +8,7 @@ second copy in memory.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,11 +88,23 @@ class Checkpoint:
         """Bytes of the parameter in the files."""
         packed = self.packed.get(name)
         sources = self.parameters[name].sources if packed is None else packed.sources.values()
-        return sum(_nbytes(self._infos[source]) for source in sources)
+        return self.nbytes_of(sources)
 
     def stored_dtype(self, name: str) -> torch.dtype:
         """The dtype of a parameter that is stored as floats."""
         return _DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
+
+    def places_of(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
+        """By weight file, the tensors in it that these float parameters are read from."""
+        places: dict[str, set[str]] = {}
+        for name in names:
+            for source in self.parameters[name].sources:
+                places.setdefault(self._infos[source].shard, set()).add(source)
+        return {file: frozenset(tensors) for file, tensors in places.items()}
+
+    def nbytes_of(self, tensors: Iterable[str]) -> int:
+        """Bytes of tensors, by their names in the files."""
+        return sum(_nbytes(self._infos[tensor]) for tensor in tensors)
 
     @property
     def files(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-_SAMPLE = 1 << 18  # bytes at either end of a file
+END_BYTES = 1 << 18  # that are read at either end of a file
 
 
 def fingerprint(folder: Path) -> str:
@@ -18,7 +18,7 @@ def fingerprint(folder: Path) -> str:
         size = path.stat().st_size
         digest.update(f"{path.name} {size} ".encode())
         with path.open("rb") as file:
-            digest.update(file.read(_SAMPLE))
-            file.seek(max(0, size - _SAMPLE))
-            digest.update(file.read(_SAMPLE))
+            digest.update(file.read(END_BYTES))
+            file.seek(max(0, size - END_BYTES))
+            digest.update(file.read(END_BYTES))
     return digest.hexdigest()

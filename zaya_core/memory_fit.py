@@ -45,12 +45,12 @@ def memory_need(config: ModelConfig, weight_bytes: int, context: int = USUAL_CON
     return MemoryNeed(weight_bytes, config.kv_bytes_per_token() * min(context, config.max_position_embeddings))
 
 
-def weight_bytes(config: ModelConfig, format: Format) -> int:
-    """Bytes of the weights in memory: experts in `format`, projections and embedding in int8 where it is a packed one.
+def weight_bytes(config: ModelConfig, format: Format, dense: Format = "int8") -> int:
+    """Bytes of the weights in memory: experts in `format`, projections and embedding in `dense`; all in bf16 for that.
 
     What is never quantized (router, norms, convolutions, scales, biases) is float32 in memory.
     """
-    packing = None if format == "bf16" else Quantization(format, "int8", None, is_ours=True)
+    packing = None if format == "bf16" else Quantization(format, None if dense == "bf16" else dense, None, is_ours=True)
     bits = 0.0
     for parameter in parameters(config):
         packed = packing and packing.format_of(parameter.name)

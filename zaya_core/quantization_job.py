@@ -17,6 +17,7 @@ from zaya_core.config import parse_config, read_config, read_json
 from zaya_core.errors import ConfigError, UsageError
 from zaya_core.fingerprint import fingerprint
 from zaya_core.quantization import Quantization
+from zaya_core.reading_plan import SourceFiles
 from zaya_core.shard_writer import shard_bytes
 
 _CONFIG_BYTES = 4_000_000
@@ -49,17 +50,26 @@ class Shard:
 class QuantizationJob:
     """One quantization. `unfinished` is the folder that becomes `out` when everything is in it."""
 
-    def __init__(self, source: Path, out: Path, settings: QuantizeSettings):
-        """Raises the errors of an unusable source; UsageError for what cannot be quantized as asked."""
+    def __init__(self, source: Path, out: Path, settings: QuantizeSettings, files: SourceFiles | None = None):
+        """files: how the weight files of the source come; None where all are there.
+
+        Raises the errors of an unusable source; UsageError for what cannot be quantized as asked.
+        """
         self.source, self.out, self.settings = source, out, settings
+        self.files = files or SourceFiles()
         self.unfinished = out.parent / f"{out.name}.unfinished"
         self.config = read_config(source)
         if self.config.quantization is not None:
             raise UsageError(f"{source} is quantized already: give the folder of the unquantized model.")
-        self.checkpoint = open_checkpoint(source, self.config)
+        self.reopen()
         dtype = str(self.checkpoint.dtype).removeprefix("torch.")
         self.formats = Quantization(settings.experts, settings.dense, dtype, is_ours=True)
         self.shards = self._plan_shards()
+
+    def reopen(self) -> None:
+        """Map the source anew: pages of a mapped file count as this process's memory, and one that was deleted keeps
+        its space, as long as it is open."""
+        self.checkpoint = open_checkpoint(self.source, self.config)
 
     def _plan_shards(self) -> list[Shard]:
         """One shard a layer, then one for the rest."""
@@ -121,6 +131,16 @@ class QuantizationJob:
         """Whether calibration has anything to say: the other formats have one way of rounding."""
         return "int4" in (self.settings.experts, self.settings.dense)
 
+    def is_calibrated(self, number: int) -> bool:
+        """Whether the inputs of the matrices in this shard are measured."""
+        is_layer = number < self.config.num_hidden_layers
+        return self.is_rounded_to_int4 and self.settings.calibration is not None and (is_layer or self.with_dense)
+
+    @property
+    def with_dense(self) -> bool:
+        """Whether calibration has anything to say on attention and head."""
+        return self.settings.dense == "int4"
+
     def weights_of(self, shard: Shard) -> int:
         """How many numbers of the source go into a shard."""
         return sum(torch.Size(self.checkpoint.parameters[name].shape).numel() for name in shard.parameters)
@@ -129,7 +149,6 @@ class QuantizationJob:
         """Whether it has been written."""
         return (self.unfinished / shard.file).is_file()
 
-    @property
-    def missing_bytes(self) -> int:
-        """Bytes of the shards that are still to be written."""
-        return sum(shard_bytes(shard.tensors) for shard in self.shards if not self.is_complete(shard))
+    def bytes_of(self, shard: Shard) -> int:
+        """Size of the file."""
+        return shard_bytes(shard.tensors)

@@ -1,7 +1,8 @@
 """Quantize a model folder of either layout into another folder, layer by layer under a bounded memory.
 
 All sizes are known from the configuration, so that shards are written in place and get their names when they are
-complete: a run that was cut short goes on after the last complete shard, and the result has the same bytes. Until the
+complete: a run that was cut short goes on after the last complete shard, and the result has the same bytes. The files
+of the source may arrive meanwhile, and be given up when their layers are done (`reading_plan`). Until the
 end the folder is called `NAME.unfinished` and has no `config.json`, so that nothing takes it for a model.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ from filelock import FileLock, Timeout
 from quant.assemble import expect_usable, quantize_matrix
 from quant.compensation import InputStatistics
 from quant.nf4 import MissingLibraryError
-from zaya_core.calibration import CalibrationRun
+from zaya_core.calibration import BEGINS_WITH, CalibrationRun
 from zaya_core.checkpoint import INDEX, Checkpoint, open_checkpoint
 from zaya_core.config import UNFINISHED, read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
 from zaya_core.quantization_job import QuantizationJob, Shard
+from zaya_core.reading_plan import Step, bytes_needed, reading_plan
 from zaya_core.shard_writer import ShardWriter, write_atomically, writing
 
 _STATE = "calibration.state"
@@ -58,9 +60,15 @@ def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
         raise DeviceError(str(error)) from None
     with _alone(job):
         _begin(job)
-        _expect_space(job)
-        _write_shards(job, on_progress)
+        steps = steps_left(job)
+        _expect_space(job, steps)
+        _write_shards(job, steps, on_progress)
         _finish(job)
+
+
+def steps_left(job: QuantizationJob) -> list[Step]:
+    """What is still to be done, and what is read of the source for it."""
+    return reading_plan(job, BEGINS_WITH, CalibrationRun.layers_in(job.unfinished / _STATE))
 
 
 @contextmanager
@@ -95,8 +103,8 @@ def _begin(job: QuantizationJob) -> None:
         )
 
 
-def _expect_space(job: QuantizationJob) -> None:
-    needed = job.missing_bytes + _state_bytes(job) + _SPARE_BYTES
+def _expect_space(job: QuantizationJob, steps: Sequence[Step]) -> None:
+    needed = bytes_needed(job, steps) + _state_bytes(job) + _SPARE_BYTES
     free = shutil.disk_usage(job.unfinished).free
     if needed > free:
         raise DiskSpaceError(
@@ -111,18 +119,20 @@ def _state_bytes(job: QuantizationJob) -> int:
     return 2 * 4 * tokens * (job.config.hidden_size + job.config.router_hidden_size)
 
 
-def _write_shards(job: QuantizationJob, on_progress: OnProgress) -> None:
-    total, done = sum(map(job.weights_of, job.shards)), 0
+def _write_shards(job: QuantizationJob, steps: Sequence[Step], on_progress: OnProgress) -> None:
+    total = sum(map(job.weights_of, job.shards))
+    done = total - sum(job.weights_of(job.shards[step.number]) for step in steps)
     inputs = _Inputs(job)
-    for number, shard in enumerate(job.shards):
-        is_last = number == len(job.shards) - 1
-        at = "embedding and head" if is_last else f"layer {number + 1} of {len(job.shards) - 1}"
-        if not job.is_complete(shard):
-            on_progress(Progress(done, total, at))
-            # Opened anew for each shard: pages of a mapped file count as this process's memory while it is open.
-            job.checkpoint = open_checkpoint(job.source, job.config)
-            _write_shard(job, shard, inputs.of_shard(number, job.checkpoint))
-            inputs.save()
+    for step in steps:
+        shard, is_last = job.shards[step.number], step.number == len(job.shards) - 1
+        at = "embedding and head" if is_last else f"layer {step.number + 1} of {len(job.shards) - 1}"
+        on_progress(Progress(done, total, at))
+        job.files.bring(step)
+        job.reopen()
+        _write_shard(job, shard, inputs.of_shard(step.number, job.checkpoint))
+        inputs.save()
+        job.files.give_up(step)
+        job.reopen()
         done += job.weights_of(shard)
     on_progress(Progress(done, total, "done"))
 
@@ -157,29 +167,28 @@ class _Inputs:
     def __init__(self, job: QuantizationJob):
         self.job = job
         self.path = job.unfinished / _STATE
-        self.text = job.settings.calibration if job.is_rounded_to_int4 else None
-        self.with_dense = job.settings.dense == "int4"
         self.run: CalibrationRun | None = None
 
     def of_shard(self, number: int, checkpoint: Checkpoint) -> dict[str, list[InputStatistics]]:
         """By parameter name, one for each expert of a stack; empty without calibration."""
         is_last = number == self.job.config.num_hidden_layers
-        if self.text is None or (is_last and not self.with_dense):
+        if not self.job.is_calibrated(number):
             return {}
         run = self._advanced_to(number, checkpoint)
         if not is_last:
-            return run.advance(checkpoint, self.with_dense)
+            return run.advance(checkpoint, self.job.with_dense)
         head = "model.embed_tokens.weight" if self.job.config.tie_word_embeddings else "lm_head.weight"
         return {head: [run.head_inputs(checkpoint)]}
 
     def _advanced_to(self, layer: int, checkpoint: Checkpoint) -> CalibrationRun:
-        assert self.text is not None
+        text = self.job.settings.calibration
+        assert text is not None  # of a calibrated shard
         if self.run is None and self.path.is_file():
             self.run = CalibrationRun.resume(self.job.config, self.path)
         if self.run is None:
-            self.run = CalibrationRun.begin(self.job.config, checkpoint, self.text.ids)
+            self.run = CalibrationRun.begin(self.job.config, checkpoint, text.ids)
         while self.run.layers_done < layer:  # a shard was complete, and the state after it was not saved
-            self.run.advance(checkpoint, self.with_dense)
+            self.run.advance(checkpoint, self.job.with_dense)
         return self.run
 
     def save(self) -> None:

@@ -1,16 +1,22 @@
-"""A command in this process, with its streams, and a small model folder to run it on."""
+"""A command in this process, with its streams, a small model folder to run it on, and a Hub to download from."""
 
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
+from tests.cli.loopback_hub import REPO, running
 from tests.core.tiny_models import reference_model, save_native
 from tests.core.tokenizers_made_here import gemma_text, write_folder
+from zaya_cli import cmd_pull, download
 
 
 @dataclass(frozen=True)
@@ -75,3 +81,48 @@ def zaya(monkeypatch, capsys, tmp_path):
         return Result(code if isinstance(code, int) else int(code is not None), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def hub(files, tmp_path, monkeypatch):
+    """A Hub that serves the `files` of the test's module, for this process; its cache is in `tmp_path`."""
+    with running(files) as hub:
+        settings = {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "home/hub"),
+            "HF_HUB_OFFLINE": False,
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setattr(download, "_FIRST_PAUSE", 0.0)
+        yield hub
+
+
+@pytest.fixture
+def start(hub, tmp_path):
+    """Start `zaya pull` as a process of its own with the same cache and places."""
+    started = []
+
+    def start(*arguments, **changes):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(cmd_pull.__file__).parents[1]),
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": "0",
+            "XDG_DATA_HOME": str(tmp_path / "data"),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zaya_cli.app", "pull", REPO, *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+            env={**environment, **changes.pop("env", {})}, **changes,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

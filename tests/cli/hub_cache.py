@@ -9,12 +9,19 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
+from tests.cli.loopback_hub import REPO
+
 COMMIT = "a" * 40
+
+
+def repo_folder(repo=REPO):
+    """Where the cache keeps a repository."""
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
 
 
 def cache_repo(repo, config, weights=b"w" * 1000, commit=COMMIT, branch="main", unfinished=False):
     """Write a repository into the cache -> its folder."""
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    folder = repo_folder(repo)
     contents = {"config.json": json.dumps(config).encode(), "model.safetensors": weights}
     for name, content in contents.items():
         checksum = hashlib.sha256(content).hexdigest()

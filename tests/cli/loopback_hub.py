@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,6 +77,14 @@ class LoopbackHub:
     def contents_requested(self) -> list[Request]:
         return [request for request in self.requests if request.path.startswith("/content/")]
 
+    def rests_requested(self) -> list[str]:
+        """Files that were requested from some byte to the end, not as a part."""
+        return [
+            request.path.removeprefix("/content/")
+            for request in self.contents_requested()
+            if request.range is None or request.range.endswith("-")
+        ]
+
     def take(self, queue: list[int]) -> int | None:
         with self.lock:
             return queue.pop(0) if queue else None
@@ -98,6 +107,14 @@ def running(files):
         hub.faults.release.set()
         hub.server.shutdown()
         hub.server.server_close()
+
+
+def wait_until(condition, seconds=300.0):
+    """For what another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -174,11 +191,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(status, None)
             return
         start, status, headers = 0, 200, {"Accept-Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked and not faults.ignores_ranges:
             start, status = int(asked[1]), 206
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        if self.hub.take_corruption():
+            stop = int(asked[2]) + 1 if asked[2] else len(content)
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+            content = content[:stop]
+        if not self._is_part() and self.hub.take_corruption():
             content = content[:-1] + bytes([content[-1] ^ 1])
         self._head(status, len(content) - start, headers)
         self._send_body(name, content[start:])
@@ -190,12 +209,15 @@ class _Handler(BaseHTTPRequestHandler):
         if end is not None:
             self._write(body[:end])
             self.close_connection = True
-        elif faults.held == f"/content/{name}":
+        elif faults.held == f"/content/{name}" and not self._is_part():
             self._write(body[: faults.held_after])
             self._hold()
             self._write(body[faults.held_after :])
         else:
             self._write(body)
+
+    def _is_part(self):
+        return not self.headers.get("Range", "-").endswith("-")
 
     def _hold(self):
         self.wfile.flush()

@@ -6,16 +6,14 @@ import os
 import re
 import resource
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants, file_download, snapshot_download
 
-from tests.cli.loopback_hub import COMMIT, REPO, running
-from zaya_cli import cmd_pull, download
+from tests.cli.hub_cache import repo_folder
+from tests.cli.loopback_hub import COMMIT, REPO, wait_until
+from zaya_cli import cmd_pull
 from zaya_cli.hub import UNWANTED, WANTED
 from zaya_cli.machine import Memory
 from zaya_cli.model_folder import BUNDLED
@@ -32,53 +30,6 @@ def files():
     return {**contents, "pytorch_model.bin": b"pickle", "figures/plot.json": b"{}"}
 
 
-@pytest.fixture
-def hub(files, tmp_path, monkeypatch):
-    with running(files) as hub:
-        settings = {
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_CACHE": str(tmp_path / "home/hub"),
-            "HF_HUB_OFFLINE": False,
-        }
-        for name, value in settings.items():
-            monkeypatch.setattr(constants, name, value)
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        monkeypatch.setattr(download, "_FIRST_PAUSE", 0.0)
-        yield hub
-
-
-@pytest.fixture
-def start(hub, tmp_path):
-    """Start `zaya pull` as a process of its own with the same cache."""
-    started = []
-
-    def start(**changes):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(Path(cmd_pull.__file__).parents[1]),
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_ENDPOINT": hub.url,
-            "HF_HUB_OFFLINE": "0",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "zaya_cli.app", "pull", REPO],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-            env={**environment, **changes.pop("env", {})}, **changes,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def repo_folder():
-    return Path(constants.HF_HUB_CACHE) / f"models--{REPO.replace('/', '--')}"
-
-
 def partial_of(hub, name):
     return repo_folder() / "blobs" / f"{hub.checksum(name)}.zaya.incomplete"
 
@@ -93,13 +44,6 @@ def assert_complete(files):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == wanted(files)
     assert not list(repo_folder().glob("blobs/*.incomplete"))
     return folder
-
-
-def wait_until(condition, seconds=300.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_pull_leaves_what_huggingface_hub_would_and_prints_the_folder(zaya, hub, files):
