@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
@@ -19,6 +20,7 @@ from zaya_cli import originals
 from zaya_cli.originals import Originals
 from zaya_core import fingerprint, outline
 from zaya_core.calibration import read_calibration_text
+from zaya_core.outline import write_reduced
 from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize import quantize
 from zaya_core.reading_plan import bytes_needed
@@ -33,7 +35,7 @@ NAMES = [f"model-{number:05d}-of-{SHARDS:05d}.safetensors" for number in range(1
 def save_published(folder: Path, layout: str, embedding_last: bool) -> None:
     """A model in shards as published ones are: parameters in their order, cut where a shard is full."""
     source_folder(folder, layout, num_hidden_layers=4, num_experts=8, moe_intermediate_size=128)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for path in folder.glob("*.safetensors"):
         tensors |= load_file(path)
         path.unlink()
@@ -186,7 +188,7 @@ def test_a_pull_cut_anywhere_goes_on_without_a_layer_or_a_discarded_file_again(
 
     with monkeypatch.context() as broken:
         broken.setattr(ShardWriter, "write", cutting(ShardWriter.write))
-        broken.setattr(originals, "write_reduced", cutting(originals.write_reduced))
+        broken.setattr(originals, "write_reduced", cutting(write_reduced))
         broken.setattr(Originals, "_link", cutting(Originals._link))
         cut = zaya(*asked(text, "--discard-originals"))
     assert cut.code == 1 and steps > at
