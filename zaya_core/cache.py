@@ -73,6 +73,11 @@ class BlockPool:
         """How many more blocks can be allocated; infinite without a bound."""
         return math.inf if self.max_blocks is None else max(self.max_blocks, len(self._owners)) - self.blocks_in_use
 
+    def reserve(self, blocks: int) -> None:
+        """Grow until so many more can be allocated without growing. Raises MemoryFitError."""
+        while len(self._free) < blocks:
+            self._grow()
+
     def allocate(self) -> int:
         """A block with one owner; the lowest free one, so that a lone row's blocks lie side by side."""
         if not self._free:
@@ -283,6 +288,21 @@ class Cache:
         index = torch.tensor(list(rows), device=self.conv_tail.device)
         lengths = [self.row_lengths[row] for row in rows]
         return Cache(self.pool, tables, lengths, self.conv_tail[:, index], self.delayed[:, index])
+
+    def repeat_to(self, length: int) -> None:
+        """Fill every row up to `length` positions with copies of its full blocks: a depth to measure at, without sense.
+
+        Rows that are as long already stay. Raises ValueError for a shorter row without a full block.
+        """
+        for row, (table, stored) in enumerate(zip(self.tables, self.row_lengths, strict=True)):
+            if stored >= length:
+                continue
+            if not (full := stored // BLOCK):
+                raise ValueError(f"a row of {stored} positions has no full block of {BLOCK} to copy")
+            table.reserve(full * BLOCK, length)
+            for number in range(full, len(table.blocks)):
+                self.pool.copy(table.blocks[number % full], table.blocks[number])
+            self.row_lengths[row] = length
 
     def fork(self, n: int) -> Cache:
         """A new cache with n copies of the only row, which share all of its blocks."""
