@@ -12,11 +12,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import llama_cpp
 
 _CHUNK = 512
+
+
+_say_nothing = llama_cpp.llama_log_callback(lambda level, text, data: None)  # lives as long as llama.cpp calls it
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,6 @@ class LlamaModel:
     @property
     def vocabulary(self) -> int:
         return int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.handle)))  # type: ignore[attr-defined]
-
-
-@llama_cpp.llama_log_callback
-def _say_nothing(level: int, text: bytes, data: Any) -> None:
-    """Say nothing."""
 
 
 class LlamaCase:

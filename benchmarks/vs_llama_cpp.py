@@ -17,6 +17,7 @@ measures; a round is one run of every row by every side in turn, and the figures
 | depth | decode behind 16,384 tokens; llama.cpp only with `--peer-depth`, which computes them first |
 | int8-dense | int4 experts, the rest int8: 1 and 8 rows; zaya only |
 | int8 | int8 everywhere; zaya only |
+| int8-kv | int4 everywhere with `--kv int8`: one row from depth 0 and behind 16,384 tokens; zaya only |
 
 With all rows a run takes some 15 minutes on 2 cores and 13 GB of memory. The last line is JSON.
 """
@@ -33,18 +34,20 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.random_gguf import Sizes, write_random_gguf
 from benchmarks.workers import Worker, serve
+from zaya_cli.machine import processor
 from zaya_cli.threads import default_threads
 from zaya_core.bench import Kind
+from zaya_core.kv_format import KVFormat
 
 _MODULE = "benchmarks.vs_llama_cpp"
-_ROWS = ("decode", "sequences", "prefill-512", "prefill-4096", "depth", "int8-dense", "int8")
+_ROWS = ("decode", "sequences", "prefill-512", "prefill-4096", "depth", "int8-dense", "int8", "int8-kv")
 _PACKAGES = {"llama_cpp": "llama-cpp-python", "gguf": "gguf"}
 _PASSES = 10  # over the memory, at least, in between the runs of a row
 
@@ -67,7 +70,12 @@ class Group:
 
     quant: str
     dense: str
+    kv: KVFormat
     rows: list[Row]
+
+    @property
+    def name(self) -> str:
+        return f"{self.quant}+{self.dense}" + ("" if self.kv == "auto" else f", {self.kv} K/V")
 
 
 @dataclass
@@ -119,6 +127,7 @@ def main() -> None:
     parser.add_argument("--side", choices=tuple(_SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--quant", default="int4", help=argparse.SUPPRESS)
     parser.add_argument("--dense", default="int4", help=argparse.SUPPRESS)
+    parser.add_argument("--kv", default="auto", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         _SIDES[arguments.side](arguments)
@@ -140,11 +149,14 @@ def _groups(arguments: argparse.Namespace) -> list[Group]:
         "prefill-4096": Row("prefill-4096", "prefill", 4096, with_peer=True),
         "depth": Row("depth", "decode", arguments.tokens, depth=16_384, with_peer=arguments.peer_depth),
     }
-    groups = [Group("int4", "int4", [row for name, row in with_peer.items() if name in names])]
+    groups = [Group("int4", "int4", "auto", [row for name, row in with_peer.items() if name in names])]
     if "int8-dense" in names:
-        groups.append(Group("int4", "int8", [one, eight]))
+        groups.append(Group("int4", "int8", "auto", [one, eight]))
     if "int8" in names:
-        groups.append(Group("int8", "int8", [one]))
+        groups.append(Group("int8", "int8", "auto", [one]))
+    if "int8-kv" in names:
+        deep = replace(with_peer["depth"], with_peer=False)
+        groups.append(Group("int4", "int4", "int8", [one, deep]))
     return [group for group in groups if group.rows]
 
 
@@ -152,9 +164,10 @@ def _compare(arguments: argparse.Namespace, groups: Sequence[Group]) -> None:
     path = arguments.gguf or Path(tempfile.gettempdir()) / f"zaya-benchmark-qwen3moe-{arguments.layers}-layers.gguf"
     if any(row.with_peer for group in groups for row in group.rows):
         _prepare_peer(path, arguments.layers)
-    figures, facts = [], {}
+    figures: list[Figures] = []
+    facts: dict[str, Any] = {}
     print(
-        f"{'':14}{'format':>14}{'zaya':>9}{'llama.cpp':>11}{'ratio':>7}{'GB/step':>9}{'experts':>9}{'share':>7}  GB/s"
+        f"{'':14}{'format':>20}{'zaya':>9}{'llama.cpp':>11}{'ratio':>7}{'GB/step':>9}{'experts':>9}{'share':>7}  GB/s"
     )
     for group in groups:
         found, sides = _measure(arguments, group, path)
@@ -164,8 +177,10 @@ def _compare(arguments: argparse.Namespace, groups: Sequence[Group]) -> None:
             print(_line(one), flush=True)
     for sentence in _within_zaya(figures):
         print(sentence)
-    settings = {key: value for key, value in vars(arguments).items() if key not in ("side", "quant", "dense", "gguf")}
-    machine = {"platform": platform.platform(), "processor": platform.processor(), "cpus": os.cpu_count()}
+    settings = {
+        key: value for key, value in vars(arguments).items() if key not in ("side", "quant", "dense", "kv", "gguf")
+    }
+    machine = {"platform": platform.platform(), "processor": processor(), "cpus": os.cpu_count()}
     print(json.dumps({"rows": [one.as_dict() for one in figures], "sides": facts, "settings": settings, **machine}))
 
 
@@ -181,14 +196,14 @@ def _measure(arguments: argparse.Namespace, group: Group, path: Path) -> tuple[l
     """Rounds of every row by every side; the memory is read after each row."""
     common = ["--threads", str(arguments.threads), "--layers", str(arguments.layers)]
     with ExitStack() as stack:
-        formats = ["--quant", group.quant, "--dense", group.dense]
+        formats = ["--quant", group.quant, "--dense", group.dense, "--kv", group.kv]
         zaya = stack.enter_context(Worker(_MODULE, ["--side", "zaya", *common, *formats]))
         workers = {"zaya": zaya}
         if any(row.with_peer for row in group.rows):
             peer = ["--side", "llama.cpp", *common, "--gguf", str(path)]
             workers["llama.cpp"] = stack.enter_context(Worker(_MODULE, peer))
         memory = stack.enter_context(Worker(_MODULE, ["--side", "memory", *common]))
-        figures = [_prepared(row, f"{group.quant}+{group.dense}", workers) for row in group.rows]
+        figures = [_prepared(row, group.name, workers) for row in group.rows]
         for _ in range(arguments.repeats):
             for one in figures:
                 for side in one.rates:
@@ -196,7 +211,8 @@ def _measure(arguments: argparse.Namespace, group: Group, path: Path) -> tuple[l
                 passes = max(2, -(-_PASSES // arguments.repeats))
                 one.read_bandwidth = max(one.read_bandwidth, memory.ask(passes=passes)["bytes_per_second"])
         facts = {
-            f"{side} {group.quant}+{group.dense}": worker.facts | {"idle_seconds": round(worker.idle_seconds, 2)}
+            f"{side} beside {group.name}" if side == "llama.cpp" else f"{side} {group.name}": worker.facts
+            | {"idle_seconds": round(worker.idle_seconds, 2), "resident_bytes": worker.resident_bytes()}
             for side, worker in workers.items()
         }
         return figures, facts
@@ -215,7 +231,7 @@ def _line(one: Figures) -> str:
     share = one.share_of_bandwidth
     read = f"{one.case['bytes_per_step'] / 1e9:9.3f}{one.case['distinct_experts']:9.1f}"
     ends = f"{share:7.0%}" if share else f"{'':7}"
-    return f"{one.row.name:14}{one.format:>14}{ours:9.2f}{peer}{read}{ends}{one.read_bandwidth / 1e9:6.1f}"
+    return f"{one.row.name:14}{one.format:>20}{ours:9.2f}{peer}{read}{ends}{one.read_bandwidth / 1e9:6.1f}"
 
 
 def _within_zaya(figures: Sequence[Figures]) -> list[str]:
@@ -242,17 +258,17 @@ def _zaya(arguments: argparse.Namespace) -> None:
 
     from zaya_core.bench import Bench, PreparedCase
     from zaya_core.dummy import dummy_model
-    from zaya_core.memory import keep_freed_memory, peak_memory_bytes
+    from zaya_core.memory import keep_freed_memory
     from zaya_core.products import products_in_use
 
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()  # as the program does when it starts
-    model = dummy_model(arguments.quant, arguments.dense, arguments.layers)
+    model = dummy_model(arguments.quant, arguments.dense, arguments.layers, kv=arguments.kv)
     bench, cases = Bench(model), dict[str, PreparedCase]()
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         if "run" in question:
-            return {"rate": cases[question["run"]].rate(), "peak_memory_bytes": peak_memory_bytes(model.device)}
+            return {"rate": cases[question["run"]].rate()}
         row = Row(**question["prepare"])
         make = bench.prefill if row.kind == "prefill" else bench.decode
         case = cases[row.name] = make(row.tokens, row.batch, row.depth)

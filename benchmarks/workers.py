@@ -55,6 +55,10 @@ class Worker:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def resident_bytes(self) -> int:
+        """Memory that it holds now; pages of mapped files count."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
     def _cpu_seconds(self) -> float:
         try:
             times = psutil.Process(self._process.pid).cpu_times()

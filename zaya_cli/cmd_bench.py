@@ -15,13 +15,14 @@ from typing import Any, Literal
 import torch
 
 from zaya_cli.inventory import choose, present_models
-from zaya_cli.machine import memory_of
+from zaya_cli.machine import memory_of, processor
 from zaya_cli.model_folder import find_model_folder
 from zaya_cli.output import write_json
 from zaya_cli.threads import default_threads
 from zaya_core.bench import Bench, Measurement
 from zaya_core.dummy import dummy_model
 from zaya_core.errors import UsageError, ZayaError
+from zaya_core.kv_format import KVFormat
 from zaya_core.load import load_model
 from zaya_core.memory import keep_freed_memory, peak_memory_bytes
 from zaya_core.model import ZayaModel
@@ -48,6 +49,7 @@ class BenchSettings:
     threads: int | None
     device: str
     format: BenchFormat
+    kv: KVFormat = "auto"
 
 
 def bench(settings: BenchSettings) -> None:
@@ -79,10 +81,11 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
 
 def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
     if not settings.dummy:
-        chosen = settings.model or choose(present_models(), memory_of(settings.device)).model.name
-        return load_model(find_model_folder(chosen), settings.device), chosen
+        chosen = settings.model or choose(present_models(), memory_of(settings.device), kv=settings.kv).model.name
+        return load_model(find_model_folder(chosen), settings.device, kv=settings.kv), chosen
     dense = "bf16" if settings.quant == "bf16" else settings.dense
-    return dummy_model(settings.quant, dense, device=settings.device, on_progress=_show_progress), "random weights"
+    model = dummy_model(settings.quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
+    return model, "random weights"
 
 
 def _show_progress(done: int, total: int) -> None:
@@ -118,7 +121,7 @@ def _expect_spread(results: Iterator[Measurement]) -> None:
 def _machine(model: ZayaModel, threads: int) -> dict[str, Any]:
     return {
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "device": str(model.device),
         "threads": threads,
         "zaya": version("zaya"),
@@ -129,8 +132,8 @@ def _machine(model: ZayaModel, threads: int) -> dict[str, Any]:
 
 
 def _model_facts(model: ZayaModel, name: str) -> dict[str, Any]:
-    packed = model.config.quantization
-    return {"name": name, "format": packed.describe() if packed else str(model.dtype).removeprefix("torch.")}
+    packed, dtype, kv = model.config.quantization, str(model.dtype).removeprefix("torch."), model.pool.layout.kv
+    return {"name": name, "format": packed.describe() if packed else dtype, "kv": dtype if kv == "auto" else kv}
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
@@ -177,7 +180,8 @@ def _note(measurement: Measurement) -> str:
 
 def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
     machine, model = facts["machine"], facts["model"]
-    print(f"{model['name']} ({model['format']}), {'; '.join(machine['kernels'])}, {machine['threads']} threads")
+    kernels = "; ".join(machine["kernels"])
+    print(f"{model['name']} ({model['format']}, K/V {model['kv']}), {kernels}, {machine['threads']} threads")
     print(f"zaya {machine['zaya']}, torch {machine['torch']}, {machine['device']}, {machine['platform']}\n")
     print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
     for one in results:

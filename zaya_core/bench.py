@@ -167,6 +167,7 @@ class Bench:
         for chunk in ids.split(_CHUNK, dim=1):
             model(chunk, cache, last_only=True)
 
+    @torch.inference_mode()
     def _filled(self, batch: int, depth: int) -> Cache:
         """A cache of `depth` positions; those behind the first chunk are copies, since a rate needs no sense."""
         cache = self.model.new_cache(batch)

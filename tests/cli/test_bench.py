@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
-from importlib.resources import files
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from zaya_cli.app import app
+from zaya_cli.model_folder import BUNDLED
 from zaya_core.bench import Bench
 from zaya_core.dummy import dummy_model
 from zaya_core.load import load_model
 
-BUNDLED = files("zaya_core") / "bundled" / "demo"
 SMALL = ["bench", "--model", "demo", "-p", "8", "-n", "3", "-d", "0,5", "-b", "1,2", "-r", "2", "--threads", "1"]
 
 
@@ -57,7 +57,7 @@ def test_random_weights_spread_rows_over_the_experts(experts, dense):
 def test_random_weights_that_use_too_few_experts_are_an_error_after_the_figures(monkeypatch):
     from zaya_cli import cmd_bench
 
-    monkeypatch.setattr(cmd_bench, "dummy_model", lambda *_, **__: load_model(BUNDLED, device="cpu"))
+    monkeypatch.setattr(cmd_bench, "dummy_model", lambda *_, **__: load_model(BUNDLED / "demo", device="cpu"))
     monkeypatch.setattr(cmd_bench, "_LEAST_EXPERTS_AT_8", 9.0)
     done = run("bench", "--dummy", "-p", "0", "-n", "2", "-b", "8", "-r", "1", "--threads", "1")
     assert done.exit_code == 1
@@ -66,22 +66,28 @@ def test_random_weights_that_use_too_few_experts_are_an_error_after_the_figures(
 
 
 def test_the_memory_is_read_at_least_ten_times_between_the_repeats(monkeypatch):
-    passes = []
-    monkeypatch.setattr("zaya_core.bench.read_bandwidth", lambda block, count: passes.append(count) or 1e9)
+    passes: list[int] = []
+
+    def read_bandwidth(block, count):
+        passes.append(count)
+        return 1e9
+
+    monkeypatch.setattr("zaya_core.bench.read_bandwidth", read_bandwidth)
     for repeats in (1, 3, 5, 20):
         passes.clear()
-        bench = Bench(load_model(BUNDLED, device="cpu"), repeats)
+        bench = Bench(load_model(BUNDLED / "demo", device="cpu"), repeats)
         bench.measure(bench.decode(1, batch=1, depth=0))
         assert len(passes) == repeats
         assert sum(passes) >= 10
 
 
-@pytest.mark.parametrize("depth", [1, 300, 512, 700, 1024])
-def test_a_case_begins_at_its_depth_every_time_it_runs(depth):
-    model = load_model(BUNDLED, device="cpu")
-    seen = []
-    noting = replace(model, rotary={kind: _Noting(rotary, seen) for kind, rotary in model.rotary.items()})
-    case = Bench(noting).decode(2, batch=2, depth=depth)
+@pytest.mark.parametrize(("depth", "batch"), [(1, 1), (300, 2), (512, 1), (700, 1), (700, 2), (1024, 1)])
+def test_a_case_begins_at_its_depth_every_time_it_runs(depth, batch):
+    model = load_model(BUNDLED / "demo", device="cpu")
+    seen: list[int] = []
+    rotary: dict[str, Any] = {kind: _Noting(one, seen) for kind, one in model.rotary.items()}
+    noting = replace(model, rotary=rotary)
+    case = Bench(noting).decode(2, batch=batch, depth=depth)
     seen.clear()
     case.run()
     case.run()
