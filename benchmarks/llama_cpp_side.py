@@ -10,7 +10,6 @@ import ctypes
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import llama_cpp
@@ -21,26 +20,20 @@ _CHUNK = 512
 _say_nothing = llama_cpp.llama_log_callback(lambda level, text, data: None)  # lives as long as llama.cpp calls it
 
 
-@dataclass(frozen=True)
 class LlamaModel:
-    """A loaded GGUF file. Raises OSError if llama.cpp does not take it."""
+    """A loaded GGUF file."""
 
-    path: Path
-    threads: int
-
-    def __post_init__(self) -> None:
+    def __init__(self, path: Path, threads: int):
+        """Raises OSError if llama.cpp does not take the file."""
+        self.threads = threads
         llama_cpp.llama_log_set(_say_nothing, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         settings = llama_cpp.llama_model_default_params()
         settings.n_gpu_layers = 0
-        handle = llama_cpp.llama_model_load_from_file(str(self.path).encode(), settings)
-        if not handle:
-            raise OSError(f"llama.cpp does not load {self.path}: delete it, it is then written again.")
-        object.__setattr__(self, "handle", handle)
-
-    @property
-    def vocabulary(self) -> int:
-        return int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.handle)))  # type: ignore[attr-defined]
+        self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), settings)
+        if not self.handle:
+            raise OSError(f"llama.cpp does not load {path}: delete it, it is then written again.")
+        self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.handle))
 
 
 class LlamaCase:
@@ -56,7 +49,7 @@ class LlamaCase:
         settings.n_ctx = batch * -(-(self.depth + tokens) // 256) * 256
         settings.n_batch = settings.n_ubatch = max(_CHUNK, batch)
         settings.n_threads = settings.n_threads_batch = model.threads
-        self._context = llama_cpp.llama_init_from_model(model.handle, settings)  # type: ignore[attr-defined]
+        self._context = llama_cpp.llama_init_from_model(model.handle, settings)
         if not self._context:
             raise MemoryError("llama.cpp makes no context: close other programs.")
         self._memory = llama_cpp.llama_get_memory(self._context)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from zaya_cli.app import app
 
 BENCH = ["bench", "--model", "demo", "-p", "0", "-n", "1", "-r", "1", "--threads", "1", "--format", "json"]
-RUN = ["run", "--model", "demo", "-p", "What is 2 + 3?", "--temperature", "0", "--threads", "1", "--thinking", "off"]
+RUN = ["run", "--model", "demo", "-p", "What is 2 + 3?", "--temperature", "0", "--threads", "1", "--thinking", "hide"]
 
 
 def run(*words, **environment):
@@ -32,7 +32,9 @@ def test_a_flag_wins_over_the_variable_and_that_over_the_file(tmp_path):
 
 
 def test_a_question_is_answered_with_int8_keys_and_values():
-    assert "5" in run(*RUN, "--kv", "int8").stdout
+    done = run(*RUN, "--kv", "int8")
+    assert (done.exit_code, done.stdout) == (0, run(*RUN).stdout)
+    assert "boxed" in done.stdout
 
 
 @pytest.mark.parametrize("words", [["--kv", "int4"], []])
