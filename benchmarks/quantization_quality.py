@@ -32,6 +32,7 @@ from quant.rounding import round_plain
 from zaya_core.calibration import read_calibration_text
 from zaya_core.checkpoint import open_checkpoint
 from zaya_core.config import read_config
+from zaya_core.kv_format import KVFormat
 from zaya_core.model import ZayaModel
 from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize import quantize
@@ -42,13 +43,17 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to quantize. `plain`: experts to nearest with absmax/7, what the other int4 ways are compared with."""
+    """A way to quantize. `plain`: experts to nearest with absmax/7, what the other int4 ways are compared with.
+
+    experts: None leaves all weights as they are.
+    """
 
     name: str
-    experts: Format
+    experts: Format | None
     dense: Format | None
     is_calibrated: bool = False
     plain: bool = False
+    kv: KVFormat = "auto"
 
 
 VARIANTS = (
@@ -60,11 +65,15 @@ VARIANTS = (
     Variant("int4, `--dense bf16`", "int4", None, is_calibrated=True),
     Variant("int4, `--dense int4`", "int4", "int4", is_calibrated=True),
     Variant("nf4", "nf4", "int8"),
+    Variant("int8 K/V (`--kv int8`), bf16 weights", None, None, kv="int8"),
+    Variant("int8 K/V, **int4**", "int4", "int8", is_calibrated=True, kv="int8"),
 )
 
 
 def make(variant: Variant, source: Path, out: Path, tokenizer: Tokenizer) -> Path:
-    """The quantized folder."""
+    """The quantized folder, or the source where the weights stay."""
+    if variant.experts is None:
+        return source
     text = read_calibration_text(None, tokenizer) if variant.is_calibrated else None
     settings = QuantizeSettings(variant.experts, variant.dense, text)
     quantize(QuantizationJob(source, out, settings), lambda progress: None)
@@ -152,12 +161,12 @@ class Yardstick:
         predicted = predictions(zaya_core.load_model(model, device="cpu"), rows, starts)
         return cls(problems[:count], rows, starts, predicted, rights_of(model, problems[:count]))
 
-    def measure(self, folder: Path) -> dict[str, float]:
+    def measure(self, folder: Path, kv: KVFormat) -> dict[str, float]:
         """All figures of a quantized folder."""
-        found = predictions(zaya_core.load_model(folder, device="cpu"), self.rows, self.starts)
+        found = predictions(zaya_core.load_model(folder, device="cpu", kv=kv), self.rows, self.starts)
         figures = differences(self.predicted, found)
         if self.problems:
-            rights = rights_of(folder, self.problems)
+            rights = rights_of(folder, self.problems, kv)
             gain, half = paired(rights, self.rights)
             figures |= {"accuracy": sum(rights) / len(rights), "gain": gain, "half_interval": half}
         return figures
@@ -185,9 +194,9 @@ def cost_of_native_steps(folder: Path, rows: list[list[int]], starts: list[int])
     )
 
 
-def rights_of(folder: Path, problems: list[Problem]) -> list[bool]:
+def rights_of(folder: Path, problems: list[Problem], kv: KVFormat = "auto") -> list[bool]:
     """Whether each greedy answer is right."""
-    texts = with_zaya(folder, "auto")([problem.question for problem in problems], 0.0, 0) if problems else []
+    texts = with_zaya(folder, "auto", kv)([problem.question for problem in problems], 0.0, 0) if problems else []
     return [is_right(problem, text) for problem, text in zip(problems, texts, strict=True)]
 
 
@@ -216,7 +225,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for number, variant in enumerate(VARIANTS):
             folder = make(variant, arguments.model, Path(scratch) / str(number), tokenizer)
-            results[variant.name] = yardstick.measure(folder)
+            results[variant.name] = yardstick.measure(folder, variant.kv)
             print(table_row(variant.name, results[variant.name]), flush=True)
             if variant.experts in ("int8", "int4") and variant.dense and not variant.plain:
                 name = f"{variant.name}: native steps against float32 ones"

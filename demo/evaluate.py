@@ -21,6 +21,7 @@ from demo.problems import PRECEDENCE, Problem, held_out
 from demo.rollouts import LONGEST_ANSWER, answer_all, boxed_answer
 from zaya_core import Request, SamplingParams
 from zaya_core.events import TokenEvent
+from zaya_core.kv_format import KVFormat
 
 BUNDLED = Path(__file__).parent.parent / "zaya_core" / "bundled" / "demo"
 ROWS = 32  # running at once in the Engine
@@ -38,9 +39,9 @@ def with_transformers(folder: Path) -> Answers:
     return answers
 
 
-def with_zaya(folder: Path, dtype: str = "float32") -> Answers:
+def with_zaya(folder: Path, dtype: str = "float32", kv: KVFormat = "auto") -> Answers:
     """The same through this project's template, tokenizer, model and Engine."""
-    model = zaya_core.load_model(folder, device="cpu", dtype=dtype)
+    model = zaya_core.load_model(folder, device="cpu", dtype=dtype, kv=kv)
     tokenizer = zaya_core.load_tokenizer(folder)
 
     def request(question: str, number: int, temperature: float, seed: int) -> Request:

@@ -13,6 +13,8 @@ from quant.products import int8_to_float32, multiply_int8
 from quant.rounding import expect_finite
 from quant.tiles import chunks_of_tiles, int8_rows, pack_int8
 
+_SMALLEST = 1e-30  # a row below it becomes zeros: 127 / absmax might overflow
+
 
 class Int8Matrix(PackedMatrix):
     """weight = code * scale of its row; scale = absmax of the row / 127, codes -127..127."""
@@ -31,11 +33,17 @@ class Int8Matrix(PackedMatrix):
 
 def round_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """weight: (N, K) -> codes (N, K) int8, scales (N) float32. Raises ValueError for weights that are not finite."""
-    weight = weight.float()
-    absmax = weight.abs().amax(dim=1)
-    expect_finite(absmax)
-    inverse = torch.where(absmax > 0, 127.0 / absmax, 0.0)
-    return torch.round(weight * inverse[:, None]).to(torch.int8), absmax / 127.0
+    codes, scales = nearest_int8(weight)
+    expect_finite(scales)
+    return codes, scales
+
+
+def nearest_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """rows: (..., K) -> codes (..., K) int8, scales (...) float32; a scale is not finite where its row is not."""
+    rows = rows.float()
+    absmax = rows.abs().amax(dim=-1)
+    inverse = torch.where(absmax > _SMALLEST, 127.0 / absmax, 0.0)
+    return torch.round(rows * inverse[..., None]).to(torch.int8), absmax / 127.0
 
 
 def quantize_int8(weight: Tensor) -> dict[str, Tensor]:

@@ -83,6 +83,7 @@ def run(
     quant: options.Quant = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    kv: options.KV = "auto",
     threads: options.Threads = None,
     context: options.Context = None,
     force: options.Force = False,
@@ -126,7 +127,7 @@ def run(
         command(
             RunSettings(
                 files=tuple(files or ()), text=prompt, system=system,
-                runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force),
+                runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force, kv),
                 generation=GenerationSettings(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, tuple(stop or ()),
                     thinking, thinking_budget, logprobs,
@@ -143,6 +144,7 @@ def chat(
     quant: options.Quant = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    kv: options.KV = "auto",
     threads: options.Threads = None,
     context: options.Context = None,
     force: options.Force = False,
@@ -179,7 +181,7 @@ def chat(
         command(
             ChatSettings(
                 system=system,
-                runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force),
+                runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force, kv),
                 generation=GenerationSettings(
                     temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, (), thinking, thinking_budget
                 ),
@@ -398,6 +400,7 @@ def bench(
         Literal["bf16", "int8", "int4"], typer.Option("--dense", help="With --dummy: attention, embedding and head.")
     ] = "int8",
     device: options.Device = "auto",
+    kv: options.KV = "auto",
     threads: options.Threads = None,
     format: Annotated[Literal["md", "csv", "json", "jsonl"], typer.Option("--format", help="Of the table.")] = "md",
 ) -> None:
@@ -417,7 +420,7 @@ def bench(
 
         command(
             BenchSettings(
-                model, dummy, quant, dense, prompts, tokens, depths, batches, repeats, threads, device, format
+                model, dummy, quant, dense, prompts, tokens, depths, batches, repeats, threads, device, format, kv
             )
         )
 

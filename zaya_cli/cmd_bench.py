@@ -8,18 +8,21 @@ import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import tee
 from typing import Any, Literal
 
 import torch
 
 from zaya_cli.inventory import choose, present_models
-from zaya_cli.machine import memory_of
+from zaya_cli.machine import memory_of, processor
 from zaya_cli.model_folder import find_model_folder
 from zaya_cli.output import write_json
 from zaya_cli.threads import default_threads
 from zaya_core.bench import Bench, Measurement
 from zaya_core.dummy import dummy_model
-from zaya_core.errors import UsageError
+from zaya_core.errors import UsageError, ZayaError
+from zaya_core.kv_format import KVFormat
 from zaya_core.load import load_model
 from zaya_core.memory import keep_freed_memory, peak_memory_bytes
 from zaya_core.model import ZayaModel
@@ -46,6 +49,7 @@ class BenchSettings:
     threads: int | None
     device: str
     format: BenchFormat
+    kv: KVFormat = "auto"
 
 
 def bench(settings: BenchSettings) -> None:
@@ -59,8 +63,10 @@ def bench(settings: BenchSettings) -> None:
     keep_freed_memory()
     model, name = _open(settings)
     cases = [(depth, batch) for depth in depths for batch in batches]
-    results = _measure(Bench(model, settings.repeats), cases, prompts, tokens)
-    _WRITERS[settings.format](results, {"machine": _machine(model, threads), "model": _model_facts(model, name)})
+    shown, checked = tee(_measure(Bench(model, settings.repeats), cases, prompts, tokens))
+    _WRITERS[settings.format](shown, {"machine": _machine(model, threads), "model": _model_facts(model, name)})
+    if settings.dummy:
+        _expect_spread(checked)
 
 
 def _numbers(flag: str, text: str, least: int) -> list[int]:
@@ -75,10 +81,11 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
 
 def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
     if not settings.dummy:
-        chosen = settings.model or choose(present_models(), memory_of(settings.device)).model.name
-        return load_model(find_model_folder(chosen), settings.device), chosen
+        chosen = settings.model or choose(present_models(), memory_of(settings.device), kv=settings.kv).model.name
+        return load_model(find_model_folder(chosen), settings.device, kv=settings.kv), chosen
     dense = "bf16" if settings.quant == "bf16" else settings.dense
-    return dummy_model(settings.quant, dense, device=settings.device, on_progress=_show_progress), "random weights"
+    model = dummy_model(settings.quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
+    return model, "random weights"
 
 
 def _show_progress(done: int, total: int) -> None:
@@ -91,18 +98,33 @@ def _measure(
 ) -> Iterator[Measurement]:
     for depth, batch in cases:
         for count in filter(None, prompts):
-            yield bench.prefill(count, batch, depth)
+            yield bench.measure(bench.prefill(count, batch, depth))
         for count in filter(None, tokens):
-            yield bench.decode(count, batch, depth)
-            yield bench.decode(count, batch, depth, SamplingParams())
+            yield bench.measure(bench.decode(count, batch, depth))
+            yield bench.measure(bench.decode(count, batch, depth, SamplingParams()))
+
+
+def _uses_too_few_experts(measurement: Measurement) -> bool:
+    case = measurement.case
+    return case.kind == "decode" and case.batch >= 8 and case.distinct_experts < _LEAST_EXPERTS_AT_8
+
+
+def _expect_spread(results: Iterator[Measurement]) -> None:
+    few = [one.case.distinct_experts for one in results if _uses_too_few_experts(one)]
+    if few:
+        raise ZayaError(
+            f"8 rows or more used {min(few):.1f} experts a layer, where a trained model uses {_LEAST_EXPERTS_AT_8:.0f} "
+            "or more: the rates above are better than real ones. Please report it."
+        )
 
 
 def _machine(model: ZayaModel, threads: int) -> dict[str, Any]:
     return {
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "device": str(model.device),
         "threads": threads,
+        "zaya": version("zaya"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "kernels": [one.name for one in products_in_use()],
@@ -110,57 +132,68 @@ def _machine(model: ZayaModel, threads: int) -> dict[str, Any]:
 
 
 def _model_facts(model: ZayaModel, name: str) -> dict[str, Any]:
-    packed = model.config.quantization
-    return {"name": name, "format": packed.describe() if packed else str(model.dtype).removeprefix("torch.")}
+    packed, dtype, kv = model.config.quantization, str(model.dtype).removeprefix("torch."), model.pool.layout.kv
+    return {"name": name, "format": packed.describe() if packed else dtype, "kv": dtype if kv == "auto" else kv}
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
 
 
-def _as_dict(measurement: Measurement) -> dict[str, Any]:
-    seconds = measurement.tokens / measurement.tokens_per_second
-    first_token = {"seconds_to_first_token": seconds} if measurement.kind == "prefill" else {}
+def _as_dict(measurement: Measurement, device: str) -> dict[str, Any]:
+    """peak_memory_bytes: the most of this process until now."""
+    case = measurement.case
+    first_token = {"seconds_to_first_token": _seconds_to_first_token(measurement)} if case.kind == "prefill" else {}
     read = {
-        "bytes_per_step": measurement.bytes_per_step,
+        "bytes_per_step": case.bytes_per_step,
+        "bytes_per_token": case.bytes_per_step / case.batch,
         "read_bandwidth": measurement.read_bandwidth,
         "share_of_bandwidth": measurement.share_of_bandwidth,
     }
     return {
-        "kind": measurement.kind,
-        "sampling": measurement.sampling,
-        "batch": measurement.batch,
-        "depth": measurement.depth,
-        "tokens": measurement.tokens,
+        "kind": case.kind,
+        "sampling": case.sampling,
+        "batch": case.batch,
+        "depth": case.depth,
+        "tokens": case.tokens,
         "tokens_per_second": measurement.tokens_per_second,
         "sd": measurement.sd,
-        "distinct_experts": measurement.distinct_experts,
-        **(read if measurement.kind == "decode" else {}),
+        "distinct_experts": case.distinct_experts,
+        **(read if case.kind == "decode" else {}),
         **first_token,
+        "peak_memory_bytes": peak_memory_bytes(torch.device(device)),
     }
 
 
+def _seconds_to_first_token(measurement: Measurement) -> float:
+    """All rows of the batch wait for the whole of it."""
+    return measurement.case.tokens / measurement.tokens_per_second
+
+
 def _note(measurement: Measurement) -> str:
-    if measurement.kind == "prefill":
-        return f"first token after {measurement.tokens / measurement.tokens_per_second:.2f} s"
-    read = f"{measurement.bytes_per_step / 1e9:.2f} GB a step, {measurement.share_of_bandwidth:.0%} of "
-    few = measurement.batch == 8 and measurement.distinct_experts < _LEAST_EXPERTS_AT_8
+    if measurement.case.kind == "prefill":
+        return f"first token after {_seconds_to_first_token(measurement):.2f} s"
+    read = f"{measurement.case.bytes_per_step / 1e9:.2f} GB a step, {measurement.share_of_bandwidth:.0%} of "
+    few = _uses_too_few_experts(measurement)
     warning = f"; too few experts ({_LEAST_EXPERTS_AT_8:.0f} or more are real)" if few else ""
     return f"{read}{measurement.read_bandwidth / 1e9:.1f} GB/s{warning}"
 
 
 def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
     machine, model = facts["machine"], facts["model"]
-    print(f"{model['name']} ({model['format']}), {'; '.join(machine['kernels'])}, {machine['threads']} threads\n")
+    kernels = "; ".join(machine["kernels"])
+    print(f"{model['name']} ({model['format']}, K/V {model['kv']}), {kernels}, {machine['threads']} threads")
+    print(f"zaya {machine['zaya']}, torch {machine['torch']}, {machine['device']}, {machine['platform']}\n")
     print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
     for one in results:
-        test = f"{one.kind} {one.tokens // one.batch}" + (", sampling" if one.sampling else "")
-        rates = f"{one.tokens_per_second:.2f} | {one.sd:.2f} | {one.distinct_experts:.1f}"
-        print(f"| {test} | {one.batch} | {one.depth} | {rates} | {_note(one)} |", flush=True)
+        case = one.case
+        test = f"{case.kind} {case.tokens // case.batch}" + (", sampling" if case.sampling else "")
+        rates = f"{one.tokens_per_second:.2f} | {one.sd:.2f} | {case.distinct_experts:.1f}"
+        print(f"| {test} | {case.batch} | {case.depth} | {rates} | {_note(one)} |", flush=True)
     print(f"\npeak memory {peak_memory_bytes(torch.device(machine['device'])) / 1e9:.1f} GB")
 
 
 def _write_csv(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
-    rows = [_as_dict(one) for one in results]
+    rows = [_as_dict(one, facts["machine"]["device"]) for one in results]
     columns = dict.fromkeys(key for row in rows for key in row)
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
@@ -168,15 +201,16 @@ def _write_csv(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
 
 
 def _write_json(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
-    rows = [_as_dict(one) for one in results]
-    peak = peak_memory_bytes(torch.device(facts["machine"]["device"]))
-    write_json({"results": rows, **facts, "peak_memory_bytes": peak})
+    rows = [_as_dict(one, facts["machine"]["device"]) for one in results]
+    write_json(
+        {"results": rows, **facts, "peak_memory_bytes": max((row["peak_memory_bytes"] for row in rows), default=0)}
+    )
 
 
 def _write_jsonl(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
     print(json.dumps(facts))
     for one in results:
-        print(json.dumps(_as_dict(one)), flush=True)
+        print(json.dumps(_as_dict(one, facts["machine"]["device"])), flush=True)
 
 
 _WRITERS = {"md": _write_md, "csv": _write_csv, "json": _write_json, "jsonl": _write_jsonl}

@@ -8,14 +8,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Literal
 
 import psutil
 
 from zaya_cli import hub
 from zaya_cli.failures import sentence_of
-from zaya_cli.machine import free_disk, memory_of, system_memory
+from zaya_cli.machine import free_disk, memory_of, processor, system_memory
 from zaya_cli.model_folder import BUNDLED
 from zaya_cli.output import stdout_console, write_json
 from zaya_cli.settings import Setting, read_config_file
@@ -92,7 +91,7 @@ def _version(package: str) -> str | None:
 
 
 def _system() -> Iterator[Finding]:
-    yield Finding("system", f"{platform.platform()}, {_processor()}")
+    yield Finding("system", f"{platform.platform()}, {processor()}")
     logical = os.cpu_count() or 1
     yield Finding("threads", f"{default_threads()} by default, of {logical} logical processors")
     memory = system_memory()
@@ -102,17 +101,6 @@ def _system() -> Iterator[Finding]:
     names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
     shown = (f"{name}={'(set)' if _SECRET in name else os.environ[name]}" for name in names)
     yield Finding("variables", ", ".join(shown) or "none that matter here")
-
-
-def _processor() -> str:
-    """The model's name; the interpreter knows only the architecture on Linux."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _devices(device: str) -> Iterator[Finding]:

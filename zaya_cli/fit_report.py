@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from zaya_cli.machine import Memory
 from zaya_cli.sizes import gigabytes
 from zaya_core.config import ModelConfig
+from zaya_core.kv_format import KVFormat
 from zaya_core.memory_fit import (
     FORMATS,
     USUAL_CONTEXT,
@@ -32,7 +33,11 @@ class FormatFit:
 
 
 def fits_of(
-    config: ModelConfig | None, stored_bytes: int, memory: Memory, context: int = USUAL_CONTEXT
+    config: ModelConfig | None,
+    stored_bytes: int,
+    memory: Memory,
+    context: int = USUAL_CONTEXT,
+    kv: KVFormat = "auto",
 ) -> list[FormatFit]:
     """As stored, then each smaller format that the weights could be quantized to. Without a config, weights alone."""
     if config is None:
@@ -43,7 +48,7 @@ def fits_of(
     sizes |= {format: nbytes for format in FORMATS[1:] if (nbytes := weight_bytes(config, format)) < stored_bytes}
     fits = []
     for format, nbytes in sizes.items():
-        need = memory_need(config, nbytes, context)
+        need = memory_need(config, nbytes, context, kv)
         fits.append(FormatFit(format, need, need.verdict(memory.total, memory.free), context))
     return fits
 
@@ -74,12 +79,12 @@ def advice(fits: list[FormatFit], memory: Memory) -> str:
     )
 
 
-def smallest_change(config: ModelConfig, stored_bytes: int, memory: Memory) -> str | None:
+def smallest_change(config: ModelConfig, stored_bytes: int, memory: Memory, kv: KVFormat = "auto") -> str | None:
     """What would make a model fit that does not: a shorter context, else a smaller format; None if nothing does."""
-    tokens = longest_context(config, stored_bytes, memory.total)
+    tokens = longest_context(config, stored_bytes, memory.total, kv)
     if tokens >= 1024:
         return f"--ctx {tokens}"
-    for fit in fits_of(config, stored_bytes, memory)[1:]:
+    for fit in fits_of(config, stored_bytes, memory, kv=kv)[1:]:
         if fit.verdict != "does not fit":
             return f"the {fit.format} format ({gigabytes(fit.need.total)}; `zaya quantize --format {fit.format}`)"
     return None

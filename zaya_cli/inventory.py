@@ -15,6 +15,7 @@ from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
 from zaya_core.config import UNFINISHED, ModelConfig, parse_config, read_json
 from zaya_core.errors import CheckpointError, ConfigError, MemoryFitError, ModelNotFoundError
+from zaya_core.kv_format import KVFormat
 from zaya_core.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict, memory_need
 
 Place = Literal["hub", "quantized", "bundled"]
@@ -37,10 +38,10 @@ class PresentModel:
     config: ModelConfig | None = None
     problem: str | None = None
 
-    def need(self, context: int) -> MemoryNeed:
+    def need(self, context: int, kv: KVFormat = "auto") -> MemoryNeed:
         """Bytes of memory with `context` tokens."""
         assert self.config is not None  # it has no problem
-        return memory_need(self.config, self.weight_bytes, context)
+        return memory_need(self.config, self.weight_bytes, context, kv)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def present_models() -> list[PresentModel]:
     return [*_in_hub_cache(), *_in(quantized_models(), "quantized"), *_in(BUNDLED, "bundled")]
 
 
-def choose(models: list[PresentModel], memory: Memory, context: int | None = None) -> Choice:
+def choose(models: list[PresentModel], memory: Memory, context: int | None = None, kv: KVFormat = "auto") -> Choice:
     """The one closest to the published weights that fits; a ZAYA1-8B before any other; never a bundled one.
 
     Raises ModelNotFoundError with what to type if there is none, MemoryFitError if none fits.
@@ -66,16 +67,17 @@ def choose(models: list[PresentModel], memory: Memory, context: int | None = Non
     if not usable:
         raise ModelNotFoundError(_nothing_present([model for model in models if model.place != "bundled"]))
     tokens = context or USUAL_CONTEXT
-    verdicts = {model.name: model.need(tokens).verdict(memory.total, memory.free) for model in usable}
+    needs = {model.name: model.need(tokens, kv) for model in usable}
+    verdicts = {name: need.verdict(memory.total, memory.free) for name, need in needs.items()}
     for wanted in ("fits", "tight"):
         fitting = [model for model in usable if verdicts[model.name] == wanted]
         if fitting:
             best = min(fitting, key=_preference)
-            return Choice(best, verdicts[best.name], _reason(best, usable, verdicts, memory, tokens))
+            return Choice(best, verdicts[best.name], _reason(best, usable, verdicts, memory, needs))
     least = min(usable, key=lambda model: model.weight_bytes)
     raise MemoryFitError(
         f"No model on this machine fits into its memory ({gigabytes(memory.total)}): {least.name}, the smallest, needs "
-        f"{gigabytes(least.need(tokens).total)}; pull or quantize a smaller format, or name a model and add --force."
+        f"{gigabytes(needs[least.name].total)}; pull or quantize a smaller format, or name a model and add --force."
     )
 
 
@@ -86,9 +88,13 @@ def _preference(model: PresentModel) -> tuple[bool, int, int]:
 
 
 def _reason(
-    best: PresentModel, usable: list[PresentModel], verdicts: dict[str, Verdict], memory: Memory, tokens: int
+    best: PresentModel,
+    usable: list[PresentModel],
+    verdicts: dict[str, Verdict],
+    memory: Memory,
+    needs: dict[str, MemoryNeed],
 ) -> str:
-    need = gigabytes(best.need(tokens).total)
+    need = gigabytes(needs[best.name].total)
     if len(usable) == 1:
         return f"the only model here; needs {need}"
     better = [model for model in usable if _preference(model) < _preference(best)]
@@ -97,7 +103,7 @@ def _reason(
     closest = min(better, key=_preference)
     free = "" if verdicts[closest.name] == "does not fit" else f", {gigabytes(memory.free)} free"
     return (
-        f"needs {need}; {closest.name} needs {gigabytes(closest.need(tokens).total)} of {gigabytes(memory.total)}{free}"
+        f"needs {need}; {closest.name} needs {gigabytes(needs[closest.name].total)} of {gigabytes(memory.total)}{free}"
     )
 
 

@@ -1,7 +1,8 @@
-"""What this machine has: memory (of the graphics card in use, or this process's share of the system's), and disk."""
+"""What this machine has: processor, memory (of the graphics card in use, or this process's share), and disk."""
 
 from __future__ import annotations
 
+import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,17 @@ class Memory:
     place: str
     total: int
     free: int
+
+
+def processor() -> str:
+    """The model's name; the interpreter knows only the architecture on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def memory_of(device: str) -> Memory:

@@ -27,6 +27,13 @@ Dtype = Annotated[
     str,
     typer.Option("--dtype", envvar="ZAYA_DTYPE", help="auto (as stored), bfloat16 or float32.", rich_help_panel=_MODEL),
 ]
+KV = Annotated[
+    Literal["auto", "int8"],
+    typer.Option(
+        "--kv", envvar="ZAYA_KV", rich_help_panel=_MODEL,
+        help="Keys and values: auto (in the model's dtype), or int8, which halves their memory and their traffic.",
+    ),
+]  # fmt: skip
 Threads = Annotated[
     int | None,
     typer.Option(

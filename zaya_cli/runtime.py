@@ -18,6 +18,7 @@ from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
 from zaya_core.config import read_config
 from zaya_core.errors import MemoryFitError, UsageError
+from zaya_core.kv_format import KVFormat
 from zaya_core.memory_fit import USUAL_CONTEXT, memory_need
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class RuntimeSettings:
     context: int | None
     quant: str | None = None
     force: bool = False
+    kv: KVFormat = "auto"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _find(settings: RuntimeSettings) -> tuple[str, Path, str | None]:
         return folder.name, folder, None
     if settings.model is not None:
         return settings.model, find_model_folder(settings.model), None
-    choice = choose(present_models(), memory_of(settings.device), settings.context)
+    choice = choose(present_models(), memory_of(settings.device), settings.context, settings.kv)
     return choice.model.name, choice.model.folder, choice.reason
 
 
@@ -86,7 +88,7 @@ def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
     config = read_config(folder)
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
     memory = memory_of(settings.device)
-    need = memory_need(config, stored, settings.context or USUAL_CONTEXT)
+    need = memory_need(config, stored, settings.context or USUAL_CONTEXT, settings.kv)
     verdict = need.verdict(memory.total, memory.free)
     if verdict == "fits" or settings.force:
         return
@@ -97,7 +99,7 @@ def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
             file=sys.stderr,
         )
         return
-    help = smallest_change(config, stored, memory)
+    help = smallest_change(config, stored, memory, settings.kv)
     raise MemoryFitError(
         f"{numbers}, and there are {gigabytes(memory.total)} ({memory.place}): "
         + (f"what would fit is {help}; " if help else "")
@@ -128,7 +130,7 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    return load_model(folder, settings.device, settings.dtype)
+    return load_model(folder, settings.device, settings.dtype, settings.kv)
 
 
 def _report_unknown_keys(keys: tuple[str, ...]) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from zaya_core.bandwidth import BYTES, read_bandwidth
-from zaya_core.cache import Cache
+from zaya_core.bandwidth import BYTES, PASSES, read_bandwidth
+from zaya_core.cache import BLOCK, Cache, Snapshot
 from zaya_core.model import ZayaModel
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams
 
@@ -23,23 +24,43 @@ _CHUNK = 512
 _IDS = (300, 200)  # random prompt ids are drawn from the ids after the first, of so many
 
 
+Kind = Literal["prefill", "decode"]
+
+
 @dataclass(frozen=True)
-class Measurement:
-    """Rates of one case: `tokens` of all rows together, each repeat in `rates` (tokens per second).
+class Case:
+    """What is measured: `tokens` of all rows together, `depth` tokens behind the first of each row.
 
     bytes_per_step: weights, and for decode K and V, that a step reads; distinct_experts: mean over layers and steps.
-    read_bandwidth: bytes per second, measured in between.
     """
 
-    kind: Literal["prefill", "decode"]
+    kind: Kind
     batch: int
     depth: int
     tokens: int
-    rates: tuple[float, ...]
+    sampling: bool
     bytes_per_step: float
     distinct_experts: float
+
+
+@dataclass(frozen=True)
+class PreparedCase(Case):
+    """A case whose state is there and whose work ran once uncounted. `run`: once more, the seconds that it took."""
+
+    run: Callable[[], float]
+
+    def rate(self) -> float:
+        """Tokens per second of one more run."""
+        return self.tokens / self.run()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A case with the rate of each repeat (tokens per second) and the read bandwidth (bytes per second) in between."""
+
+    case: Case
+    rates: tuple[float, ...]
     read_bandwidth: float
-    sampling: bool = False
 
     @property
     def tokens_per_second(self) -> float:
@@ -52,7 +73,7 @@ class Measurement:
     @property
     def share_of_bandwidth(self) -> float:
         """What a decode step reads, over what the machine could have read in its time."""
-        return self.bytes_per_step * self.tokens_per_second / self.batch / self.read_bandwidth
+        return self.case.bytes_per_step * self.tokens_per_second / self.case.batch / self.read_bandwidth
 
 
 @dataclass
@@ -69,45 +90,53 @@ class ExpertCount:
 
 @dataclass
 class Bench:
-    """Measures one model. State: the memory block that the read bandwidth is measured on."""
+    """Measures one model."""
 
     model: ZayaModel
     repeats: int = 5
     seed: int = 0
-    _block: Tensor = field(default_factory=lambda: torch.ones(BYTES // 8, dtype=torch.int64))
 
-    def prefill(self, tokens: int, batch: int, depth: int) -> Measurement:
-        """Time prompts of `tokens` behind `depth` tokens that are there already."""
-        cache = self._filled(batch, depth)
-        ids = self._ids(batch, tokens)
-        start = cache.snapshot()
-        count = self._count_experts(lambda model: self._prefill(model, cache, ids))
-        rates = []
-        for _ in range(self.repeats):
-            cache.restore(start)
-            seconds = self._seconds(lambda: self._prefill(self.model, cache, ids))
-            rates.append(batch * tokens / seconds)
-        chunks = -(-tokens // _CHUNK)
-        step = chunks * self._weight_bytes(count.mean)
-        return Measurement(
-            "prefill", batch, depth, batch * tokens, tuple(rates), step, count.mean, read_bandwidth(self._block)
-        )
-
-    def decode(self, tokens: int, batch: int, depth: int, sampling: SamplingParams | None = None) -> Measurement:
-        """Time single steps of `batch` rows behind `depth` tokens (at least one); without `sampling` greedy ones."""
-        cache = self._filled(batch, max(depth, 1))
-        start = cache.snapshot()
-        count = self._count_experts(lambda model: self._decode(model, cache, min(tokens, 8), sampling))
+    def measure(self, case: PreparedCase) -> Measurement:
+        """Repeat a case, and read the memory's speed after each: in all at least as often as `read_bandwidth` would."""
         rates, bandwidths = [], []
         for _ in range(self.repeats):
+            rates.append(case.rate())
+            bandwidths.append(read_bandwidth(self._memory, -(-PASSES // self.repeats)))
+        return Measurement(case, tuple(rates), max(bandwidths))
+
+    def prefill(self, tokens: int, batch: int, depth: int) -> PreparedCase:
+        """Prompts of `tokens` behind `depth` tokens that are there already."""
+        cache, ids = self._filled(batch, depth), self._ids(batch, tokens)
+        start = self._start(cache, tokens)
+        count = self._count_experts(lambda model: self._prefill(model, cache, ids[:, :_CHUNK]))
+
+        def run() -> float:
             cache.restore(start)
-            rates.append(batch * tokens / self._seconds(lambda: self._decode(self.model, cache, tokens, sampling)))
-            bandwidths.append(read_bandwidth(self._block, 2))
-        read = self._weight_bytes(count.mean) + batch * (depth + tokens / 2) * self.model.config.kv_bytes_per_token()
-        return Measurement(
-            "decode", batch, depth, batch * tokens, tuple(rates), read, count.mean, max(bandwidths),
-            sampling is not None,
-        )  # fmt: skip
+            return self._seconds(lambda: self._prefill(self.model, cache, ids))
+
+        read = self._weight_bytes(count.mean)
+        return PreparedCase("prefill", batch, depth, batch * tokens, False, read, count.mean, run)
+
+    def decode(self, tokens: int, batch: int, depth: int, sampling: SamplingParams | None = None) -> PreparedCase:
+        """Single steps of `batch` rows behind `depth` tokens (at least one); without `sampling` greedy ones."""
+        cache = self._filled(batch, max(depth, 1))
+        start = self._start(cache, tokens)
+        count = self._count_experts(lambda model: self._decode(model, cache, min(tokens, 8), sampling))
+
+        def run() -> float:
+            cache.restore(start)
+            return self._seconds(lambda: self._decode(self.model, cache, tokens, sampling))
+
+        read = self._weight_bytes(count.mean) + batch * (depth + tokens / 2) * self._kv_bytes
+        return PreparedCase("decode", batch, depth, batch * tokens, sampling is not None, read, count.mean, run)
+
+    @cached_property
+    def _memory(self) -> Tensor:
+        return torch.ones(BYTES // 8, dtype=torch.int64)
+
+    @property
+    def _kv_bytes(self) -> float:
+        return self.model.pool.bytes_per_block / BLOCK
 
     def _decode(self, model: ZayaModel, cache: Cache, tokens: int, sampling: SamplingParams | None) -> None:
         sampler = None if sampling is None else Sampler(sampling, RandomKey(sampling.seed))
@@ -124,11 +153,20 @@ class Bench:
         for chunk in ids.split(_CHUNK, dim=1):
             model(chunk, cache, last_only=True)
 
+    @torch.inference_mode()
     def _filled(self, batch: int, depth: int) -> Cache:
+        """A cache of `depth` positions; those behind the first chunk are copies, since a rate needs no sense."""
         cache = self.model.new_cache(batch)
         if depth:
-            self._prefill(self.model, cache, self._ids(batch, depth))
+            self._prefill(self.model, cache, self._ids(batch, min(depth, _CHUNK)))
+            cache.repeat_to(depth)
         return cache
+
+    def _start(self, cache: Cache, tokens: int) -> Snapshot:
+        """Where every run begins; the pool does not grow in any of them."""
+        start = cache.snapshot()
+        self.model.pool.reserve(cache.blocks_for(tokens))
+        return start
 
     def _ids(self, batch: int, tokens: int) -> Tensor:
         first, many = _IDS
@@ -169,6 +207,3 @@ class Bench:
     def _synchronise(self) -> None:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
-
-    def _bandwidth(self, passes: int = 10) -> float:
-        return read_bandwidth(self._block, passes)

@@ -6,13 +6,17 @@ somebody writes. Worked example, blocks of 256: a row of 600 positions owns bloc
 block 6. After `fork(2)` blocks 4, 5, 6 have three owners; the first row that appends gets a copy of block 6, [4, 5, 7].
 
 K and V can be cut at any position, the other two states only where a snapshot was taken.
+
+K and V are in the model's dtype or, with `kv` "int8", in codes of -127..127 with one float32 scale for each position,
+head, and K or V: value = code * scale, scale = largest magnitude / 127. Half the memory and half the traffic, and a
+token's own pass sees what later passes see, so that chunks, steps and batches still agree.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
@@ -20,7 +24,9 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from quant.int8 import nearest_int8
 from zaya_core.errors import MemoryFitError
+from zaya_core.kv_format import KVFormat, bytes_of_head
 
 BLOCK = 256
 
@@ -36,33 +42,46 @@ class CacheLayout:
     cca_channels: int
     dtype: torch.dtype
     device: torch.device
+    kv: KVFormat = "auto"
 
 
 class BlockPool:
     """Storage of K and V for all rows of all caches of one model, in blocks with reference counts.
 
-    Shapes: `keys[layer]`, `values[layer]`: (blocks, BLOCK, G, K). New blocks are zeroed: what lies behind a row's end
-    is multiplied by attention weights of zero, and zero times the NaN of unwritten memory is NaN.
+    Shapes: `keys[layer]`, `values[layer]`: (blocks, BLOCK, G, K), contiguous, in the model's dtype. With `kv` "int8"
+    they are int8 codes, and `key_scales[layer]`, `value_scales[layer]` are (blocks, BLOCK, G) float32; otherwise these
+    are empty lists. `tensors` has all of them by name. New blocks are zeroed: what lies behind a row's end is
+    multiplied by attention weights of zero, and zero times the NaN of unwritten memory is NaN.
     """
 
     def __init__(self, layout: CacheLayout, max_blocks: int | None = None):
         self.layout = layout
         self.max_blocks = max_blocks
-        self.keys = [self._storage(0) for _ in range(layout.num_layers)]
-        self.values = [self._storage(0) for _ in range(layout.num_layers)]
+        is_int8 = layout.kv == "int8"
+        heads = (BLOCK, layout.num_key_value_heads)
+        self.keys = self._no_blocks((*heads, layout.head_dim), torch.int8 if is_int8 else layout.dtype)
+        self.values = self._no_blocks((*heads, layout.head_dim), torch.int8 if is_int8 else layout.dtype)
+        self.key_scales = self._no_blocks(heads, torch.float32) if is_int8 else []
+        self.value_scales = self._no_blocks(heads, torch.float32) if is_int8 else []
         self._owners: list[int] = []
         self._free: list[int] = []
 
-    def _storage(self, blocks: int) -> Tensor:
-        layout = self.layout
-        shape = (blocks, BLOCK, layout.num_key_value_heads, layout.head_dim)
-        return torch.zeros(shape, dtype=layout.dtype, device=layout.device)
+    def _no_blocks(self, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
+        empty = torch.zeros((0, *shape), dtype=dtype, device=self.layout.device)
+        return [empty] * self.layout.num_layers
+
+    @property
+    def tensors(self) -> dict[str, list[Tensor]]:
+        """All storage: for each name one tensor (blocks, BLOCK, ...) a layer."""
+        kept = {"keys": self.keys, "values": self.values}
+        scales = {"key_scales": self.key_scales, "value_scales": self.value_scales}
+        return kept | scales if self.key_scales else kept
 
     @property
     def bytes_per_block(self) -> int:
         layout = self.layout
-        values = 2 * layout.num_layers * BLOCK * layout.num_key_value_heads * layout.head_dim
-        return values * layout.dtype.itemsize
+        of_head = bytes_of_head(layout.kv, layout.head_dim, layout.dtype.itemsize)
+        return 2 * layout.num_layers * BLOCK * layout.num_key_value_heads * of_head
 
     @property
     def blocks_in_use(self) -> int:
@@ -72,6 +91,11 @@ class BlockPool:
     def blocks_left(self) -> float:
         """How many more blocks can be allocated; infinite without a bound."""
         return math.inf if self.max_blocks is None else max(self.max_blocks, len(self._owners)) - self.blocks_in_use
+
+    def reserve(self, blocks: int) -> None:
+        """Grow until so many more can be allocated without growing. Raises MemoryFitError."""
+        while len(self._free) < blocks:
+            self._grow()
 
     def allocate(self) -> int:
         """A block with one owner; the lowest free one, so that a lone row's blocks lie side by side."""
@@ -95,8 +119,9 @@ class BlockPool:
         return self._owners[block] > 1
 
     def copy(self, source: int, target: int) -> None:
-        for storage in (*self.keys, *self.values):
-            storage[target].copy_(storage[source])
+        for layers in self.tensors.values():
+            for storage in layers:
+                storage[target].copy_(storage[source])
 
     def _grow(self) -> None:
         old = len(self._owners)
@@ -106,14 +131,15 @@ class BlockPool:
                 f"The key/value cache is full: {old} blocks of {BLOCK} positions, "
                 f"{old * self.bytes_per_block / 2**30:.1f} GiB. Use a shorter context or fewer rows at once."
             )
-        for layers in (self.keys, self.values):
+        for layers in self.tensors.values():
             for layer, storage in enumerate(layers):  # one layer at a time: only its storage exists twice
                 layers[layer] = self._enlarged(storage, new)
         self._owners += [0] * (new - old)
         self._free += range(old, new)
 
-    def _enlarged(self, storage: Tensor, blocks: int) -> Tensor:
-        larger = self._storage(blocks)
+    @staticmethod
+    def _enlarged(storage: Tensor, blocks: int) -> Tensor:
+        larger = storage.new_zeros((blocks, *storage.shape[1:]))
         larger[: len(storage)] = storage
         return larger
 
@@ -161,24 +187,23 @@ class BlockTable:
         """Flat storage index of positions start..stop-1."""
         return [self.blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start, stop)]
 
-    def read(self, length: int) -> tuple[Tensor, Tensor]:
-        """A copy of K and V at the first `length` positions: (L, length, G, K) each."""
+    def read(self, length: int) -> dict[str, Tensor]:
+        """A copy of the first `length` positions, by the names of the pool's tensors: (L, length, G, ...) each."""
         index = torch.tensor(self.blocks, dtype=torch.long, device=self.pool.layout.device)
-        keys, values = (
-            torch.stack([layer[index].flatten(0, 1)[:length] for layer in storage])
-            for storage in (self.pool.keys, self.pool.values)
-        )
-        return keys, values
+        return {
+            name: torch.stack([storage[index].flatten(0, 1)[:length] for storage in layers])
+            for name, layers in self.pool.tensors.items()
+        }
 
     @classmethod
-    def written(cls, pool: BlockPool, keys: Tensor, values: Tensor) -> BlockTable:
+    def written(cls, pool: BlockPool, tensors: Mapping[str, Tensor]) -> BlockTable:
         """A new table that holds what `read` gave. Raises MemoryFitError."""
-        table = cls(pool)
-        table.reserve(0, keys.shape[1])
-        slots = torch.tensor(table.slots(0, keys.shape[1]), dtype=torch.long, device=pool.layout.device)
-        for storage, new in ((pool.keys, keys), (pool.values, values)):
-            for layer, rows in zip(storage, new, strict=True):
-                layer.view(-1, *layer.shape[2:]).index_copy_(0, slots, rows.to(layer.device))
+        table, length = cls(pool), tensors["keys"].shape[1]
+        table.reserve(0, length)
+        slots = torch.tensor(table.slots(0, length), dtype=torch.long, device=pool.layout.device)
+        for name, layers in pool.tensors.items():
+            for storage, rows in zip(layers, tensors[name], strict=True):
+                storage.view(-1, *storage.shape[2:]).index_copy_(0, slots, rows.to(storage.device))
         return table
 
     def __del__(self) -> None:
@@ -283,6 +308,21 @@ class Cache:
         index = torch.tensor(list(rows), device=self.conv_tail.device)
         lengths = [self.row_lengths[row] for row in rows]
         return Cache(self.pool, tables, lengths, self.conv_tail[:, index], self.delayed[:, index])
+
+    def repeat_to(self, length: int) -> None:
+        """Fill every row up to `length` positions with copies of its full blocks: a depth to measure at, without sense.
+
+        Rows that are as long already stay. Raises ValueError for a shorter row without a full block.
+        """
+        for row, (table, stored) in enumerate(zip(self.tables, self.row_lengths, strict=True)):
+            if stored >= length:
+                continue
+            if not (full := stored // BLOCK):
+                raise ValueError(f"a row of {stored} positions has no full block of {BLOCK} to copy")
+            table.reserve(full * BLOCK, length)
+            for number in range(full, len(table.blocks)):
+                self.pool.copy(table.blocks[number % full], table.blocks[number])
+            self.row_lengths[row] = length
 
     def fork(self, n: int) -> Cache:
         """A new cache with n copies of the only row, which share all of its blocks."""
@@ -391,20 +431,47 @@ class CacheStep:
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new keys and values and return all of them. key, value: (B, T, G, K) -> (B, S, G, K) each."""
-        return (
-            self._append(self.cache.pool.keys[layer], key),
-            self._append(self.cache.pool.values[layer], value),
+        self.store(layer, key, value)
+        return self.gather(layer)
+
+    def store(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Write the new keys and values into their slots. key, value: (B, T, G, K) in the model's dtype."""
+        pool = self.cache.pool
+        if pool.layout.kv == "int8":
+            for codes, scales, new in (
+                (pool.keys, pool.key_scales, key),
+                (pool.values, pool.value_scales, value),
+            ):
+                new_codes, new_scales = nearest_int8(new)
+                self._write(codes[layer], new_codes)
+                self._write(scales[layer], new_scales)
+            return
+        self._write(pool.keys[layer], key)
+        self._write(pool.values[layer], value)
+
+    def gather(self, layer: int) -> tuple[Tensor, Tensor]:
+        """All keys and values of the rows: (B, S, G, K) each, in the model's dtype. See `BlockPool` for the blocks."""
+        pool = self.cache.pool
+        keys, values = self._read(pool.keys[layer]), self._read(pool.values[layer])
+        if pool.layout.kv == "int8":
+            key_scales, value_scales = self._read(pool.key_scales[layer]), self._read(pool.value_scales[layer])
+            keys = (keys * key_scales[..., None]).to(pool.layout.dtype)
+            values = (values * value_scales[..., None]).to(pool.layout.dtype)
+        return keys, values
+
+    def _write(self, storage: Tensor, new: Tensor) -> None:
+        """storage: (blocks, BLOCK, G, ...), new: (B, T, G, ...)."""
+        rows = new.reshape(-1, *new.shape[2:])
+        storage.view(-1, *storage.shape[2:]).index_copy_(
+            0, self.slots, rows if self._real is None else rows[self._real]
         )
 
-    def _append(self, storage: Tensor, new: Tensor) -> Tensor:
-        flat = storage.view(-1, *storage.shape[2:])
-        rows = new.reshape(-1, *new.shape[2:])
-        flat.index_copy_(0, self.slots, rows if self._real is None else rows[self._real])
+    def _read(self, storage: Tensor) -> Tensor:
+        """storage: (blocks, BLOCK, G, ...) -> (B, S, G, ...); a view where the blocks lie side by side."""
         if self._side_by_side:
             start = self._first_block * BLOCK
-            return flat[start : start + self.num_keys][None]
-        blocks = storage[self.tables]  # (B, blocks, BLOCK, G, K)
-        return blocks.flatten(1, 2)[:, : self.num_keys]
+            return storage.view(-1, *storage.shape[2:])[start : start + self.num_keys][None]
+        return storage[self.tables].flatten(1, 2)[:, : self.num_keys]
 
 
 def _are_consecutive(blocks: list[int]) -> bool:

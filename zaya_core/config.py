@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError
+from zaya_core.kv_format import KVFormat, bytes_of_head
 from zaya_core.quantization import Quantization, parse_quantization
 
 Layout = Literal["native", "original"]
@@ -138,9 +139,9 @@ class ModelConfig:
         """Width of the half of V that comes from the previous token."""
         return self.num_key_value_heads * self.head_dim // 2
 
-    def kv_bytes_per_token(self, bytes_per_value: int = 2) -> int:
-        """Bytes of K and V of all layers for one position."""
-        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * bytes_per_value
+    def kv_bytes_per_token(self, bytes_per_value: int = 2, kv: KVFormat = "auto") -> int:
+        """Bytes of K and V of all layers for one position. bytes_per_value: of the model's dtype."""
+        return 2 * self.num_hidden_layers * self.num_key_value_heads * bytes_of_head(kv, self.head_dim, bytes_per_value)
 
 
 def read_config(folder: str | Path) -> ModelConfig:

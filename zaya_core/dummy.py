@@ -16,6 +16,7 @@ from quant.formats import FORMAT_VERSION, GROUP
 from zaya_core.checkpoint import Checkpoint, TensorInfo
 from zaya_core.config import parse_config
 from zaya_core.device import choose_placement
+from zaya_core.kv_format import KVFormat
 from zaya_core.load import build_model
 from zaya_core.model import ZayaModel
 from zaya_core.names import expected_tensors
@@ -113,6 +114,7 @@ def dummy_model(
     layers: int = 40,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    kv: KVFormat = "auto",
 ) -> ZayaModel:
     """A model of the real sizes in a format that `zaya quantize` writes, or bf16.
 
@@ -129,4 +131,4 @@ def dummy_model(
         on_progress(made, len(expected))
 
     checkpoint = Checkpoint(Path(_SHARD), config, {_SHARD: _RandomShard(expected, count)}, infos)
-    return build_model(config, checkpoint, choose_placement(device, "auto", checkpoint.dtype))
+    return build_model(config, checkpoint, choose_placement(device, "auto", checkpoint.dtype), kv)

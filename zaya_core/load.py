@@ -23,6 +23,7 @@ from zaya_core.device import Placement, choose_placement
 from zaya_core.errors import DeviceError
 from zaya_core.experts import Experts
 from zaya_core.fused import fuse
+from zaya_core.kv_format import KVFormat, expect_kv_format
 from zaya_core.model import Block, ZayaModel, cache_layout
 from zaya_core.names import RESIDUAL_PARTS
 from zaya_core.norm import QKNorm, RMSNorm
@@ -31,19 +32,22 @@ from zaya_core.rope import RotaryEmbedding
 from zaya_core.router import Router
 
 
-def load_model(path: str | Path, device: str = "auto", dtype: str | torch.dtype = "auto") -> ZayaModel:
+def load_model(
+    path: str | Path, device: str = "auto", dtype: str | torch.dtype = "auto", kv: KVFormat = "auto"
+) -> ZayaModel:
     """Load a model folder of either layout.
 
     On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files; small parameters are copied
     to float32.
-    dtype: "auto" (as stored), "bfloat16" or "float32". Raises: the errors of `read_config`, `open_checkpoint` and
-    `choose_placement`.
+    dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `zaya_core.cache`.
+    Raises: the errors of `read_config`, `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
     """
+    expect_kv_format(kv)
     config = read_config(path)
     if config.quantization is not None:
         _expect_library(config.quantization.experts)
     checkpoint = open_checkpoint(path, config)
-    return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype))
+    return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv)
 
 
 def _expect_library(kind: Format) -> None:
@@ -53,7 +57,7 @@ def _expect_library(kind: Format) -> None:
         raise DeviceError(str(error)) from None
 
 
-def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement) -> ZayaModel:
+def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto") -> ZayaModel:
     """Assemble the layers. See `load_model`."""
     parts = ModelParts(config, checkpoint, placement)
     embed_tokens = parts.matrix("model.embed_tokens")
@@ -77,7 +81,7 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         norm=parts.rms_norm("model.norm"),
         lm_head=head.with_bias(head_bias),
         empty_delayed=torch.stack([parts.empty_delayed(block) for block in blocks]),
-        pool=BlockPool(cache_layout(config, placement.dtype, placement.device)),
+        pool=BlockPool(replace(cache_layout(config, placement.dtype, placement.device), kv=kv)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from quant.formats import bits_per_weight
 from zaya_core.config import ModelConfig
+from zaya_core.kv_format import KVFormat
 from zaya_core.names import parameters
 from zaya_core.quantization import Quantization
 
@@ -40,9 +41,12 @@ class MemoryNeed:
         return "fits" if self.total <= free else "tight" if self.total <= total else "does not fit"
 
 
-def memory_need(config: ModelConfig, weight_bytes: int, context: int = USUAL_CONTEXT) -> MemoryNeed:
-    """For one conversation of `context` tokens, at most what the model has. Keys and values are in bf16."""
-    return MemoryNeed(weight_bytes, config.kv_bytes_per_token() * min(context, config.max_position_embeddings))
+def memory_need(
+    config: ModelConfig, weight_bytes: int, context: int = USUAL_CONTEXT, kv: KVFormat = "auto"
+) -> MemoryNeed:
+    """For one conversation of `context` tokens, at most what the model has. Keys and values are in bf16, or int8."""
+    per_token = config.kv_bytes_per_token(kv=kv)
+    return MemoryNeed(weight_bytes, per_token * min(context, config.max_position_embeddings))
 
 
 def weight_bytes(config: ModelConfig, format: Format, dense: Format = "int8") -> int:
@@ -59,8 +63,8 @@ def weight_bytes(config: ModelConfig, format: Format, dense: Format = "int8") ->
     return int(bits / 8)
 
 
-def longest_context(config: ModelConfig, weight_bytes: int, memory: int) -> int:
+def longest_context(config: ModelConfig, weight_bytes: int, memory: int, kv: KVFormat = "auto") -> int:
     """Tokens whose keys and values fit into `memory` bytes beside the weights, in steps of 1,024; 0 for none."""
     left = memory - weight_bytes - WORKSPACE_BYTES
-    tokens = max(0, left) // config.kv_bytes_per_token() // 1024 * 1024
+    tokens = max(0, left) // config.kv_bytes_per_token(kv=kv) // 1024 * 1024
     return min(tokens, config.max_position_embeddings)

@@ -11,17 +11,16 @@ from zaya_core.cache import BlockPool, BlockTable, Cache
 
 @dataclass(frozen=True)
 class ParkedCache:
-    """One row out of the pool. keys, values: for each layer (blocks, BLOCK, G, K) on the CPU, no longer shared."""
+    """One row out of the pool. tensors: as `BlockPool.tensors`, this row's blocks only, on the CPU and not shared."""
 
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+    tensors: dict[str, list[Tensor]]
     length: int
     conv_tail: Tensor
     delayed: Tensor
 
     @property
     def blocks(self) -> int:
-        return len(self.keys[0])
+        return len(self.tensors["keys"][0])
 
     @classmethod
     def of(cls, cache: Cache) -> ParkedCache:
@@ -29,15 +28,15 @@ class ParkedCache:
         if cache.batch_size != 1:
             raise ValueError(f"one row is parked at a time; this cache has {cache.batch_size}")
         blocks = cache.tables[0].blocks
-        keys = tuple(storage[blocks].cpu() for storage in cache.pool.keys)
-        values = tuple(storage[blocks].cpu() for storage in cache.pool.values)
-        return cls(keys, values, cache.row_lengths[0], cache.conv_tail.cpu(), cache.delayed.cpu())
+        tensors = {name: [one[blocks].cpu() for one in layers] for name, layers in cache.pool.tensors.items()}
+        return cls(tensors, cache.row_lengths[0], cache.conv_tail.cpu(), cache.delayed.cpu())
 
     def back_in(self, pool: BlockPool) -> Cache:
         """The row in blocks of its own. Raises MemoryFitError when the pool has too few."""
         table = BlockTable(pool)
         table.reserve(0, self.length)
-        for storage, parked in zip((*pool.keys, *pool.values), (*self.keys, *self.values), strict=True):
-            storage[table.blocks] = parked.to(storage.device)
+        for name, layers in pool.tensors.items():
+            for storage, parked in zip(layers, self.tensors[name], strict=True):
+                storage[table.blocks] = parked.to(storage.device)
         device = pool.layout.device
         return Cache(pool, [table], [self.length], self.conv_tail.to(device), self.delayed.to(device))

@@ -21,16 +21,14 @@ def save_prefixes(path: Path, prefixes: Sequence[Prefix], model: str) -> None:
     """Write prefixes of which each begins the next; keys and values are stored once, those of the longest.
 
     model: the weights they belong to, see `fingerprint`. Tensors: `ids` (S), `lengths` (n), `keys` and `values`
-    (L, S, G, K), `conv_tail` (n, L, W, C), `delayed` (n, L, G*K/2). Raises OSError; what is then at `path` is no file
-    that `load_prefixes` accepts.
+    (L, S, G, K), with int8 also `key_scales` and `value_scales` (L, S, G), `conv_tail` (n, L, W, C), `delayed`
+    (n, L, G*K/2). Raises OSError; what is then at `path` is no file that `load_prefixes` accepts.
     """
     deepest = prefixes[-1]
-    keys, values = deepest.snapshot.tables[0].read(len(deepest.ids))
     tensors = {
+        **deepest.snapshot.tables[0].read(len(deepest.ids)),
         "ids": torch.tensor(deepest.ids),
         "lengths": torch.tensor([len(prefix.ids) for prefix in prefixes]),
-        "keys": keys,
-        "values": values,
         "conv_tail": torch.stack([prefix.snapshot.conv_tail[:, 0] for prefix in prefixes]),
         "delayed": torch.stack([prefix.snapshot.delayed[:, 0] for prefix in prefixes]),
     }
@@ -45,7 +43,8 @@ def save_prefixes(path: Path, prefixes: Sequence[Prefix], model: str) -> None:
 def load_prefixes(path: Path, pool: BlockPool, model: str) -> list[Prefix]:
     """The prefixes of a file, in the order in which they were saved, their keys and values in `pool`.
 
-    Raises CheckpointError for a file that is damaged or belongs to other weights; MemoryFitError; FileNotFoundError.
+    Raises CheckpointError for a file that is damaged, belongs to other weights or has keys and values in another form;
+    MemoryFitError; FileNotFoundError.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -62,13 +61,14 @@ def load_prefixes(path: Path, pool: BlockPool, model: str) -> list[Prefix]:
 def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
     layout = pool.layout
     count, length = (len(tensors[name]) if name in tensors else 0 for name in ("lengths", "ids"))
-    per_token = (layout.num_layers, length, layout.num_key_value_heads, layout.head_dim)
     per_prefix = (count, layout.num_layers)
     expected = {
         "ids": ((length,), torch.int64),
         "lengths": ((count,), torch.int64),
-        "keys": (per_token, layout.dtype),
-        "values": (per_token, layout.dtype),
+        **{
+            name: ((layout.num_layers, length, *layers[0].shape[2:]), layers[0].dtype)
+            for name, layers in pool.tensors.items()
+        },
         "conv_tail": ((*per_prefix, layout.conv_tail, layout.cca_channels), layout.dtype),
         "delayed": ((*per_prefix, layout.num_key_value_heads * layout.head_dim // 2), layout.dtype),
     }
@@ -78,12 +78,14 @@ def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
         or not count
         or not bool((tensors["lengths"] > 0).all() and (tensors["lengths"] <= length).all())
     ):
-        raise CheckpointError(f"{path} does not fit this model: shapes, dtype or lengths are not those of its cache.")
+        raise CheckpointError(
+            f"{path} does not fit this model: shapes, dtype, --kv or lengths are not those of its cache."
+        )
 
 
 @torch.inference_mode()
 def _prefixes(tensors: dict[str, Tensor], pool: BlockPool) -> list[Prefix]:
-    whole = BlockTable.written(pool, tensors["keys"], tensors["values"])
+    whole = BlockTable.written(pool, tensors)
     ids = tensors["ids"].tolist()
     device = pool.layout.device
     found = []

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from zaya_cli.app import app
+from zaya_cli.model_folder import BUNDLED
 from zaya_core.bench import Bench
 from zaya_core.dummy import dummy_model
+from zaya_core.load import load_model
 
 SMALL = ["bench", "--model", "demo", "-p", "8", "-n", "3", "-d", "0,5", "-b", "1,2", "-r", "2", "--threads", "1"]
 
@@ -44,7 +48,58 @@ def test_what_cannot_be_measured_is_refused(flags):
 def test_random_weights_spread_rows_over_the_experts(experts, dense):
     model = dummy_model(experts, dense, layers=1)
     assert model.config.hidden_size == 2048
-    measured = Bench(model, repeats=1).decode(4, batch=8, depth=0)
-    assert 5 < measured.distinct_experts <= 8  # 6.4 on average, were they drawn
-    whole = model.blocks[0].experts.gate_up_proj.nbytes / 16 * measured.distinct_experts + model.lm_head.nbytes
-    assert measured.bytes_per_step > whole
+    case = Bench(model, repeats=1).decode(4, batch=8, depth=0)
+    assert 5 < case.distinct_experts <= 8  # 6.4 on average, were they drawn
+    whole = model.blocks[0].experts.gate_up_proj.nbytes / 16 * case.distinct_experts + model.lm_head.nbytes
+    assert case.bytes_per_step > whole
+
+
+def test_random_weights_that_use_too_few_experts_are_an_error_after_the_figures(monkeypatch):
+    from zaya_cli import cmd_bench
+
+    monkeypatch.setattr(cmd_bench, "dummy_model", lambda *_, **__: load_model(BUNDLED / "demo", device="cpu"))
+    monkeypatch.setattr(cmd_bench, "_LEAST_EXPERTS_AT_8", 9.0)
+    done = run("bench", "--dummy", "-p", "0", "-n", "2", "-b", "8", "-r", "1", "--threads", "1")
+    assert done.exit_code == 1
+    assert "| decode 2, sampling | 8 |" in done.stdout
+    assert "too few experts (9 or more are real)" in done.stdout
+
+
+def test_the_memory_is_read_at_least_ten_times_between_the_repeats(monkeypatch):
+    passes: list[int] = []
+
+    def read_bandwidth(block, count):
+        passes.append(count)
+        return 1e9
+
+    monkeypatch.setattr("zaya_core.bench.read_bandwidth", read_bandwidth)
+    for repeats in (1, 3, 5, 20):
+        passes.clear()
+        bench = Bench(load_model(BUNDLED / "demo", device="cpu"), repeats)
+        bench.measure(bench.decode(1, batch=1, depth=0))
+        assert len(passes) == repeats
+        assert sum(passes) >= 10
+
+
+@pytest.mark.parametrize(("depth", "batch"), [(1, 1), (300, 2), (512, 1), (700, 1), (700, 2), (1024, 1)])
+def test_a_case_begins_at_its_depth_every_time_it_runs(depth, batch):
+    model = load_model(BUNDLED / "demo", device="cpu")
+    seen: list[int] = []
+    rotary: dict[str, Any] = {kind: _Noting(one, seen) for kind, one in model.rotary.items()}
+    noting = replace(model, rotary=rotary)
+    case = Bench(noting).decode(2, batch=batch, depth=depth)
+    seen.clear()
+    case.run()
+    case.run()
+    assert seen == [depth, depth + 1] * 2
+
+
+class _Noting:
+    """Notes the first position of each pass."""
+
+    def __init__(self, rotary, seen):
+        self.rotary, self.seen = rotary, seen
+
+    def __call__(self, positions):
+        self.seen.append(int(positions[0, 0]))
+        return self.rotary(positions)
