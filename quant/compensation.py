@@ -21,9 +21,12 @@ from quant.rounding import HIGHEST, LOWEST, Rounded, search_scales
 _LEAST_SIZE = 1e-3  # of the median channel: one that calibration never saw active still counts a little
 
 
+_LEAST_SHRINKAGE = 0.25  # however many tokens: what will be read is not the calibration text
+
+
 def shrinkage_for(tokens: int, k: int) -> float:
-    """How much of the correlations between K inputs is taken for chance after so many tokens."""
-    return k / (k + 1.5 * tokens)
+    """How much of the correlations between K inputs is not relied on after so many tokens."""
+    return max(_LEAST_SHRINKAGE, k / (k + 1.5 * tokens))
 
 
 class Compensation:

@@ -425,9 +425,9 @@ class CacheStep:
         self._tails.append(conv_tail)
         self._delayed.append(delayed)
 
-    def storage(self, layer: int) -> tuple[Tensor, Tensor]:
-        """The layer's keys and values in the pool: (blocks, BLOCK, G, K) each."""
-        return self.cache.pool.keys[layer], self.cache.pool.values[layer]
+    def storage(self, layer: int) -> list[Tensor]:
+        """The layer's tensors in the pool: keys and values, and their scales where there are any."""
+        return [layers[layer] for layers in self.cache.pool.tensors.values()]
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new keys and values and return all of them. key, value: (B, T, G, K) -> (B, S, G, K) each."""

@@ -44,8 +44,8 @@ class FusedSteps:
         )
         step.replace_state(tail, delayed)
         if residual.shape[1] == 1 and not step.is_padded:
-            storage, begin = step.storage(layer), inputs.first_visible
-            attention = self.native.attend(query, key, value, storage, step.slots, step.tables, begin, step.ends)
+            places = (step.slots, step.tables, inputs.first_visible, step.ends)
+            attention = self.native.attend(query, key, value, step.storage(layer), *places)
         else:
             attention = self._attend(query, key, value, inputs, step, layer)
         router_state, choice = self.native.mix(attention, residual, router_state)

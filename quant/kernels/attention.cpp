@@ -20,7 +20,8 @@ public:
     Attention(const InstructionSet& set, const ZayaLayer& layer, const ZayaAttention& pass) : set_(set), layer_(layer), pass_(pass) {
         width_ = layer.key_heads * layer.head_dim;
         group_ = layer.query_heads / layer.key_heads;
-        bytes_ = pass.is_bf16 ? 2 : 4;
+        format_ = static_cast<KeyValueFormat>(pass.format);
+        bytes_ = format_ == KeyValueFormat::float32 ? 4 : format_ == KeyValueFormat::bf16 ? 2 : 1;
     }
 
     void run() {
@@ -38,17 +39,31 @@ private:
     };
 
     void append() const {
-        for (int64_t row = 0; row < pass_.batch; ++row)
-            for (int64_t i = 0; i < width_; ++i) {
-                const int64_t to = pass_.slots[row] * width_ + i, from = row * width_ + i;
-                if (pass_.is_bf16) {
-                    static_cast<uint16_t*>(pass_.keys)[to] = to_bf16(pass_.key[from]);
-                    static_cast<uint16_t*>(pass_.values)[to] = to_bf16(pass_.value[from]);
-                } else {
-                    static_cast<float*>(pass_.keys)[to] = pass_.key[from];
-                    static_cast<float*>(pass_.values)[to] = pass_.value[from];
-                }
-            }
+        for (int64_t row = 0; row < pass_.batch; ++row) {
+            append_row(pass_.key + row * width_, pass_.keys, pass_.key_scales, pass_.slots[row]);
+            append_row(pass_.value + row * width_, pass_.values, pass_.value_scales, pass_.slots[row]);
+        }
+    }
+
+    void append_row(const float* from, void* to, float* scales, int64_t slot) const {
+        const int64_t begin = slot * width_;
+        switch (format_) {
+            case KeyValueFormat::float32: std::copy_n(from, width_, static_cast<float*>(to) + begin); break;
+            case KeyValueFormat::bf16: std::transform(from, from + width_, static_cast<uint16_t*>(to) + begin, to_bf16); break;
+            case KeyValueFormat::int8:
+                for (int64_t g = 0; g < layer_.key_heads; ++g)
+                    scales[slot * layer_.key_heads + g] =
+                        append_codes(from + g * layer_.head_dim, static_cast<int8_t*>(to) + begin + g * layer_.head_dim);
+        }
+    }
+
+    // One head to the nearest codes; returns their scale.
+    float append_codes(const float* from, int8_t* codes) const {
+        float largest = 0.0f;
+        for (int64_t i = 0; i < layer_.head_dim; ++i) largest = std::max(largest, std::fabs(from[i]));
+        const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+        for (int64_t i = 0; i < layer_.head_dim; ++i) codes[i] = static_cast<int8_t>(std::nearbyint(from[i] * inverse));
+        return largest / 127.0f;
     }
 
     void scale_queries() {
@@ -83,10 +98,18 @@ private:
         for (int64_t at = part.begin, next; at < part.end; at = next) {
             next = std::min((at / step + 1) * step, part.end);
             const int64_t block = pass_.tables[part.row * pass_.most_blocks + at / pass_.block_size];
-            const int64_t place = ((block * pass_.block_size + at % pass_.block_size) * layer_.key_heads + part.head) * layer_.head_dim;
-            const KeyValueRun run = {static_cast<const char*>(pass_.keys) + place * bytes_,
-                                     static_cast<const char*>(pass_.values) + place * bytes_, width_, next - at};
-            set_.steps.attend(queries, group_, layer_.head_dim, run, pass_.is_bf16 != 0, state);
+            const int64_t head = (block * pass_.block_size + at % pass_.block_size) * layer_.key_heads + part.head;
+            const int64_t bytes = head * layer_.head_dim * bytes_;
+            const bool has_scales = format_ == KeyValueFormat::int8;
+            const KeyValueRun run = {format_,
+                                     static_cast<const char*>(pass_.keys) + bytes,
+                                     static_cast<const char*>(pass_.values) + bytes,
+                                     width_,
+                                     next - at,
+                                     has_scales ? pass_.key_scales + head : nullptr,
+                                     has_scales ? pass_.value_scales + head : nullptr,
+                                     layer_.key_heads};
+            set_.steps.attend(queries, group_, layer_.head_dim, run, state);
         }
     }
 
@@ -115,6 +138,7 @@ private:
     const ZayaLayer& layer_;
     const ZayaAttention& pass_;
     int64_t width_, group_, bytes_;
+    KeyValueFormat format_;
     std::vector<float> queries_, states_;
     std::vector<Part> parts_;
 };

@@ -62,6 +62,9 @@ struct Avx2 {
         return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
     }
     static Float load(const float* p) { return _mm256_loadu_ps(p); }
+    static Float load_codes(const int8_t* p) {
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+    }
     static Float load_bf16(const uint16_t* p) {
         const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));

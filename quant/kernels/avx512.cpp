@@ -52,6 +52,9 @@ struct Avx512 {
     static Float largest(Float a, Float b) { return _mm512_max_ps(a, b); }
     static Float power_of_two(Float n) { return _mm512_scalef_ps(splat(1.0f), n); }
     static Float load(const float* p) { return _mm512_loadu_ps(p); }
+    static Float load_codes(const int8_t* p) {
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+    }
     static Float load_bf16(const uint16_t* p) {
         const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));

@@ -4,6 +4,7 @@
 //
 //   V::add, subtract, divide, largest(Float, Float), where the largest of a number and NaN is the second
 //   V::load_bf16(p)         kLanes bf16 values
+//   V::load_codes(p)        kLanes int8 values
 //   V::power_of_two(n)      2^n for whole n in -126..127
 //
 // The lanes are always sixteen and sums are folded in halves, so that results have the same bits everywhere.
@@ -26,6 +27,11 @@ struct Lanes {
     static Lanes load(const uint16_t* bf16) {
         Lanes made;
         for (int i = 0; i < kParts; ++i) made.part[i] = V::load_bf16(bf16 + i * V::kLanes);
+        return made;
+    }
+    static Lanes load(const int8_t* codes) {
+        Lanes made;
+        for (int i = 0; i < kParts; ++i) made.part[i] = V::load_codes(codes + i * V::kLanes);
         return made;
     }
     void store(float* p) const {

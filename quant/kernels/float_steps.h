@@ -113,7 +113,8 @@ void score(const float* queries, int64_t width, const KeyValueRun& run, float* s
             const L key = L::load(keys + i);
             for (int m = 0; m < M; ++m) total[m] = multiply_add(key, L::load(queries + m * width + i), total[m]);
         }
-        for (int m = 0; m < M; ++m) scores[m * kMostPositions + p] = sum(total[m]);
+        const float scale = run.key_scales ? run.key_scales[p * run.scale_stride] : 1.0f;
+        for (int m = 0; m < M; ++m) scores[m * kMostPositions + p] = sum(total[m]) * scale;
     }
 }
 
@@ -169,8 +170,10 @@ template <class V, int M, class KV>
 void attend_some(const float* queries, int64_t width, const KeyValueRun& run, const AttentionState& state) {
     alignas(64) float scores[M * kMostPositions];
     score<V, M, KV>(queries, width, run, scores);
-    for (int m = 0; m < M; ++m)
+    for (int m = 0; m < M; ++m) {
         rescale<V>(scores + m * kMostPositions, run.count, width, state.largest + m, state.sum + m, state.out + m * width);
+        for (int64_t p = 0; run.value_scales && p < run.count; ++p) scores[m * kMostPositions + p] *= run.value_scales[p * run.scale_stride];
+    }
     add_values<V, M, KV>(scores, width, run, state.out);
 }
 
@@ -184,11 +187,12 @@ void attend_as(const float* queries, int64_t heads, int64_t width, const KeyValu
 }
 
 template <class V>
-void attend(const float* queries, int64_t heads, int64_t width, const KeyValueRun& run, bool is_bf16, const AttentionState& state) {
-    if (is_bf16)
-        attend_as<V, uint16_t>(queries, heads, width, run, state);
-    else
-        attend_as<V, float>(queries, heads, width, run, state);
+void attend(const float* queries, int64_t heads, int64_t width, const KeyValueRun& run, const AttentionState& state) {
+    switch (run.format) {
+        case KeyValueFormat::float32: return attend_as<V, float>(queries, heads, width, run, state);
+        case KeyValueFormat::bf16: return attend_as<V, uint16_t>(queries, heads, width, run, state);
+        case KeyValueFormat::int8: return attend_as<V, int8_t>(queries, heads, width, run, state);
+    }
 }
 
 template <class V>

@@ -22,11 +22,18 @@ struct PairedRows {
 // The product by a tile of bf16 weights: out.valid (at most 16) rows, k (a multiple of 32) apart.
 using Bf16Tile = void (*)(const PairedRows& x, const uint16_t* w, const OutputTile& out);
 
-// Some positions of one key/value head, `stride` elements apart, in bf16 or float32.
+enum class KeyValueFormat : int32_t { float32 = 0, bf16 = 1, int8 = 2 };
+
+// Some positions of one key/value head, `stride` elements apart; int8 codes have a scale for each position, `scale_stride`
+// apart.
 struct KeyValueRun {
+    KeyValueFormat format;
     const void* keys;
     const void* values;
     int64_t stride, count;
+    const float* key_scales;
+    const float* value_scales;
+    int64_t scale_stride;
 };
 
 // Softmax over the positions so far of `heads` queries that share a key/value head: the largest score, the sum of the
@@ -54,7 +61,7 @@ struct FloatSteps {
     // out = e^((x - most) / temperature), any n; returns the sum
     double (*exponentials)(const float* x, int64_t n, float most, float temperature, float* out);
     // queries (heads, width), already divided by sqrt(width); adds the run's positions to the state
-    void (*attend)(const float* queries, int64_t heads, int64_t width, const KeyValueRun& run, bool is_bf16, const AttentionState& state);
+    void (*attend)(const float* queries, int64_t heads, int64_t width, const KeyValueRun& run, const AttentionState& state);
 };
 
 struct InstructionSet {

@@ -14,6 +14,7 @@ from torch import Tensor
 from quant.kernels.native import FORMATS, Format, NativeProducts
 
 LANES = 16  # all widths are multiples of it
+KV_DTYPES = (torch.float32, torch.bfloat16, torch.int8)  # in the order of the library's numbers
 
 _INT32, _INT64, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
@@ -64,9 +65,9 @@ class _Projection(ctypes.Structure):
 
 class _Attention(ctypes.Structure):
     _fields_ = (
-        *((name, _INT32) for name in ("threads", "is_bf16")),
+        *((name, _INT32) for name in ("threads", "format")),
         ("batch", _INT64),
-        *((name, _POINTER) for name in ("query", "key", "value", "keys", "values")),
+        *((name, _POINTER) for name in ("query", "key", "value", "keys", "values", "key_scales", "value_scales")),
         *((name, _INT64) for name in ("block_size", "most_blocks")),
         *((name, _POINTER) for name in ("slots", "tables", "begin", "end", "out")),
     )
@@ -230,20 +231,22 @@ class NativeLayer:
         return query, key, value, new_tail, new_delayed
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, storage: tuple[Tensor, Tensor], slots: Tensor, tables: Tensor,
+        self, query: Tensor, key: Tensor, value: Tensor, storage: Sequence[Tensor], slots: Tensor, tables: Tensor,
         begin: Tensor, end: Tensor,
     ) -> Tensor:  # fmt: skip
         """Write the new keys and values into the cache and attend over it, one token a row.
 
-        query, key, value: (B, 1, ...) as from `project`; storage: keys and values (blocks, BLOCK, G, K);
+        query, key, value: (B, 1, ...) as from `project`; storage: keys and values (blocks, BLOCK, G, K)
+        in float32, bf16 or int8, and with int8 their scales (blocks, BLOCK, G) float32;
         slots: (B) where the new ones go; tables: (B, blocks of a row); positions begin..end-1 (B) are seen; all int64
         -> (B, 1, H*K).
         """
-        keys, values = storage
+        keys, *_ = storage
         out = torch.empty_like(query)
         arguments = _Attention(
-            torch.get_num_threads(), keys.dtype == torch.bfloat16, len(query),
-            *map(Tensor.data_ptr, (query, key, value, keys, values)), keys.shape[1], tables.shape[1],
+            torch.get_num_threads(), KV_DTYPES.index(keys.dtype), len(query),
+            *map(Tensor.data_ptr, (query, key, value)), *(x.data_ptr() for x in storage), *[None] * (4 - len(storage)),
+            keys.shape[1], tables.shape[1],
             *map(Tensor.data_ptr, (slots, tables, begin, end, out)),
         )  # fmt: skip
         self._library.zaya_attend(self._index, self._layer_pointer, ctypes.byref(arguments))

@@ -58,6 +58,11 @@ struct NeonDotprod {
         return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
     }
     static Float load(const float* p) { return vld1q_f32(p); }
+    static Float load_codes(const int8_t* p) {
+        int32_t four;
+        std::memcpy(&four, p, 4);
+        return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+    }
     static Float load_bf16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
     static Float load_half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
     static void store(Float value, float* p, int64_t count) {

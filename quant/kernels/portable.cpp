@@ -69,6 +69,7 @@ struct Portable {
     static Float largest(Float a, Float b) { return a > b ? a : b; }
     static Float power_of_two(Float n) { return std::ldexp(1.0f, static_cast<int>(n)); }
     static Float load(const float* p) { return *p; }
+    static Float load_codes(const int8_t* p) { return *p; }
     static Float load_bf16(const uint16_t* p) { return bf16_to_float(*p); }
     static Float load_half(const uint16_t* p) { return half_to_float(*p); }
     static void store(Float value, float* p, int64_t count) {

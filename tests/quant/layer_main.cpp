@@ -1,6 +1,6 @@
 // The fused steps of a made-up layer as a program, to run them under an emulator or a sanitizer.
 //
-//   layer INSTRUCTION_SET THREADS IS_BF16  > all that the steps write
+//   layer INSTRUCTION_SET THREADS CACHE_FORMAT  > all that the steps write   (formats: 0 float32, 1 bf16, 2 int8)
 
 #include <cstdio>
 #include <cstdlib>
@@ -90,7 +90,7 @@ void print(const void* values, int64_t count) { std::fwrite(values, 1, static_ca
 int main(int, char** words) {
     int set = 0;
     while (std::strcmp(zaya_instruction_set(set), words[1])) ++set;
-    const int threads = std::atoi(words[2]), is_bf16 = std::atoi(words[3]), bytes_each = is_bf16 ? 2 : 4;
+    const int threads = std::atoi(words[2]), format = std::atoi(words[3]), is_bf16 = format != 0, bytes_each = is_bf16 ? 2 : 4;
     const ZayaLayer layer = made_up_layer();
     constexpr int64_t rows = kBatch * kColumns;
     const int64_t lengths[] = {3, 1};
@@ -107,11 +107,12 @@ int main(int, char** words) {
 
     // The first columns of both rows as tokens on their own, behind 9 and 1 positions of zeros.
     void *keys = zeros(kBlocks * kBlock * kKeys), *values = zeros(kBlocks * kBlock * kKeys);
+    float *key_scales = floats(kBlocks * kBlock * kKeyHeads), *value_scales = floats(kBlocks * kBlock * kKeyHeads);
     const int64_t slots[] = {4 * kBlock + 1, 2 * kBlock + 1}, tables[] = {1, 3, 4, 2, 0, 0}, begin[] = {1, 0}, end[] = {10, 2};
     float* attended = floats(kBatch * kHeads * kHeadDim);
-    const ZayaAttention attention = {threads, is_bf16, kBatch, query, key, value, keys, values, kBlock, 3, slots, tables, begin, end, attended};
+    const ZayaAttention attention = {threads, format, kBatch, query, key, value, keys, values, key_scales, value_scales, kBlock, 3, slots, tables, begin, end, attended};
     zaya_attend(set, &layer, &attention);
-    print(attended, kBatch * kHeads * kHeadDim * 4), print(keys, kBlocks * kBlock * kKeys * bytes_each);
+    print(attended, kBatch * kHeads * kHeadDim * 4), print(keys, kBlocks * kBlock * kKeys), print(key_scales, kBlocks * kBlock * kKeyHeads * 4);
 
     float* router_state = floats(rows * kRouter);
     std::vector<int64_t> choice(rows);

@@ -90,7 +90,7 @@ def plain_layer(tmp_path_factory):
     return {words: run_layer((str(folder / "layer"),), "portable", *words) for words in LAYER_RUNS}
 
 
-LAYER_RUNS = (("1", "0"), ("2", "1"))
+LAYER_RUNS = (("1", "0"), ("2", "1"), ("2", "2"))
 
 
 def run_layer(command, name, threads, is_bf16):
