@@ -34,7 +34,8 @@ struct Cut {
 
 class Draw {
 public:
-    Draw(const InstructionSet& set, const ZayaDraw& draw) : set_(set), draw_(draw), blocks_((draw.n + kBlock - 1) / kBlock) {}
+    Draw(const InstructionSet& set, const ZayaDraw& draw, std::vector<float>& weights)
+        : set_(set), draw_(draw), blocks_((draw.n + kBlock - 1) / kBlock), weights_(weights) {}
 
     int64_t run() {
         const double total = weigh();
@@ -71,6 +72,10 @@ private:
         std::vector<int64_t> counts = std::vector<int64_t>(1 << 16);
         std::vector<double> sums = std::vector<double>(1 << 16);
 
+        void clear() {
+            std::fill(counts.begin(), counts.end(), 0);
+            std::fill(sums.begin(), sums.end(), 0.0);
+        }
         void add(uint32_t bin, float weight) {
             ++counts[bin];
             sums[bin] += weight;
@@ -93,12 +98,13 @@ private:
         if (!draw_.top_k && draw_.top_p >= 1) return {std::nextafter(floor, 0.0f), 0};
         int64_t left = draw_.top_k ? draw_.top_k : draw_.n;
         double mass = draw_.top_p < 1 ? draw_.top_p * total : INFINITY;
-        Bins upper;
+        thread_local Bins upper, lower;  // kept: fresh memory costs more than the draw
+        upper.clear();
         for (float weight : weights_)
             if (weight >= floor) upper.add(bits_of(weight) >> 16, weight);
         const uint32_t high = upper.first_cut(left, mass);
         if (high == 0) return {std::nextafter(floor, 0.0f), 0};
-        Bins lower;
+        lower.clear();
         for (float weight : weights_)
             if (weight >= floor && bits_of(weight) >> 16 == high) lower.add(bits_of(weight) & 0xffff, weight);
         return within(high, lower, left, mass);
@@ -161,12 +167,13 @@ private:
     const InstructionSet& set_;
     const ZayaDraw& draw_;
     int64_t blocks_;
-    std::vector<float> weights_;
+    std::vector<float>& weights_;
 };
 
 }  // namespace
 }  // namespace zaya
 
 int64_t zaya_draw(int instruction_set, const ZayaDraw* draw) {
-    return zaya::Draw(zaya::instruction_set_at(instruction_set), *draw).run();
+    thread_local std::vector<float> weights;  // kept, like the bins
+    return zaya::Draw(zaya::instruction_set_at(instruction_set), *draw, weights).run();
 }
