@@ -64,8 +64,8 @@ def fuse(block: Block) -> FusedSteps | None:
     """The fused steps of a layer, or None where the library cannot take them."""
     native = cpu_products().native
     attention, experts = block.attention, block.experts
-    dense = native_matrices([*_projections(attention), attention.o_proj])
-    stacks = [native_matrices(stack.matrices) for stack in (experts.gate_up_proj, experts.down_proj)]
+    dense = _native_matrices([*_projections(attention), attention.o_proj])
+    stacks = [_native_matrices(stack.matrices) for stack in (experts.gate_up_proj, experts.down_proj)]
     gate_up, down = stacks
     if native is None or dense is None or gate_up is None or down is None or gate_up[0].format != down[0].format:
         return None
@@ -128,7 +128,7 @@ def _joined_bias(matrices: Sequence[Matrix]) -> Tensor | None:
     return torch.cat([torch.zeros(m.shape[0]) if m.bias is None else m.bias.float() for m in matrices])
 
 
-def native_matrices(matrices: Sequence[Matrix]) -> list[NativeMatrix] | None:
+def _native_matrices(matrices: Sequence[Matrix]) -> list[NativeMatrix] | None:
     """The matrices as the library reads them; None unless it can read all, in one format."""
     found = [_native_matrix(matrix) for matrix in matrices]
     kept = [matrix for matrix in found if matrix is not None]

@@ -63,7 +63,8 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
     embed_tokens = parts.matrix("model.embed_tokens")
     head = embed_tokens if config.tie_word_embeddings else parts.matrix("lm_head")
     head_bias = parts.small("lm_head.bias") if config.lm_head_bias else None
-    blocks = [parts.block(layer) for layer in range(config.num_hidden_layers)]
+    spelled_out = [parts.block(layer) for layer in range(config.num_hidden_layers)]
+    blocks = [replace(block, fused=fuse(block)) for block in spelled_out]
     layer_types = sorted(set(config.layer_types))
     return ZayaModel(
         config=config,
@@ -81,7 +82,7 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         norm=parts.rms_norm("model.norm"),
         lm_head=head.with_bias(head_bias),
         empty_delayed=torch.stack([parts.empty_delayed(block) for block in blocks]),
-        pool=BlockPool(replace(cache_layout(config, placement.dtype, placement.device), kv=kv)),
+        pool=BlockPool(cache_layout(config, placement.dtype, placement.device, kv)),
     )
 
 
@@ -142,7 +143,7 @@ class ModelParts:
     def block(self, layer: int) -> Block:
         """One decoder layer."""
         prefix = f"model.layers.{layer}."
-        block = Block(
+        return Block(
             layer=layer,
             layer_type=self.config.layer_types[layer],
             input_layernorm=self.rms_norm(prefix + "input_layernorm"),
@@ -153,7 +154,6 @@ class ModelParts:
             experts=self._experts(prefix + "mlp.experts."),
             post_mlp_residual_scale=self.residual_scaling(prefix + "post_mlp_residual_scale"),
         )
-        return replace(block, fused=fuse(block))
 
     def _attention(self, prefix: str) -> Attention:
         config = self.config

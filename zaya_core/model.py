@@ -20,6 +20,7 @@ from zaya_core.cache import BlockPool, Cache, CacheLayout, CacheStep
 from zaya_core.config import ModelConfig
 from zaya_core.experts import Experts
 from zaya_core.fused import FusedSteps
+from zaya_core.kv_format import KVFormat
 from zaya_core.norm import RMSNorm
 from zaya_core.residual import ResidualScaling
 from zaya_core.rope import RotaryEmbedding
@@ -149,7 +150,7 @@ class ZayaModel:
         return Cache.empty(self.pool, self.empty_delayed, batch_size)
 
 
-def cache_layout(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> CacheLayout:
+def cache_layout(config: ModelConfig, dtype: torch.dtype, device: torch.device, kv: KVFormat = "auto") -> CacheLayout:
     """Sizes of a row's state for this model."""
     return CacheLayout(
         num_layers=config.num_hidden_layers,
@@ -159,4 +160,5 @@ def cache_layout(config: ModelConfig, dtype: torch.dtype, device: torch.device) 
         cca_channels=config.cca_channels,
         dtype=dtype,
         device=device,
+        kv=kv,
     )
