@@ -16,7 +16,7 @@ from rich.console import Console
 
 from zaya_cli import hub
 from zaya_cli.cmd_quantize import QuantizeCommand
-from zaya_cli.download import Fetcher, Stopped
+from zaya_cli.download import FILES_AT_ONCE, Fetcher, Stopped
 from zaya_cli.download_progress import Counts, download_progress
 from zaya_cli.failures import Interrupted
 from zaya_cli.fit_report import FormatFit, advice, fit_of, fits_of, table_of
@@ -30,7 +30,6 @@ from zaya_cli.user_files import quantized_models
 from zaya_core.config import ModelConfig, read_config, read_json
 from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
 
-_FILES_AT_ONCE = 4
 _CONFIG = "config.json"
 _CONFIG_BYTES = 4_000_000
 
@@ -273,7 +272,7 @@ def _download(fetcher: Fetcher, settings: PullSettings) -> None:
     with (
         download_progress(stderr_console(settings.color), settings.quiet, counts) as progress,
         stopping(on_first=fetcher.stop.set) as request,
-        ThreadPoolExecutor(_FILES_AT_ONCE) as workers,
+        ThreadPoolExecutor(FILES_AT_ONCE) as workers,
     ):
         fetcher.on_bytes = progress.add_bytes
         missing = sorted(set(files) - set(finished), key=lambda file: -file.size)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from httpx2 import Response
 
 CHUNK = 1 << 20
+FILES_AT_ONCE = 4
 _READ_TIMEOUT = 20.0  # seconds without a byte
 _LOCK_TRIED_FOR = 1.0  # seconds
 _ATTEMPTS = 6  # in a row without a byte

@@ -14,12 +14,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from zaya_cli.download import Fetcher
 from zaya_cli.download_progress import Counts, DownloadProgress
 from zaya_cli.hub import RemoteFile
-from zaya_core.errors import NetworkError, UsageError
+from zaya_core.errors import NetworkError
+from zaya_core.exclusive import held
 from zaya_core.fingerprint import END_BYTES
 from zaya_core.outline import has_ends_of, header_bytes, write_outline, write_reduced
 from zaya_core.reading_plan import OwnFile, SourceFiles, Step
@@ -172,13 +171,6 @@ class Originals(SourceFiles):
 def staged(staging: Path) -> Iterator[None]:
     """Nobody else uses the folder for the length of the block. Raises UsageError where somebody does."""
     staging.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(staging.with_name(f".{staging.name}.lock"), blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"Another `zaya pull` is using {staging}: wait for it.") from None
-    try:
+    lock = staging.with_name(f".{staging.name}.lock")
+    with held(lock, f"Another `zaya pull` is using {staging}: wait for it."):
         yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from zaya_cli import hub
 from zaya_cli.cmd_quantize import QuantizeCommand, quantization_job, run_job
-from zaya_cli.download import Fetcher, Stopped
+from zaya_cli.download import FILES_AT_ONCE, Fetcher, Stopped
 from zaya_cli.download_progress import download_progress
 from zaya_cli.failures import Interrupted
 from zaya_cli.interrupt import stopping
@@ -20,8 +20,6 @@ from zaya_cli.quantized_folder import ORIGINALS, SourceName, default_out
 from zaya_cli.sizes import gigabytes
 from zaya_core.outline import keeps_holes
 from zaya_core.quantize import steps_left
-
-_FILES_AT_ONCE = 4
 
 
 def quantize_cached(command: QuantizeCommand, folder: Path, name: SourceName, console: Console) -> Path:
@@ -67,7 +65,7 @@ def quantize_arriving(command: QuantizeCommand, fetcher: Fetcher, discards: bool
 @contextmanager
 def _fetching(fetcher: Fetcher) -> Iterator[ThreadPoolExecutor]:
     """Workers that stop with the block, however it ends."""
-    workers = ThreadPoolExecutor(_FILES_AT_ONCE)
+    workers = ThreadPoolExecutor(FILES_AT_ONCE)
     listing = fetcher.listing
     try:
         with _interruptible(), hub.hub_errors(listing.repo, listing.revision):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from zaya_core.errors import CheckpointError
 from zaya_core.fingerprint import END_BYTES
+from zaya_core.shard_writer import replacing
 
 _LARGEST_HEADER = 100_000_000  # what the safetensors library reads
 _PROBE = 4 << 20
@@ -62,8 +63,7 @@ def has_ends_of(outline: Path, whole: Path) -> bool:
 def write_reduced(whole: Path, path: Path, tensors: Collection[str]) -> None:
     """A file like `whole` that holds only how it begins and ends, and these tensors."""
     size = whole.stat().st_size
-    unfinished = path.with_name(path.name + ".tmp")
-    with whole.open("rb") as source, unfinished.open("wb") as out:
+    with whole.open("rb") as source, replacing(path) as out:
         header = header_bytes(source.read(8), whole.name)
         entries = json.loads(source.read(header - 8))
         spans = [(0, max(header, min(END_BYTES, size))), (max(0, size - END_BYTES), size)]
@@ -74,18 +74,11 @@ def write_reduced(whole: Path, path: Path, tensors: Collection[str]) -> None:
             out.seek(begin)
             for start in range(begin, end, _COPIED_AT_ONCE):
                 out.write(source.read(min(_COPIED_AT_ONCE, end - start)))
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(unfinished, path)
 
 
 def _write(path: Path, size: int, parts: Iterable[tuple[int, bytes]]) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("wb") as file:
+    with replacing(path) as file:
         file.truncate(size)
         for offset, content in parts:
             file.seek(offset)
             file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)

@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from quant.assemble import expect_usable, quantize_matrix
 from quant.compensation import InputStatistics
@@ -24,6 +22,7 @@ from zaya_core.calibration import BEGINS_WITH, CalibrationRun
 from zaya_core.checkpoint import INDEX, Checkpoint, open_checkpoint
 from zaya_core.config import UNFINISHED, read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
+from zaya_core.exclusive import held
 from zaya_core.quantization_job import QuantizationJob, Shard
 from zaya_core.reading_plan import Step, bytes_needed, reading_plan
 from zaya_core.shard_writer import ShardWriter, write_atomically, writing
@@ -75,18 +74,12 @@ def steps_left(job: QuantizationJob) -> list[Step]:
 def _alone(job: QuantizationJob) -> Iterator[None]:
     """No other run writes the same folder."""
     path = job.unfinished.with_name(job.unfinished.name + ".lock")
-    lock = FileLock(path, blocking=False)
-    with writing(job.out):
-        job.unfinished.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UsageError(f"Another zaya is writing {job.out}: wait for it, or give another --out.") from None
-    try:
+    with ExitStack() as locks:
+        with writing(job.out):
+            job.unfinished.mkdir(parents=True, exist_ok=True)
+            refusal = f"Another zaya is writing {job.out}: wait for it, or give another --out."
+            locks.enter_context(held(path, refusal))
         yield
-    finally:
-        lock.release()
-        path.unlink(missing_ok=True)
 
 
 def _begin(job: QuantizationJob) -> None:

@@ -34,6 +34,11 @@ def partial_of(hub, name):
     return repo_folder() / "blobs" / f"{hub.checksum(name)}.zaya.incomplete"
 
 
+def arrived_of(hub, name):
+    partial = partial_of(hub, name)
+    return (partial if partial.exists() else repo_folder() / "blobs" / hub.checksum(name)).read_bytes()
+
+
 def wanted(files):
     return {name: content for name, content in files.items() if name not in ("pytorch_model.bin", "figures/plot.json")}
 
@@ -259,9 +264,15 @@ def test_a_signal_ends_a_pull_and_keeps_what_arrived(zaya, hub, files, start, nu
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (code, ""), err
     assert "Traceback" not in err
-    assert partial_of(hub, FIRST).stat().st_size == 2 * MEGABYTE
+    kept = arrived_of(hub, FIRST)
+    assert len(kept) >= 2 * MEGABYTE  # what comes between the signal and the end is kept too
+    assert files[FIRST].startswith(kept)
+    hub.requests.clear()
     assert zaya("pull", REPO).code == 0
     assert_complete(files)
+    assert {request.range for request in hub.contents_requested() if request.path == f"/content/{FIRST}"} <= {
+        f"bytes={len(kept)}-"
+    }
 
 
 def test_two_pulls_at_once_fetch_each_file_once(hub, files, start):

@@ -18,6 +18,7 @@ from tests.cli.loopback_hub import COMMIT, REPO, wait_until
 from tests.core.quantized_models import contents, source_folder
 from zaya_cli import originals
 from zaya_cli.originals import Originals
+from zaya_cli.threads import default_threads
 from zaya_core import fingerprint, outline
 from zaya_core.calibration import read_calibration_text
 from zaya_core.outline import write_reduced
@@ -88,7 +89,8 @@ def models(tmp_path):
 
 
 def made(model, text, out, dense="int8"):
-    """What `zaya quantize` makes of the whole model."""
+    """What `zaya quantize` makes of the whole model, on as many threads."""
+    torch.set_num_threads(default_threads())
     calibration = read_calibration_text(text, load_tokenizer(model))
     quantize(QuantizationJob(model, out, QuantizeSettings("int4", dense, calibration, REPO, COMMIT)), lambda _: None)
     return contents(out)
