@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +25,17 @@ class AttentionInputs:
     """
 
     def __init__(self, rotary: RotaryEmbedding, step: CacheStep, window: int | None):
+        self._step, self._window = step, window
         self.cos, self.sin = rotary(step.positions)
         slides = window is not None and step.num_keys > window
         self.first_visible = torch.zeros_like(step.ends) if window is None else (step.ends - window).clamp_min(0)
         uniform = len(set(step.totals)) == 1 and not step.is_padded
         self.is_causal = uniform and not slides and step.past[0] == 0 and step.columns > 1
-        sees_all = uniform and not slides and step.columns == 1
-        self.mask = None if self.is_causal or sees_all else _visible(step, window)
+        self._sees_all = uniform and not slides and step.columns == 1
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        return None if self.is_causal or self._sees_all else _visible(self._step, self._window)
 
     @classmethod
     def by_layer_type(

@@ -355,6 +355,7 @@ class CacheStep:
         self.device = cache.conv_tail.device
         self._tails: list[Tensor] = []
         self._delayed: list[Tensor] = []
+        self._states: tuple[Tensor, Tensor] | None = None
 
     def __enter__(self) -> CacheStep:
         cache = self.cache
@@ -374,8 +375,10 @@ class CacheStep:
             self._give_back()
             return
         self.cache.row_lengths = self.totals
-        self.cache.conv_tail = torch.stack(self._tails)
-        self.cache.delayed = torch.stack(self._delayed)
+        self.cache.conv_tail, self.cache.delayed = self._states or (
+            torch.stack(self._tails),
+            torch.stack(self._delayed),
+        )
 
     def _give_back(self) -> None:
         for table, past in zip(self.cache.tables, self.past, strict=True):
@@ -425,9 +428,9 @@ class CacheStep:
         self._tails.append(conv_tail)
         self._delayed.append(delayed)
 
-    def storage(self, layer: int) -> list[Tensor]:
-        """The layer's tensors in the pool: keys and values, and their scales where there are any."""
-        return [layers[layer] for layers in self.cache.pool.tensors.values()]
+    def replace_states(self, conv_tail: Tensor, delayed: Tensor) -> None:
+        """Note the new state of all layers at once: (L, B, W, C) and (L, B, G*K/2)."""
+        self._states = conv_tail, delayed
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new keys and values and return all of them. key, value: (B, T, G, K) -> (B, S, G, K) each."""
@@ -435,7 +438,7 @@ class CacheStep:
         return self.gather(layer)
 
     def store(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Write the new keys and values into their slots. key, value: (B, T, G, K) in the model's dtype."""
+        """Write the new keys and values into their slots. key, value: (B, T, G, K), rounded only as the cache is."""
         pool = self.cache.pool
         if pool.layout.kv == "int8":
             for codes, scales, new in (
@@ -461,7 +464,7 @@ class CacheStep:
 
     def _write(self, storage: Tensor, new: Tensor) -> None:
         """storage: (blocks, BLOCK, G, ...), new: (B, T, G, ...)."""
-        rows = new.reshape(-1, *new.shape[2:])
+        rows = new.to(storage.dtype).reshape(-1, *new.shape[2:])
         storage.view(-1, *storage.shape[2:]).index_copy_(
             0, self.slots, rows if self._real is None else rows[self._real]
         )

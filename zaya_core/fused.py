@@ -1,4 +1,6 @@
-"""A decoder layer by the native library's fused steps: the same layer as `Block` spells out, in three calls.
+"""Decoder layers by the native library's fused steps: the same as `Block` spells out, in few calls.
+
+A prompt takes two calls a layer, around its attention; one new token a row takes one for all layers.
 
 Activations stay in float32 between the products (`Block` rounds them to the model's dtype), and products round their
 input to int8 or bf16 as the native products do. Which layers can: those on a CPU whose matrices the library can read.
@@ -6,7 +8,7 @@ input to int8 or bf16 as the native products do. Which layers can: those on a CP
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 from quant.dense import DenseMatrix
 from quant.int4 import Int4Matrix
 from quant.int8 import Int8Matrix
+from quant.kernels.decode import AttentionKind, NativeDecoder, Places
 from quant.kernels.layer import LANES, LayerParameters, NativeLayer, NativeMatrix
 from quant.kernels.selection import cpu_products
 from quant.matrix import Matrix
@@ -39,25 +42,44 @@ class FusedSteps:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """residual: (B, T, D) float32, router_state: (N, R) or None -> residual, router_state, choice (N)."""
         tail, delayed = step.conv_tail(layer), step.delayed(layer)
-        query, key, value, tail, delayed = self.native.project(
-            residual, tail, delayed, step.lengths, inputs.cos, inputs.sin
-        )
+        dtype = tail.dtype
+        *qkv, tail, delayed = self.native.project(residual, tail, delayed, step.lengths, inputs.cos, inputs.sin)
         step.replace_state(tail, delayed)
-        if residual.shape[1] == 1 and not step.is_padded:
-            places = (step.slots, step.tables, inputs.first_visible, step.ends)
-            attention = self.native.attend(query, key, value, step.storage(layer), *places)
-        else:
-            attention = self._attend(query, key, value, inputs, step, layer)
+        counts = (self.query_heads, self.key_value_heads, self.key_value_heads)
+        query, key, value = (x.unflatten(-1, (count, -1)) for x, count in zip(qkv, counts, strict=True))
+        keys, values = step.append(layer, key, value)
+        attention = grouped_query_attention(query.to(dtype), keys, values, inputs).flatten(2)
         router_state, choice = self.native.mix(attention, residual, router_state)
         return residual, router_state, choice
 
-    def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, inputs: AttentionInputs, step: CacheStep, layer: int
-    ) -> Tensor:
-        dtype = step.conv_tail(layer).dtype
-        heads = [(query, self.query_heads), (key, self.key_value_heads), (value, self.key_value_heads)]
-        query, key, value = (x.to(dtype).unflatten(-1, (count, -1)) for x, count in heads)
-        return grouped_query_attention(query, *step.append(layer, key, value), inputs).flatten(2)
+
+class FusedDecoder:
+    """All layers of one new token a row. State: as `FusedSteps`."""
+
+    def __init__(self, layers: Sequence[NativeLayer], layer_types: Sequence[str]):
+        self._kinds = sorted(set(layer_types))
+        self._native = NativeDecoder(layers, [self._kinds.index(kind) for kind in layer_types])
+
+    @staticmethod
+    def can_take(step: CacheStep) -> bool:
+        """Whether each row has one token that is real."""
+        return step.columns == 1 and not step.is_padded
+
+    def __call__(self, residual: Tensor, inputs: Mapping[str, AttentionInputs], step: CacheStep) -> Tensor:
+        """residual: (B, 1, D) float32, changed in place -> choices (L, B)."""
+        cache = step.cache
+        kinds = [AttentionKind(x.cos, x.sin, x.first_visible) for x in map(inputs.__getitem__, self._kinds)]
+        places = Places(step.slots, step.tables, step.ends)
+        states, storage = (cache.conv_tail, cache.delayed), list(cache.pool.tensors.values())
+        tails, delayed, choices = self._native(residual, states, kinds, storage, places)
+        step.replace_states(tails, delayed)
+        return choices
+
+
+def fuse_all(blocks: Sequence[Block]) -> FusedDecoder | None:
+    """The fused decoder of these layers, or None where not all of them are fused."""
+    layers = [block.fused.native for block in blocks if block.fused is not None]
+    return FusedDecoder(layers, [block.layer_type for block in blocks]) if len(layers) == len(blocks) else None
 
 
 def fuse(block: Block) -> FusedSteps | None:

@@ -22,7 +22,7 @@ from zaya_core.config import ModelConfig, read_config
 from zaya_core.device import Placement, choose_placement
 from zaya_core.errors import DeviceError
 from zaya_core.experts import Experts
-from zaya_core.fused import fuse
+from zaya_core.fused import fuse, fuse_all
 from zaya_core.kv_format import KVFormat, expect_kv_format
 from zaya_core.model import Block, ZayaModel, cache_layout
 from zaya_core.names import RESIDUAL_PARTS
@@ -83,6 +83,7 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         lm_head=head.with_bias(head_bias),
         empty_delayed=torch.stack([parts.empty_delayed(block) for block in blocks]),
         pool=BlockPool(cache_layout(config, placement.dtype, placement.device, kv)),
+        decoder=fuse_all(blocks),
     )
 
 

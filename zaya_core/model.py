@@ -19,7 +19,7 @@ from zaya_core.attention import Attention, AttentionInputs
 from zaya_core.cache import BlockPool, Cache, CacheLayout, CacheStep
 from zaya_core.config import ModelConfig
 from zaya_core.experts import Experts
-from zaya_core.fused import FusedSteps
+from zaya_core.fused import FusedDecoder, FusedSteps
 from zaya_core.kv_format import KVFormat
 from zaya_core.norm import RMSNorm
 from zaya_core.residual import ResidualScaling
@@ -70,9 +70,13 @@ class Block:
             residual, router_state, choice = self.fused(residual, router_state, inputs, step, self.layer)
         else:
             residual, router_state, choice = self._forward(residual, router_state, inputs, step, dtype)
+        self.note(choice)
+        return residual, router_state
+
+    def note(self, choice: Tensor) -> None:
+        """Report each row's expert, (N), to whoever asked."""
         if self.note_choice is not None:
             self.note_choice(choice)
-        return residual, router_state
 
     def _forward(
         self,
@@ -108,6 +112,7 @@ class ZayaModel:
     lm_head: Matrix
     empty_delayed: Tensor  # (L, G*K/2)
     pool: BlockPool
+    decoder: FusedDecoder | None = None
 
     @torch.inference_mode()
     def __call__(
@@ -123,7 +128,8 @@ class ZayaModel:
         Shapes: ids (B, T) int64 -> (B, T, V) float32, or (B, 1, V) with `last_only`: those after each row's last real
         token. lengths (B): rows shorter than T are padded on the right with any id.
         State: `cache` is moved on by each row's length. Without one this is a plain forward pass.
-        Raises: Cancelled when `should_stop()` is true between two layers; the cache is then unchanged.
+        Raises: Cancelled when `should_stop()` is true between two layers of a prompt, or before one token; the
+        cache is then unchanged.
         """
         cache = cache if cache is not None else self.new_cache(len(ids))
         counts = None if lengths is None else [int(length) for length in lengths]
@@ -138,6 +144,12 @@ class ZayaModel:
         inputs = AttentionInputs.by_layer_type(self.config, self.rotary, step)
         embedded = self.embed_tokens.rows(ids).float()
         residual = (embedded + self.input_hidden_states_bias) * self.input_hidden_states_scale
+        if self.decoder is not None and self.decoder.can_take(step):
+            if should_stop is not None and should_stop():
+                raise Cancelled
+            for block, choice in zip(self.blocks, self.decoder(residual, inputs, step), strict=True):
+                block.note(choice)
+            return residual
         router_state = None
         for block in self.blocks:
             if should_stop is not None and should_stop():

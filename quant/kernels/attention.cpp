@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
+#include "bits.h"
 #include "instruction_set.h"
 #include "layer.h"
-#include "matmul.h"
 #include "parallel.h"
 
 namespace zaya {

@@ -63,16 +63,6 @@ class _Projection(ctypes.Structure):
     )
 
 
-class _Attention(ctypes.Structure):
-    _fields_ = (
-        *((name, _INT32) for name in ("threads", "format")),
-        ("batch", _INT64),
-        *((name, _POINTER) for name in ("query", "key", "value", "keys", "values", "key_scales", "value_scales")),
-        *((name, _INT64) for name in ("block_size", "most_blocks")),
-        *((name, _POINTER) for name in ("slots", "tables", "begin", "end", "out")),
-    )
-
-
 class _Mixture(ctypes.Structure):
     _fields_ = (
         *((name, _INT32) for name in ("threads", "attention_is_bf16", "has_state")),
@@ -136,13 +126,13 @@ def to_panels(weight: Tensor) -> Tensor:
 
 
 class NativeLayer:
-    """The three steps of one layer: `project`, `attend` (one new token a row), `mix`.
+    """The steps of one layer around its attention: `project` and `mix`; `NativeDecoder` has all of it.
 
     The same bits on every instruction set where the weights are integers, and for a row alone and among others.
     """
 
     def __init__(self, products: NativeProducts, parameters: LayerParameters):
-        self._library, self._index = products.library, products.index
+        self.library, self.index = products.library, products.index
         self._kept: list[Any] = []  # what the pointers point to
         self.panel_nbytes = 0
         p = parameters
@@ -186,6 +176,7 @@ class NativeLayer:
             skip_keeps_input=p.skip_keeps_input,
         )
         self._layer_pointer = ctypes.byref(self._layer)
+        self.address = ctypes.addressof(self._layer)
 
     def _pointer(self, tensor: Tensor | None) -> int | None:
         if tensor is None:
@@ -227,30 +218,8 @@ class NativeLayer:
             torch.get_num_threads(), tail.dtype == torch.bfloat16, batch, columns, *map(Tensor.data_ptr, pointers),
             cos.shape[-1], *map(Tensor.data_ptr, (cos, sin, query, key, value)),
         )  # fmt: skip
-        self._library.zaya_project(self._index, self._layer_pointer, ctypes.byref(arguments))
+        self.library.zaya_project(self.index, self._layer_pointer, ctypes.byref(arguments))
         return query, key, value, new_tail, new_delayed
-
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, storage: Sequence[Tensor], slots: Tensor, tables: Tensor,
-        begin: Tensor, end: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """Write the new keys and values into the cache and attend over it, one token a row.
-
-        query, key, value: (B, 1, ...) as from `project`; storage: keys and values (blocks, BLOCK, G, K)
-        in float32, bf16 or int8, and with int8 their scales (blocks, BLOCK, G) float32;
-        slots: (B) where the new ones go; tables: (B, blocks of a row); positions begin..end-1 (B) are seen; all int64
-        -> (B, 1, H*K).
-        """
-        keys, *_ = storage
-        out = torch.empty_like(query)
-        arguments = _Attention(
-            torch.get_num_threads(), KV_DTYPES.index(keys.dtype), len(query),
-            *map(Tensor.data_ptr, (query, key, value)), *(x.data_ptr() for x in storage), *[None] * (4 - len(storage)),
-            keys.shape[1], tables.shape[1],
-            *map(Tensor.data_ptr, (slots, tables, begin, end, out)),
-        )  # fmt: skip
-        self._library.zaya_attend(self._index, self._layer_pointer, ctypes.byref(arguments))
-        return out
 
     def mix(self, attention: Tensor, residual: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Output projection, merges, router and experts; `residual` and `state` are changed in place.
@@ -266,5 +235,5 @@ class NativeLayer:
             torch.get_num_threads(), attention.dtype == torch.bfloat16, state is not None, rows,
             *map(Tensor.data_ptr, (attention, residual, new_state, choice)),
         )  # fmt: skip
-        self._library.zaya_mix(self._index, self._layer_pointer, ctypes.byref(arguments))
+        self.library.zaya_mix(self.index, self._layer_pointer, ctypes.byref(arguments))
         return new_state, choice

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "bits.h"
 #include "parallel.h"
 
 namespace zaya {
@@ -37,10 +38,9 @@ int32_t quantize_group(const X* x, int8_t* codes, int64_t stride, float* scale) 
     for (int64_t i = 0; i < kGroup; ++i) {
         // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits: vector code on any compiler.
         const float shifted = values[i] * inverse + 12582912.0f;
-        int32_t bits;
-        std::memcpy(&bits, &shifted, sizeof bits);
-        rounded[i] = static_cast<int8_t>(bits - 0x4b400000);
-        sum += bits - 0x4b400000;
+        const auto code = static_cast<int32_t>(bits_of(shifted) - 0x4b400000u);
+        rounded[i] = static_cast<int8_t>(code);
+        sum += code;
     }
     for (int64_t i = 0; i < kGroup; i += 4) std::memcpy(codes + i * stride, rounded + i, 4);
     *scale = largest / 127.0f;
@@ -48,20 +48,6 @@ int32_t quantize_group(const X* x, int8_t* codes, int64_t stride, float* scale) 
 }
 
 }  // namespace
-
-float as_float(float x) { return x; }
-float as_float(uint16_t bf16) {
-    const uint32_t bits = static_cast<uint32_t>(bf16) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-uint16_t to_bf16(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
 
 // --- rows ------------------------------------------------------------------------------------------------------------
 

@@ -73,8 +73,4 @@ private:
     std::unique_ptr<float[]> float_pairs_;
 };
 
-float as_float(float x);
-float as_float(uint16_t bf16);
-uint16_t to_bf16(float x);  // to nearest, ties to even
-
 }  // namespace zaya

@@ -14,8 +14,6 @@
 namespace zaya {
 namespace {
 
-constexpr int64_t kRowsAtOnce = 8;  // of a step that is short for one row
-
 std::unique_ptr<float[]> floats(int64_t count) { return std::unique_ptr<float[]>(new float[static_cast<size_t>(count)]); }
 
 class Mixture {
@@ -31,13 +29,6 @@ public:
     }
 
 private:
-    template <class Body>
-    void for_rows(const Body& body) const {
-        parallel_for(pass_.threads, (pass_.rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t item) {
-            for (int64_t row = item * kRowsAtOnce; row < std::min((item + 1) * kRowsAtOnce, pass_.rows); ++row) body(row);
-        });
-    }
-
     // residual = branch * factor * scale + (residual * scale + constant)
     void merge(const ZayaMerge& by, const float* branch, float factor, int64_t row) const {
         float* residual = pass_.residual + row * layer_.hidden;
@@ -54,7 +45,7 @@ private:
         const PreparedRows::Product product = {&weights, d, branch.get(), d};
         x.multiply(&product, 1);
         normed_ = floats(pass_.rows * d);
-        for_rows([&](int64_t row) {
+        parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) {
             float* own = branch.get() + row * d;
             for (int64_t i = 0; layer_.o_bias && i < d; ++i) own[i] += layer_.o_bias[i];
             merge(layer_.attention_merge, own, 1.0f, row);
@@ -73,11 +64,11 @@ private:
                 state[i] = y[i];
             }
         });
-        for_rows([&](int64_t row) { set_.steps.rms_norm(a.get() + row * r, layer_.router_norm, r, layer_.rms_norm_eps, b.get() + row * r); });
+        parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) { set_.steps.rms_norm(a.get() + row * r, layer_.router_norm, r, layer_.rms_norm_eps, b.get() + row * r); });
         multiply_panels(set_, layer_.router_fc1, b.get(), n, a.get(), r, pass_.threads, gelu);
         multiply_panels(set_, layer_.router_fc2, a.get(), n, b.get(), r, pass_.threads, gelu);
         multiply_panels(set_, layer_.router_out, b.get(), n, logits.get(), classes, pass_.threads, [](float*, int64_t, int64_t) {});
-        for_rows([&](int64_t row) { choose(row, logits.get() + row * classes); });
+        parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) { choose(row, logits.get() + row * classes); });
     }
 
     // argmax of softmax + bias, the first of equals; the weight is the softmax without the bias.
@@ -120,7 +111,7 @@ private:
             const int64_t row = order_[static_cast<size_t>(i)];
             merge(layer_.mlp_merge, branch.get() + i * d, weight_[static_cast<size_t>(row)], row);
         });
-        if (n < pass_.rows) for_rows([&](int64_t row) { merge_skipped(row); });
+        if (n < pass_.rows) parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) { merge_skipped(row); });
     }
 
     void multiply(const RowSource& x, int64_t k, const std::vector<Weights>& weights, int64_t n, float* y) const {

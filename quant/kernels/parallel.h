@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 
@@ -17,5 +18,15 @@ void use_parallel_region(ParallelRegion region);
 
 // body(item) for every item in 0..items-1, each once, on up to `threads` threads; threads take the next item when free.
 void parallel_for(int threads, int64_t items, const std::function<void(int64_t)>& body);
+
+constexpr int64_t kRowsAtOnce = 8;  // of a step that is short for one row
+
+// body(row) for every row, several of them as one item.
+template <class Body>
+void parallel_rows(int threads, int64_t rows, const Body& body) {
+    parallel_for(threads, (rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t item) {
+        for (int64_t row = item * kRowsAtOnce; row < std::min((item + 1) * kRowsAtOnce, rows); ++row) body(row);
+    });
+}
 
 }  // namespace zaya

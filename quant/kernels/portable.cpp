@@ -1,10 +1,10 @@
 // Plain C++ for any other processor, and the yardstick of the others.
 
+#include "bits.h"
 #include "instruction_set.h"
 
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <type_traits>
 
 namespace zaya {
@@ -20,13 +20,6 @@ float half_to_float(uint16_t half) {
     else
         value = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
     return half & 0x8000 ? -value : value;
-}
-
-float bf16_to_float(uint16_t bf16) {
-    const uint32_t bits = static_cast<uint32_t>(bf16) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 struct Portable {
@@ -70,7 +63,7 @@ struct Portable {
     static Float power_of_two(Float n) { return std::ldexp(1.0f, static_cast<int>(n)); }
     static Float load(const float* p) { return *p; }
     static Float load_codes(const int8_t* p) { return *p; }
-    static Float load_bf16(const uint16_t* p) { return bf16_to_float(*p); }
+    static Float load_bf16(const uint16_t* p) { return as_float(*p); }
     static Float load_half(const uint16_t* p) { return half_to_float(*p); }
     static void store(Float value, float* p, int64_t count) {
         if (count > 0) *p = value;

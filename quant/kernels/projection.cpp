@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 
+#include "bits.h"
 #include "instruction_set.h"
 #include "layer.h"
 #include "matmul.h"
@@ -13,8 +14,6 @@
 
 namespace zaya {
 namespace {
-
-constexpr int64_t kRowsAtOnce = 8;  // of a step that is short for one row
 
 class Projection {
 public:
@@ -29,35 +28,41 @@ public:
 
     void run() {
         project();
+        load_state();
         keep_state();
         convolve_depthwise();
         convolve_within_heads();
-        for_rows(rows_, [&](int64_t row) { finish(row); });
+        parallel_rows(pass_.threads, rows_, [&](int64_t row) { finish(row); });
     }
 
 private:
-    template <class Body>
-    void for_rows(int64_t rows, const Body& body) const {
-        parallel_for(pass_.threads, (rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t item) {
-            for (int64_t row = item * kRowsAtOnce; row < std::min((item + 1) * kRowsAtOnce, rows); ++row) body(row);
-        });
+    // Values of the states, and back.
+    void load(const void* from, int64_t begin, int64_t count, float* to) const {
+        if (pass_.is_bf16)
+            for (int64_t i = 0; i < count; ++i) to[i] = as_float(static_cast<const uint16_t*>(from)[begin + i]);
+        else
+            std::copy_n(static_cast<const float*>(from) + begin, count, to);
+    }
+    void store(const float* from, int64_t count, void* to, int64_t begin) const {
+        if (pass_.is_bf16)
+            std::transform(from, from + count, static_cast<uint16_t*>(to) + begin, to_bf16);
+        else
+            std::copy_n(from, count, static_cast<float*>(to) + begin);
     }
 
-    float stored(const void* values, int64_t i) const {
-        return pass_.is_bf16 ? as_float(static_cast<const uint16_t*>(values)[i]) : static_cast<const float*>(values)[i];
-    }
-    void store(void* values, int64_t i, float value) const {
-        if (pass_.is_bf16)
-            static_cast<uint16_t*>(values)[i] = to_bf16(value);
-        else
-            static_cast<float*>(values)[i] = value;
+    void load_state() {
+        const int64_t tails = pass_.batch * tail_ * channels_, delayed = pass_.batch * keys_ / 2;
+        tails_.reset(new float[static_cast<size_t>(tails)]);
+        delayed_.reset(new float[static_cast<size_t>(delayed)]);
+        load(pass_.tail, 0, tails, tails_.get());
+        load(pass_.delayed, 0, delayed, delayed_.get());
     }
 
     // projected_ (N, queries | keys | current values | delayed values), rounded as the cache will be
     void project() {
         const int64_t d = layer_.hidden;
         const std::unique_ptr<float[]> normed(new float[static_cast<size_t>(rows_ * d)]);
-        for_rows(rows_, [&](int64_t row) {
+        parallel_rows(pass_.threads, rows_, [&](int64_t row) {
             set_.steps.rms_norm(pass_.residual + row * d, layer_.input_norm, d, layer_.rms_norm_eps, normed.get() + row * d);
         });
         projected_.reset(new float[static_cast<size_t>(rows_ * width_)]);
@@ -72,7 +77,7 @@ private:
             products[i] = {&weights[i], widths[i], y, width_};
         }
         x.multiply(products, 4);
-        if (layer_.qkv_bias || pass_.is_bf16) for_rows(rows_, [&](int64_t row) { add_bias_and_round(projected_.get() + row * width_); });
+        if (layer_.qkv_bias || pass_.is_bf16) parallel_rows(pass_.threads, rows_, [&](int64_t row) { add_bias_and_round(projected_.get() + row * width_); });
     }
 
     void add_bias_and_round(float* row) const {
@@ -84,21 +89,17 @@ private:
         return projected_.get() + (batch * pass_.columns + column) * width_;
     }
 
-    // Channel c of a column, counted from the first of the tail.
-    float column(int64_t batch, int64_t at, int64_t c) const {
-        return at < tail_ ? stored(pass_.tail, (batch * tail_ + at) * channels_ + c) : projected(batch, at - tail_)[c];
+    // The channels of a column, counted from the first of the tail.
+    const float* column(int64_t batch, int64_t at) const {
+        return at < tail_ ? tails_.get() + (batch * tail_ + at) * channels_ : projected(batch, at - tail_);
     }
 
     void keep_state() const {
         const int64_t half = keys_ / 2;
         for (int64_t b = 0; b < pass_.batch; ++b) {
             const int64_t real = pass_.lengths[b];
-            for (int64_t t = 0; t < tail_; ++t)
-                for (int64_t c = 0; c < channels_; ++c)
-                    store(pass_.new_tail, (b * tail_ + t) * channels_ + c, column(b, real + t, c));
-            for (int64_t c = 0; c < half; ++c)
-                store(pass_.new_delayed, b * half + c,
-                      real ? projected(b, real - 1)[channels_ + half + c] : stored(pass_.delayed, b * half + c));
+            for (int64_t t = 0; t < tail_; ++t) store(column(b, real + t), channels_, pass_.new_tail, (b * tail_ + t) * channels_);
+            store(real ? projected(b, real - 1) + channels_ + half : delayed_.get() + b * half, half, pass_.new_delayed, b * half);
         }
     }
 
@@ -106,7 +107,7 @@ private:
     void convolve_depthwise() {
         const int64_t k = layer_.head_dim, taps = layer_.grouped_taps, length = pass_.columns + taps - 1;
         windows_.reset(new float[static_cast<size_t>(rows_ * channels_ * taps)]);
-        for_rows(pass_.batch * length, [&](int64_t item) {
+        parallel_rows(pass_.threads, pass_.batch * length, [&](int64_t item) {
             const int64_t b = item / length, at = item % length;
             const std::unique_ptr<float[]> mixed(new float[static_cast<size_t>(channels_)]);
             mix_channels(b, at, mixed.get());
@@ -123,28 +124,23 @@ private:
         std::copy_n(layer_.depthwise_bias, channels_, mixed);
         for (int64_t tap = 0; tap < layer_.depthwise_taps; ++tap) {
             const float* weight = layer_.depthwise_weight + tap * channels_;
-            if (at + tap < tail_) {
-                for (int64_t c = 0; c < channels_; ++c) mixed[c] += column(b, at + tap, c) * weight[c];
-            } else {
-                const float* x = projected(b, at + tap - tail_);
-                for (int64_t c = 0; c < channels_; ++c) mixed[c] += x[c] * weight[c];
-            }
+            const float* x = column(b, at + tap);
+            for (int64_t c = 0; c < channels_; ++c) mixed[c] += x[c] * weight[c];
         }
     }
 
     // convolved_ (N, C)
     void convolve_within_heads() {
         const int64_t k = layer_.head_dim, taps = layer_.grouped_taps, tiles = k / kTile, heads = channels_ / k;
-        const int64_t blocks = (rows_ + kPanelRows - 1) / kPanelRows, panel_bytes = kTile * taps * k * (layer_.grouped.is_bf16 ? 2 : 4);
+        const int64_t blocks = (rows_ + kPanelRows - 1) / kPanelRows;
         convolved_.reset(new float[static_cast<size_t>(rows_ * channels_)]);
         parallel_for(pass_.threads, heads * blocks, [&](int64_t item) {
             const int64_t h = item % heads, first = item / heads * kPanelRows, count = std::min(kPanelRows, rows_ - first);
             for (int64_t tile = 0; tile < tiles; ++tile) {
                 const int64_t channel = h * k + tile * kTile;
-                const char* panel = static_cast<const char*>(layer_.grouped.weights) + channel / kTile * panel_bytes;
                 float* y = convolved_.get() + first * channels_ + channel;
-                set_.steps.multiply_panel(windows_.get() + (h * rows_ + first) * taps * k, count, taps * k, panel,
-                                          layer_.grouped.is_bf16 != 0, y, channels_);
+                set_.steps.multiply_panel(windows_.get() + (h * rows_ + first) * taps * k, count, taps * k,
+                                          panel_at(layer_.grouped, channel / kTile), layer_.grouped.is_bf16 != 0, y, channels_);
                 for (int64_t m = 0; m < count; ++m)
                     for (int64_t i = 0; i < kTile; ++i) y[m * channels_ + i] += layer_.grouped.bias[channel + i];
             }
@@ -173,8 +169,7 @@ private:
         for (int64_t g = 0; g < layer_.key_heads; ++g) normalise_and_rotate(row, key + g * k, layer_.head_scale[layer_.query_heads + g]);
         std::copy_n(x + channels_, half, value);
         const int64_t b = row / pass_.columns, t = row % pass_.columns;
-        for (int64_t i = 0; i < half; ++i)
-            value[half + i] = t ? x[i + channels_ + half - width_] : stored(pass_.delayed, b * half + i);
+        std::copy_n(t ? x + channels_ + half - width_ : delayed_.get() + b * half, half, value + half);
     }
 
     void normalise_and_rotate(int64_t row, float* head, float scale) const {
@@ -194,7 +189,7 @@ private:
     const ZayaLayer& layer_;
     const ZayaProjection& pass_;
     int64_t rows_, queries_, keys_, channels_, width_, tail_;
-    std::unique_ptr<float[]> projected_, windows_, convolved_;
+    std::unique_ptr<float[]> projected_, tails_, delayed_, windows_, convolved_;
 };
 
 }  // namespace

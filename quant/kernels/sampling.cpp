@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <numeric>
 #include <vector>
 
+#include "bits.h"
 #include "instruction_set.h"
 #include "parallel.h"
 
@@ -13,17 +14,27 @@ namespace {
 
 constexpr int64_t kBlock = 4096;    // logits that one thread works on at a time
 constexpr float kImpossible = 2e-38f;  // weights up to here, e^-87, are none
+constexpr int64_t kParts = 4;          // of the row, counted one beside the other: so many whatever the threads
+constexpr int kChains = 8;             // of sums and comparisons that do not wait for each other
 
-uint32_t bits_of(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits;
+float largest_of(const float* x, int64_t n) {
+    float most[kChains];
+    std::fill_n(most, kChains, -INFINITY);
+    int64_t i = 0;
+    for (; i + kChains <= n; i += kChains)
+        for (int c = 0; c < kChains; ++c) most[c] = most[c] < x[i + c] ? x[i + c] : most[c];
+    for (; i < n; ++i) most[0] = std::max(most[0], x[i]);
+    return *std::max_element(most, most + kChains);
 }
 
-float from_bits(uint32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
+// The sum of what is above a bound.
+double sum_above(const float* x, int64_t n, float bound) {
+    double sums[kChains] = {};
+    int64_t i = 0;
+    for (; i + kChains <= n; i += kChains)
+        for (int c = 0; c < kChains; ++c) sums[c] += x[i + c] > bound ? x[i + c] : 0.0f;
+    for (; i < n; ++i) sums[0] += x[i] > bound ? x[i] : 0.0f;
+    return std::accumulate(sums, sums + kChains, 0.0);
 }
 
 // Where what is kept ends: weights above `value`, and the first `ties` of those equal to it.
@@ -31,6 +42,49 @@ struct Cut {
     float value;
     int64_t ties;
 };
+
+// How many more weights may be kept, and how much of them.
+struct Room {
+    int64_t count;
+    double mass;
+};
+
+// Weights by some of their bits.
+template <int N>
+class Bins {
+public:
+    void clear() { std::fill(bins_.begin(), bins_.end(), Bin{}); }
+    void add(uint32_t bin, float weight) {
+        ++bins_[bin].count;
+        bins_[bin].sum += weight;
+    }
+    void add(const Bins& others) {
+        for (size_t i = 0; i < N; ++i) {
+            bins_[i].count += others.bins_[i].count;
+            bins_[i].sum += others.bins_[i].sum;
+        }
+    }
+    // From the largest down: takes the bins that are kept whole out of the room; the first that may not be, or -1.
+    int64_t first_cut(Room& room) const {
+        for (int64_t i = N - 1; i >= 0; --i) {
+            const Bin& bin = bins_[static_cast<size_t>(i)];
+            if (bin.count && (room.count <= bin.count || room.mass <= bin.sum)) return i;
+            room.count -= bin.count;
+            room.mass -= bin.sum;
+        }
+        return -1;
+    }
+
+private:
+    struct Bin {
+        int64_t count;
+        double sum;
+    };
+    std::vector<Bin> bins_ = std::vector<Bin>(N);
+};
+
+using UpperBins = Bins<0x3f81>;  // up to the upper half of the bits of 1
+using LowerBins = Bins<256>;
 
 class Draw {
 public:
@@ -55,7 +109,7 @@ private:
         weights_.resize(static_cast<size_t>(draw_.n));
         std::vector<float> largest(static_cast<size_t>(blocks_));
         for_blocks([&](int64_t block, int64_t begin, int64_t end) {
-            largest[static_cast<size_t>(block)] = *std::max_element(draw_.logits + begin, draw_.logits + end);
+            largest[static_cast<size_t>(block)] = largest_of(draw_.logits + begin, end - begin);
         });
         const float most = *std::max_element(largest.begin(), largest.end());
         std::vector<double> sums(static_cast<size_t>(blocks_));
@@ -67,61 +121,44 @@ private:
         return total;
     }
 
-    // Bins of the weights not below a floor, by 16 bits of them; floats above zero are ordered as their bits are.
-    struct Bins {
-        std::vector<int64_t> counts = std::vector<int64_t>(1 << 16);
-        std::vector<double> sums = std::vector<double>(1 << 16);
-
-        void clear() {
-            std::fill(counts.begin(), counts.end(), 0);
-            std::fill(sums.begin(), sums.end(), 0.0);
-        }
-        void add(uint32_t bin, float weight) {
-            ++counts[bin];
-            sums[bin] += weight;
-        }
-        // From the largest bin down: moves `left` and `mass` past all bins that are kept whole, and returns the first that
-        // may not be; 0 if all are.
-        uint32_t first_cut(int64_t& left, double& mass) const {
-            for (uint32_t bin = (1 << 16) - 1; bin > 0; --bin) {
-                if (left <= counts[bin] || mass <= sums[bin]) return bin;
-                left -= counts[bin];
-                mass -= sums[bin];
-            }
-            return 0;
-        }
-    };
-
-    // Exact, in two rounds over the upper and the lower half of the weights' bits: nothing is sorted.
+    // Exact, by bins of the weights' bits, first of their upper half: floats above zero are ordered as their bits are, and
+    // nothing is sorted.
     Cut find_cut(double total) const {
         const float floor = std::max(draw_.min_p, std::nextafter(kImpossible, 1.0f));
-        if (!draw_.top_k && draw_.top_p >= 1) return {std::nextafter(floor, 0.0f), 0};
-        int64_t left = draw_.top_k ? draw_.top_k : draw_.n;
-        double mass = draw_.top_p < 1 ? draw_.top_p * total : INFINITY;
-        thread_local Bins upper, lower;  // kept: fresh memory costs more than the draw
-        upper.clear();
-        for (float weight : weights_)
-            if (weight >= floor) upper.add(bits_of(weight) >> 16, weight);
-        const uint32_t high = upper.first_cut(left, mass);
-        if (high == 0) return {std::nextafter(floor, 0.0f), 0};
-        lower.clear();
-        for (float weight : weights_)
-            if (weight >= floor && bits_of(weight) >> 16 == high) lower.add(bits_of(weight) & 0xffff, weight);
-        return within(high, lower, left, mass);
+        const Cut none = {std::nextafter(floor, 0.0f), 0};
+        if (!draw_.top_k && draw_.top_p >= 1) return none;
+        Room room = {draw_.top_k ? draw_.top_k : draw_.n, draw_.top_p < 1 ? draw_.top_p * total : INFINITY};
+        thread_local UpperBins parts[kParts];  // kept: fresh memory costs more than the draw
+        UpperBins* const bins = parts;
+        const int64_t size = (draw_.n + kParts - 1) / kParts;
+        parallel_for(draw_.threads, kParts, [&](int64_t part) {
+            bins[part].clear();
+            for (int64_t i = part * size; i < std::min((part + 1) * size, draw_.n); ++i)
+                if (const float weight = weights_[static_cast<size_t>(i)]; weight >= floor) bins[part].add(bits_of(weight) >> 16, weight);
+        });
+        for (int64_t part = 1; part < kParts; ++part) bins[0].add(bins[part]);
+        const int64_t high = bins[0].first_cut(room);
+        return high < 0 ? none : cut_within(static_cast<uint32_t>(high) << 16, room);
     }
 
-    Cut within(uint32_t high, const Bins& lower, int64_t left, double mass) const {
-        for (int64_t low = 0xffff; low >= 0; --low) {
-            const auto bin = static_cast<size_t>(low);
-            if (lower.counts[bin] == 0) continue;
-            const float value = from_bits(high << 16 | static_cast<uint32_t>(low));
-            const auto enough = std::isfinite(mass) ? static_cast<int64_t>(std::ceil(mass / value)) : draw_.n;
-            const int64_t kept = std::min(left, std::max<int64_t>(enough, 0));
-            if (kept <= lower.counts[bin]) return {value, kept};
-            left -= lower.counts[bin];
-            mass -= lower.sums[bin];
-        }
-        return {from_bits(high << 16), 0};
+    // The cut among the weights that share the upper half of their bits.
+    Cut cut_within(uint32_t high, Room room) const {
+        const float first = from_bits(high), last = from_bits(high | 0xffff);
+        std::vector<uint32_t> own;
+        for (float weight : weights_)
+            if (first <= weight && weight <= last) own.push_back(bits_of(weight));
+        LowerBins third, fourth;
+        for (uint32_t bits : own) third.add(bits >> 8 & 0xff, from_bits(bits));
+        const int64_t upper = third.first_cut(room);
+        if (upper < 0) return {std::nextafter(first, 0.0f), 0};
+        const uint32_t begin = high | static_cast<uint32_t>(upper) << 8;
+        for (uint32_t bits : own)
+            if (bits >> 8 == begin >> 8) fourth.add(bits & 0xff, from_bits(bits));
+        const int64_t lower = fourth.first_cut(room);
+        if (lower < 0) return {std::nextafter(from_bits(begin), 0.0f), 0};
+        const float value = from_bits(begin | static_cast<uint32_t>(lower));
+        const double enough = std::ceil(room.mass / value);
+        return {value, enough < static_cast<double>(room.count) ? std::max<int64_t>(static_cast<int64_t>(enough), 0) : room.count};
     }
 
     // In proportion to the weights that are kept, in the order of the ids.
@@ -134,9 +171,8 @@ private:
         for (int64_t& of_block : ties) left -= of_block = std::min(of_block, left);
         std::vector<double> sums(static_cast<size_t>(blocks_));
         for_blocks([&](int64_t block, int64_t begin, int64_t end) {
-            double sum = static_cast<double>(ties[static_cast<size_t>(block)]) * cut.value;
-            for (int64_t i = begin; i < end; ++i) sum += weights_[static_cast<size_t>(i)] > cut.value ? weights_[static_cast<size_t>(i)] : 0.0f;
-            sums[static_cast<size_t>(block)] = sum;
+            sums[static_cast<size_t>(block)] = static_cast<double>(ties[static_cast<size_t>(block)]) * cut.value +
+                                               sum_above(weights_.data() + begin, end - begin, cut.value);
         });
         double kept = 0;
         for (double sum : sums) kept += sum;

@@ -1,0 +1,79 @@
+// One new token a row through all layers: what the caller would do between them costs more than the steps on small batches.
+
+#include <cstddef>
+#include <vector>
+
+#include "layer.h"
+
+namespace zaya {
+namespace {
+
+class Decode {
+public:
+    Decode(int instruction_set, const ZayaDecode& pass) : instruction_set_(instruction_set), pass_(pass) {
+        const ZayaLayer& layer = *pass.layer[0];
+        const int64_t keys = layer.key_heads * layer.head_dim, queries = layer.query_heads * layer.head_dim;
+        const int64_t tail = (layer.depthwise_taps + layer.grouped_taps - 2) * (queries + keys);
+        const int64_t bytes = pass.is_bf16 ? 2 : 4;
+        tail_bytes_ = pass.batch * tail * bytes;
+        delayed_bytes_ = pass.batch * keys / 2 * bytes;
+        const auto rows = static_cast<std::size_t>(pass.batch);
+        lengths_.assign(rows, 1);
+        query_.resize(rows * static_cast<std::size_t>(queries));
+        attended_.resize(query_.size());
+        key_.resize(rows * static_cast<std::size_t>(keys));
+        value_.resize(key_.size());
+        router_state_.resize(rows * static_cast<std::size_t>(layer.router_down.n));
+    }
+
+    void run() {
+        for (int64_t i = 0; i < pass_.layers; ++i) {
+            project(i);
+            attend(i);
+            mix(i);
+        }
+    }
+
+private:
+    const ZayaAttentionKind& kind_of(int64_t i) const { return pass_.kinds[pass_.kind[i]]; }
+
+    void project(int64_t i) {
+        const ZayaAttentionKind& kind = kind_of(i);
+        const auto at = [i](const void* states, int64_t bytes) { return static_cast<const char*>(states) + i * bytes; };
+        const auto new_at = [i](void* states, int64_t bytes) { return static_cast<char*>(states) + i * bytes; };
+        const ZayaProjection pass = {pass_.threads, pass_.is_bf16, pass_.batch, 1, lengths_.data(), pass_.residual,
+                                     at(pass_.tails, tail_bytes_), at(pass_.delayed, delayed_bytes_),
+                                     new_at(pass_.new_tails, tail_bytes_), new_at(pass_.new_delayed, delayed_bytes_),
+                                     kind.rotated, kind.cos, kind.sin, query_.data(), key_.data(), value_.data()};
+        zaya_project(instruction_set_, pass_.layer[i], &pass);
+    }
+
+    void attend(int64_t i) {
+        void* const* storage = pass_.storage + i;
+        const bool has_scales = pass_.format == 2;
+        const ZayaAttention pass = {pass_.threads, pass_.format, pass_.batch, query_.data(), key_.data(), value_.data(),
+                                    storage[0], storage[pass_.layers],
+                                    has_scales ? static_cast<float*>(storage[2 * pass_.layers]) : nullptr,
+                                    has_scales ? static_cast<float*>(storage[3 * pass_.layers]) : nullptr,
+                                    pass_.block_size, pass_.most_blocks, pass_.slots, pass_.tables, kind_of(i).begin, pass_.end,
+                                    attended_.data()};
+        zaya_attend(instruction_set_, pass_.layer[i], &pass);
+    }
+
+    void mix(int64_t i) {
+        const ZayaMixture pass = {pass_.threads, 0, i > 0, pass_.batch, attended_.data(), pass_.residual, router_state_.data(),
+                                  pass_.choices + i * pass_.batch};
+        zaya_mix(instruction_set_, pass_.layer[i], &pass);
+    }
+
+    int instruction_set_;
+    const ZayaDecode& pass_;
+    int64_t tail_bytes_, delayed_bytes_;
+    std::vector<int64_t> lengths_;
+    std::vector<float> query_, key_, value_, attended_, router_state_;
+};
+
+}  // namespace
+}  // namespace zaya
+
+void zaya_decode(int instruction_set, const ZayaDecode* pass) { zaya::Decode(instruction_set, *pass).run(); }
