@@ -53,16 +53,24 @@ struct Room {
 template <int N>
 class Bins {
 public:
-    void clear() { std::fill(bins_.begin(), bins_.end(), Bin{}); }
-    void add(uint32_t bin, float weight) {
-        ++bins_[bin].count;
-        bins_[bin].sum += weight;
+    // Weight by weight, with a run in one bin summed up before it is added: equal weights would wait for each other.
+    template <class BinOf>
+    void fill(const std::vector<float>& weights, const BinOf& bin_of) {
+        std::fill(bins_.begin(), bins_.end(), Bin{});
+        Bin run = {};
+        uint32_t at = 0;
+        for (float weight : weights) {
+            if (const uint32_t bin = bin_of(weight); bin != at) {
+                bins_[at] += run;
+                run = {};
+                at = bin;
+            }
+            run += {1, weight};
+        }
+        bins_[at] += run;
     }
     void add(const Bins& others) {
-        for (size_t i = 0; i < N; ++i) {
-            bins_[i].count += others.bins_[i].count;
-            bins_[i].sum += others.bins_[i].sum;
-        }
+        for (size_t i = 0; i < N; ++i) bins_[i] += others.bins_[i];
     }
     // From the largest down: takes the bins that are kept whole out of the room; the first that may not be, or -1.
     int64_t first_cut(Room& room) const {
@@ -79,12 +87,57 @@ private:
     struct Bin {
         int64_t count;
         double sum;
+
+        void operator+=(const Bin& other) {
+            count += other.count;
+            sum += other.sum;
+        }
     };
     std::vector<Bin> bins_ = std::vector<Bin>(N);
 };
 
-using UpperBins = Bins<0x3f81>;  // up to the upper half of the bits of 1
-using LowerBins = Bins<256>;
+// Some of the row's weights, and bins of them.
+struct Part {
+    Bins<0x3f81> upper;  // up to the upper half of the bits of 1
+    Bins<256> lower;
+    std::vector<float> kept;
+
+    // Keeps the weights not below a floor, by the upper half of their bits.
+    void take(const float* weights, int64_t n, float floor) {
+        kept.resize(static_cast<size_t>(n) + 1);
+        size_t count = 0;
+        for (int64_t i = 0; i < n; ++i) {
+            kept[count] = weights[i];
+            count += weights[i] >= floor;
+        }
+        kept.resize(count);
+        upper.fill(kept, [](float weight) { return bits_of(weight) >> 16; });
+    }
+
+    // Keeps the weights whose bits from shift + 8 on are those of `begin`, by the 8 bits from `shift` on.
+    void narrow(uint32_t begin, int shift) {
+        size_t count = 0;
+        for (float weight : kept) {
+            kept[count] = weight;
+            count += (bits_of(weight) ^ begin) >> (shift + 8) == 0;
+        }
+        kept.resize(count);
+        lower.fill(kept, [shift](float weight) { return bits_of(weight) >> shift & 0xff; });
+    }
+};
+
+struct Parts {
+    Part part[kParts];
+
+    // Fills bins by fill(i, part) and joins them; see Bins::first_cut.
+    template <auto kBins, class Fill>
+    int64_t first_cut(int threads, Room& room, const Fill& fill) {
+        parallel_for(threads, kParts, [&](int64_t i) { fill(i, part[i]); });
+        auto& joined = part[0].*kBins;
+        for (int64_t i = 1; i < kParts; ++i) joined.add(part[i].*kBins);
+        return joined.first_cut(room);
+    }
+};
 
 class Draw {
 public:
@@ -121,44 +174,25 @@ private:
         return total;
     }
 
-    // Exact, by bins of the weights' bits, first of their upper half: floats above zero are ordered as their bits are, and
-    // nothing is sorted.
+    // Exact, by bins of ever fewer of the weights' bits: floats above zero are ordered as their bits are, and nothing is sorted.
     Cut find_cut(double total) const {
         const float floor = std::max(draw_.min_p, std::nextafter(kImpossible, 1.0f));
-        const Cut none = {std::nextafter(floor, 0.0f), 0};
-        if (!draw_.top_k && draw_.top_p >= 1) return none;
         Room room = {draw_.top_k ? draw_.top_k : draw_.n, draw_.top_p < 1 ? draw_.top_p * total : INFINITY};
-        thread_local UpperBins parts[kParts];  // kept: fresh memory costs more than the draw
-        UpperBins* const bins = parts;
-        const int64_t size = (draw_.n + kParts - 1) / kParts;
-        parallel_for(draw_.threads, kParts, [&](int64_t part) {
-            bins[part].clear();
-            for (int64_t i = part * size; i < std::min((part + 1) * size, draw_.n); ++i)
-                if (const float weight = weights_[static_cast<size_t>(i)]; weight >= floor) bins[part].add(bits_of(weight) >> 16, weight);
+        if (!draw_.top_k && draw_.top_p >= 1) return {std::nextafter(floor, 0.0f), 0};
+        thread_local Parts parts;  // kept: fresh memory costs more than the draw
+        const int64_t high = parts.first_cut<&Part::upper>(draw_.threads, room, [&](int64_t i, Part& part) {
+            const int64_t size = (draw_.n + kParts - 1) / kParts, begin = i * size;
+            part.take(weights_.data() + begin, std::clamp<int64_t>(draw_.n - begin, 0, size), floor);
         });
-        for (int64_t part = 1; part < kParts; ++part) bins[0].add(bins[part]);
-        const int64_t high = bins[0].first_cut(room);
-        return high < 0 ? none : cut_within(static_cast<uint32_t>(high) << 16, room);
-    }
-
-    // The cut among the weights that share the upper half of their bits.
-    Cut cut_within(uint32_t high, Room room) const {
-        const float first = from_bits(high), last = from_bits(high | 0xffff);
-        std::vector<uint32_t> own;
-        for (float weight : weights_)
-            if (first <= weight && weight <= last) own.push_back(bits_of(weight));
-        LowerBins third, fourth;
-        for (uint32_t bits : own) third.add(bits >> 8 & 0xff, from_bits(bits));
-        const int64_t upper = third.first_cut(room);
-        if (upper < 0) return {std::nextafter(first, 0.0f), 0};
-        const uint32_t begin = high | static_cast<uint32_t>(upper) << 8;
-        for (uint32_t bits : own)
-            if (bits >> 8 == begin >> 8) fourth.add(bits & 0xff, from_bits(bits));
-        const int64_t lower = fourth.first_cut(room);
-        if (lower < 0) return {std::nextafter(from_bits(begin), 0.0f), 0};
-        const float value = from_bits(begin | static_cast<uint32_t>(lower));
-        const double enough = std::ceil(room.mass / value);
-        return {value, enough < static_cast<double>(room.count) ? std::max<int64_t>(static_cast<int64_t>(enough), 0) : room.count};
+        if (high < 0) return {std::nextafter(floor, 0.0f), 0};
+        uint32_t begin = static_cast<uint32_t>(high) << 16;
+        for (int shift = 8; shift >= 0; shift -= 8) {
+            const int64_t bin = parts.first_cut<&Part::lower>(draw_.threads, room, [&](int64_t, Part& part) { part.narrow(begin, shift); });
+            if (bin < 0) return {std::nextafter(from_bits(begin), 0.0f), 0};
+            begin |= static_cast<uint32_t>(bin) << shift;
+        }
+        const double enough = std::ceil(room.mass / from_bits(begin));
+        return {from_bits(begin), enough < static_cast<double>(room.count) ? std::max<int64_t>(static_cast<int64_t>(enough), 0) : room.count};
     }
 
     // In proportion to the weights that are kept, in the order of the ids.
