@@ -96,6 +96,13 @@ def made(model, text, out, dense="int8"):
     return contents(out)
 
 
+def deleted_but_mapped(folder):
+    """Files whose space the disk has not got back, where the system lists them."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    return [line for line in lines if str(folder) in line and line.endswith("(deleted)")]
+
+
 def asked(text, *more):
     return ("pull", REPO, "--quant", "int4", "--calibrate", text, *more)
 
@@ -143,6 +150,7 @@ def test_discarded_originals_leave_the_same_result_and_nothing_else(
 
     def measuring(self, *arguments):
         nonlocal most
+        assert not deleted_but_mapped(models)
         write(self, *arguments)
         most = max(most, disk_used(models))
 
@@ -152,6 +160,13 @@ def test_discarded_originals_leave_the_same_result_and_nothing_else(
         bound = disk_used(models) + needed
         return needed
 
+    bring = Originals.bring
+
+    def bringing(self, step):
+        assert not deleted_but_mapped(models)
+        bring(self, step)
+
+    monkeypatch.setattr(Originals, "bring", bringing)
     monkeypatch.setattr(ShardWriter, "write", measuring)
     monkeypatch.setattr("zaya_core.quantize.bytes_needed", computing)
     result = zaya(*asked(text, "--dense", dense, "--discard-originals"))

@@ -119,4 +119,18 @@ int main(int, char** words) {
     const ZayaMixture mixture = {threads, 0, 1, rows, query, residual, router_state, choice.data()};
     zaya_mix(set, &layer, &mixture);
     print(residual, rows * kHidden * 4), print(router_state, rows * kRouter * 4), print(choice.data(), rows * 8);
+
+    // The next tokens through the layer twice.
+    const ZayaLayer* const layers[] = {&layer, &layer};
+    const int32_t kind_of[] = {0, 1};
+    const int64_t nothing_hidden[] = {0, 0}, next_slots[] = {4 * kBlock + 2, 2 * kBlock + 2}, next_end[] = {11, 3};
+    const ZayaAttentionKind kinds[] = {{8, floats(kBatch * 8), floats(kBatch * 8), begin}, {4, floats(kBatch * 4), floats(kBatch * 4), nothing_hidden}};
+    void* const storage[] = {keys, keys, values, values, key_scales, key_scales, value_scales, value_scales};
+    void *tails = zeros(2 * tail_size), *delayeds = zeros(2 * delayed_size), *new_tails = zeros(2 * tail_size), *new_delayeds = zeros(2 * delayed_size);
+    int64_t choices[2 * kBatch];
+    const ZayaDecode decode = {threads, is_bf16, format, kBatch, 2, layers, kind_of, kinds, residual, tails, delayeds, new_tails, new_delayeds,
+                               storage, kBlock, 3, next_slots, tables, next_end, choices};
+    zaya_decode(set, &decode);
+    print(residual, kBatch * kHidden * 4), print(new_tails, 2 * tail_size * bytes_each), print(new_delayeds, 2 * delayed_size * bytes_each);
+    print(choices, sizeof choices);
 }
