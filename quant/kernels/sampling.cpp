@@ -54,11 +54,13 @@ template <int N>
 class Bins {
 public:
     // Weight by weight, with a run in one bin summed up before it is added: equal weights would wait for each other.
+    // No weight is in a bin before `lowest`.
     template <class BinOf>
-    void fill(const std::vector<float>& weights, const BinOf& bin_of) {
-        std::fill(bins_.begin(), bins_.end(), Bin{});
+    void fill(const std::vector<float>& weights, const BinOf& bin_of, uint32_t lowest) {
+        lowest_ = lowest;
+        std::fill(bins_.begin() + lowest, bins_.end(), Bin{});
         Bin run = {};
-        uint32_t at = 0;
+        uint32_t at = lowest;
         for (float weight : weights) {
             if (const uint32_t bin = bin_of(weight); bin != at) {
                 bins_[at] += run;
@@ -70,11 +72,11 @@ public:
         bins_[at] += run;
     }
     void add(const Bins& others) {
-        for (size_t i = 0; i < N; ++i) bins_[i] += others.bins_[i];
+        for (size_t i = lowest_; i < N; ++i) bins_[i] += others.bins_[i];
     }
     // From the largest down: takes the bins that are kept whole out of the room; the first that may not be, or -1.
     int64_t first_cut(Room& room) const {
-        for (int64_t i = N - 1; i >= 0; --i) {
+        for (int64_t i = N - 1; i >= lowest_; --i) {
             const Bin& bin = bins_[static_cast<size_t>(i)];
             if (bin.count && (room.count <= bin.count || room.mass <= bin.sum)) return i;
             room.count -= bin.count;
@@ -94,6 +96,7 @@ private:
         }
     };
     std::vector<Bin> bins_ = std::vector<Bin>(N);
+    uint32_t lowest_ = 0;
 };
 
 // Some of the row's weights, and bins of them.
@@ -111,7 +114,7 @@ struct Part {
             count += weights[i] >= floor;
         }
         kept.resize(count);
-        upper.fill(kept, [](float weight) { return bits_of(weight) >> 16; });
+        upper.fill(kept, [](float weight) { return bits_of(weight) >> 16; }, bits_of(floor) >> 16);
     }
 
     // Keeps the weights whose bits from shift + 8 on are those of `begin`, by the 8 bits from `shift` on.
@@ -122,7 +125,7 @@ struct Part {
             count += (bits_of(weight) ^ begin) >> (shift + 8) == 0;
         }
         kept.resize(count);
-        lower.fill(kept, [shift](float weight) { return bits_of(weight) >> shift & 0xff; });
+        lower.fill(kept, [shift](float weight) { return bits_of(weight) >> shift & 0xff; }, 0);
     }
 };
 
