@@ -20,6 +20,7 @@ from torch import Tensor
 from quant.formats import StoredTensor
 from zaya_core.config import ModelConfig, printable, read_json
 from zaya_core.errors import CheckpointError, ModelNotFoundError
+from zaya_core.large_pages import prefer_large_pages
 from zaya_core.names import expected_tensors, layout_of_names, packed_parameters, parameters
 
 INDEX = "model.safetensors.index.json"
@@ -112,8 +113,7 @@ class Checkpoint:
         return list(self._shards)
 
     def _read(self, source: str) -> Tensor:
-        tensor: Tensor = self._shards[self._infos[source].shard].get_tensor(source)
-        return tensor
+        return prefer_large_pages(self._shards[self._infos[source].shard].get_tensor(source))
 
 
 def open_checkpoint(folder: str | Path, config: ModelConfig) -> Checkpoint:

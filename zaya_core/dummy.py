@@ -17,6 +17,7 @@ from zaya_core.checkpoint import Checkpoint, TensorInfo
 from zaya_core.config import parse_config
 from zaya_core.device import choose_placement
 from zaya_core.kv_format import KVFormat
+from zaya_core.large_pages import prefer_large_pages
 from zaya_core.load import build_model
 from zaya_core.model import ZayaModel
 from zaya_core.names import expected_tensors
@@ -77,7 +78,8 @@ class RandomTensors:
     def _repeated(self, count: int, block: Tensor) -> Tensor:
         offset = int(torch.randint(0, _NOISE, (1,), generator=self._generator))
         repeats = -(-(count + offset) // _NOISE)
-        return block.repeat(repeats)[offset : offset + count].clone()
+        values = prefer_large_pages(torch.empty(count, dtype=block.dtype))
+        return values.copy_(block.repeat(repeats)[offset : offset + count])
 
 
 # Small before the GELUs, where they are nearly odd functions, and large behind: otherwise what they add to every token
