@@ -11,7 +11,7 @@ import shutil
 import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # where a test asks for two threads, they shall not spin beside the other worker
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a test's second thread shall not spin beside the other tests' process
 os.environ["HF_HUB_OFFLINE"] = "1"
 _HOME = tempfile.mkdtemp(prefix="zaya-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)

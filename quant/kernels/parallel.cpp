@@ -10,15 +10,32 @@ namespace {
 
 std::atomic<ParallelRegion> parallel_region{nullptr};
 
+// Each thread works through its own stretch of the items, so that memory is read in order, and then helps with the others'.
 struct Loop {
-    std::atomic<int64_t> next{0};
-    int64_t items;
+    struct alignas(64) Stretch {
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
+    };
+    static constexpr int kMostStretches = 16;
+    Stretch stretches[kMostStretches];
+    std::atomic<int> arrived{0};
+    int count;
     const std::function<void(int64_t)>* body;
+
+    Loop(int threads, int64_t items, const std::function<void(int64_t)>& work) : count(std::min(threads, kMostStretches)), body(&work) {
+        for (int i = 0; i < count; ++i) {
+            stretches[i].next = items * i / count;
+            stretches[i].end = items * (i + 1) / count;
+        }
+    }
 
     static void work(void* data) {
         Loop& loop = *static_cast<Loop*>(data);
-        for (int64_t item; (item = loop.next.fetch_add(1, std::memory_order_relaxed)) < loop.items;)
-            (*loop.body)(item);
+        const int first = loop.arrived.fetch_add(1, std::memory_order_relaxed);
+        for (int i = 0; i < loop.count; ++i) {
+            Stretch& stretch = loop.stretches[(first + i) % loop.count];
+            for (int64_t item; (item = stretch.next.fetch_add(1, std::memory_order_relaxed)) < stretch.end;) (*loop.body)(item);
+        }
     }
 };
 
@@ -34,14 +51,13 @@ void run_on_new_threads(Loop& loop, int threads) {
 void use_parallel_region(ParallelRegion region) { parallel_region.store(region); }
 
 void parallel_for(int threads, int64_t items, const std::function<void(int64_t)>& body) {
-    Loop loop;
-    loop.items = items;
-    loop.body = &body;
     threads = static_cast<int>(std::min<int64_t>(threads, items));
-    ParallelRegion region = parallel_region.load();
-    if (threads <= 1)
-        Loop::work(&loop);
-    else if (region)
+    if (threads <= 1) {
+        for (int64_t item = 0; item < items; ++item) body(item);
+        return;
+    }
+    Loop loop(threads, items, body);
+    if (ParallelRegion region = parallel_region.load())
         region(Loop::work, &loop, static_cast<unsigned>(threads), 0);
     else
         run_on_new_threads(loop, threads);

@@ -99,7 +99,7 @@ def made(model, text, out, dense="int8"):
 
 
 def made_afresh(*arguments):
-    """`made` in a process of its own, to be compared with what another process made: sums may depend on what ran before."""
+    """`made` in a process of its own, for comparison with another one: sums may depend on what ran before."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(made, *arguments).result()
 
