@@ -258,12 +258,13 @@ def _zaya(arguments: argparse.Namespace) -> None:
 
     from zaya_core.bench import Bench, PreparedCase
     from zaya_core.dummy import dummy_model
-    from zaya_core.memory import keep_freed_memory
+    from zaya_core.memory import keep_freed_memory, spare_the_collector
     from zaya_core.products import products_in_use
 
     torch.set_num_threads(arguments.threads)
-    keep_freed_memory()  # as the program does when it starts
+    keep_freed_memory()  # both as the program does
     model = dummy_model(arguments.quant, arguments.dense, arguments.layers, kv=arguments.kv)
+    spare_the_collector()
     bench, cases = Bench(model), dict[str, PreparedCase]()
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:

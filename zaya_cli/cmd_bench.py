@@ -24,7 +24,7 @@ from zaya_core.dummy import dummy_model
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.kv_format import KVFormat
 from zaya_core.load import load_model
-from zaya_core.memory import keep_freed_memory, peak_memory_bytes
+from zaya_core.memory import keep_freed_memory, peak_memory_bytes, spare_the_collector
 from zaya_core.model import ZayaModel
 from zaya_core.products import products_in_use
 from zaya_core.sampling import SamplingParams
@@ -62,6 +62,7 @@ def bench(settings: BenchSettings) -> None:
     torch.set_num_threads(threads := settings.threads or default_threads())
     keep_freed_memory()
     model, name = _open(settings)
+    spare_the_collector()
     cases = [(depth, batch) for depth in depths for batch in batches]
     shown, checked = tee(_measure(Bench(model, settings.repeats), cases, prompts, tokens))
     _WRITERS[settings.format](shown, {"machine": _machine(model, threads), "model": _model_facts(model, name)})

@@ -124,13 +124,15 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
     import torch
 
     from zaya_core.load import load_model
-    from zaya_core.memory import keep_freed_memory
+    from zaya_core.memory import keep_freed_memory, spare_the_collector
     from zaya_core.products import products_in_use
 
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    return load_model(folder, settings.device, settings.dtype, settings.kv)
+    model = load_model(folder, settings.device, settings.dtype, settings.kv)
+    spare_the_collector()
+    return model
 
 
 def _report_unknown_keys(keys: tuple[str, ...]) -> None:
