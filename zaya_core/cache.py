@@ -27,6 +27,7 @@ from torch import Tensor
 from quant.int8 import nearest_int8
 from zaya_core.errors import MemoryFitError
 from zaya_core.kv_format import KVFormat, bytes_of_head
+from zaya_core.large_pages import prefer_large_pages
 
 BLOCK = 256
 
@@ -139,8 +140,9 @@ class BlockPool:
 
     @staticmethod
     def _enlarged(storage: Tensor, blocks: int) -> Tensor:
-        larger = storage.new_zeros((blocks, *storage.shape[1:]))
+        larger = prefer_large_pages(storage.new_empty((blocks, *storage.shape[1:])))
         larger[: len(storage)] = storage
+        larger[len(storage) :] = 0
         return larger
 
 

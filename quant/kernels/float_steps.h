@@ -101,21 +101,51 @@ double exponentials(const float* x, int64_t n, float most, float temperature, fl
     return total;
 }
 
-// Queries of one group by the keys of a run: scores (M, kMostPositions).
+// The sums of 16 rows of 16 lanes, each folded as `sum` does.
+inline void fold_rows(const float* rows, float* sums) {
+    float eight[8 * kTile], four[4 * kTile], two[2 * kTile];
+    for (int r = 0; r < kTile; ++r)
+        for (int i = 0; i < 8; ++i) eight[8 * r + i] = rows[kTile * r + i] + rows[kTile * r + 8 + i];
+    for (int r = 0; r < kTile; ++r)
+        for (int i = 0; i < 4; ++i) four[4 * r + i] = eight[8 * r + i] + eight[8 * r + 4 + i];
+    for (int r = 0; r < kTile; ++r)
+        for (int i = 0; i < 2; ++i) two[2 * r + i] = four[4 * r + i] + four[4 * r + 2 + i];
+    for (int r = 0; r < kTile; ++r) sums[r] = two[2 * r] + two[2 * r + 1];
+}
+
+// Of one head at a position: its neighbours are other heads', so the processor does not see by itself what comes next.
+template <class KV>
+void fetch(const KV* head, int64_t width) {
+#if defined(__GNUC__)  // clang too
+    for (int64_t i = 0; i < width; i += static_cast<int64_t>(64 / sizeof(KV))) __builtin_prefetch(head + i);
+#endif
+}
+
+constexpr int64_t kAheadPositions = 16;
+
+// Queries of one group by the keys of a run, 16 positions at a time: scores (M, kMostPositions).
 template <class V, int M, class KV>
 void score(const float* queries, int64_t width, const KeyValueRun& run, float* scores) {
     using L = Lanes<V>;
-    const auto* keys = static_cast<const KV*>(run.keys);
-    for (int64_t p = 0; p < run.count; ++p, keys += run.stride) {
-        L total[M];
-        for (auto& one : total) one = L::splat(0.0f);
-        for (int64_t i = 0; i < width; i += kTile) {
-            const L key = L::load(keys + i);
-            for (int m = 0; m < M; ++m) total[m] = multiply_add(key, L::load(queries + m * width + i), total[m]);
+    alignas(64) float lanes[M][kTile * kTile] = {};
+    for (int64_t begin = 0; begin < run.count; begin += kTile) {
+        const int64_t count = run.count - begin < kTile ? run.count - begin : kTile;
+        for (int64_t p = 0; p < count; ++p) {
+            const auto* key = static_cast<const KV*>(run.keys) + (begin + p) * run.stride;
+            fetch(key + kAheadPositions * run.stride, width);
+            fetch(static_cast<const KV*>(run.values) + (begin + p) * run.stride, width);
+            L total[M];
+            for (auto& one : total) one = L::splat(0.0f);
+            for (int64_t i = 0; i < width; i += kTile) {
+                const L values = L::load(key + i);
+                for (int m = 0; m < M; ++m) total[m] = multiply_add(values, L::load(queries + m * width + i), total[m]);
+            }
+            for (int m = 0; m < M; ++m) total[m].store(lanes[m] + p * kTile);
         }
-        const float scale = run.key_scales ? run.key_scales[p * run.scale_stride] : 1.0f;
-        for (int m = 0; m < M; ++m) scores[m * kMostPositions + p] = sum(total[m]) * scale;
+        for (int m = 0; m < M; ++m) fold_rows(lanes[m], scores + m * kMostPositions + begin);
     }
+    for (int64_t p = 0; run.key_scales && p < run.count; ++p)
+        for (int m = 0; m < M; ++m) scores[m * kMostPositions + p] *= run.key_scales[p * run.scale_stride];
 }
 
 // Turns scores into weights relative to the largest score so far, and brings the state to that scale.
