@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from zaya_core import large_pages
 from zaya_core.large_pages import LEAST, prefer_large_pages
 
 SMAPS = Path("/proc/self/smaps")
@@ -28,12 +31,10 @@ def is_asked_for(tensor):
     raise AssertionError("no area")
 
 
-def test_a_large_tensor_in_memory_and_its_neighbour_not():
-    both = torch.empty(64 * LEAST, dtype=torch.uint8)
-    first, last = both[: 32 * LEAST], both[48 * LEAST :]
-    assert prefer_large_pages(first) is first
-    assert is_asked_for(first)
-    assert not is_asked_for(last)
+def test_a_large_tensor_in_memory():
+    tensor = torch.empty(64 * LEAST, dtype=torch.uint8)
+    assert prefer_large_pages(tensor) is tensor
+    assert is_asked_for(tensor)
 
 
 def test_a_tensor_of_a_mapped_file(tmp_path):
@@ -44,6 +45,16 @@ def test_a_tensor_of_a_mapped_file(tmp_path):
         assert torch.equal(tensor, torch.arange(LEAST, dtype=torch.int32))
 
 
-def test_a_small_tensor_is_left_alone():
-    small = torch.empty(32 * LEAST, dtype=torch.uint8)[16 * LEAST : 17 * LEAST - 1]
-    assert not is_asked_for(prefer_large_pages(small))
+def test_the_advice_is_for_the_pages_of_the_tensor_alone_and_none_for_a_small_one(monkeypatch):
+    """Told from the calls: memory that was given back to the process keeps the advice of its last use."""
+    calls = []
+    library = SimpleNamespace(madvise=lambda begin, size, advice: calls.append((begin.value, size.value)))
+    monkeypatch.setattr(large_pages, "_libc", lambda: library)
+    memory = torch.empty(4 * LEAST, dtype=torch.uint8)
+    part = memory[LEAST + 5 : 3 * LEAST]
+    prefer_large_pages(memory[: LEAST - 1])
+    prefer_large_pages(part)
+    ((begin, size),) = calls
+    assert begin % mmap.PAGESIZE == 0
+    assert 0 <= part.data_ptr() - begin < mmap.PAGESIZE
+    assert begin + size == part.data_ptr() + part.nbytes
