@@ -145,21 +145,24 @@ class ZayaModel:
         embedded = self.embed_tokens.rows(ids).float()
         residual = (embedded + self.input_hidden_states_bias) * self.input_hidden_states_scale
         if self.decoder is not None and self.decoder.can_take(step):
-            if should_stop is not None and should_stop():
-                raise Cancelled
+            _stop_if_asked(should_stop)
             for block, choice in zip(self.blocks, self.decoder(residual, inputs, step), strict=True):
                 block.note(choice)
             return residual
         router_state = None
         for block in self.blocks:
-            if should_stop is not None and should_stop():
-                raise Cancelled
+            _stop_if_asked(should_stop)
             residual, router_state = block(residual, router_state, inputs[block.layer_type], step, self.dtype)
         return residual
 
     def new_cache(self, batch_size: int = 1) -> Cache:
         """An empty cache of `batch_size` rows on the model's device."""
         return Cache.empty(self.pool, self.empty_delayed, batch_size)
+
+
+def _stop_if_asked(should_stop: Callable[[], bool] | None) -> None:
+    if should_stop is not None and should_stop():
+        raise Cancelled
 
 
 def cache_layout(config: ModelConfig, dtype: torch.dtype, device: torch.device, kv: KVFormat = "auto") -> CacheLayout:

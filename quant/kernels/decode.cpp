@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "instruction_set.h"
 #include "layer.h"
 
 namespace zaya {
@@ -50,7 +51,7 @@ private:
 
     void attend(int64_t i) {
         void* const* storage = pass_.storage + i;
-        const bool has_scales = pass_.format == 2;
+        const bool has_scales = static_cast<KeyValueFormat>(pass_.format) == KeyValueFormat::int8;
         const ZayaAttention pass = {pass_.threads, pass_.format, pass_.batch, query_.data(), key_.data(), value_.data(),
                                     storage[0], storage[pass_.layers],
                                     has_scales ? static_cast<float*>(storage[2 * pass_.layers]) : nullptr,

@@ -211,7 +211,8 @@ def test_zaya_layers_decides_how_many_layers_there_are(said):
 @pytest.mark.parametrize("theta_and_factor", [(..., 0.5), (5000000, 0.5), (10000, ...)])
 def test_copies_of_rope_settings_beside_the_table_may_agree(theta_and_factor):
     theta, factor = theta_and_factor
-    parse_config(changed(NATIVE_74B, rope_theta=theta, partial_rotary_factor=factor))
+    copied = parse_config(changed(NATIVE_74B, rope_theta=theta, partial_rotary_factor=factor))
+    assert copied == parse_config(NATIVE_74B)
 
 
 def test_without_layer_types_every_layer_sees_all():

@@ -12,6 +12,7 @@ import torch
 from quant.kernels.native import supported_instruction_sets
 from quant.kernels.selection import cpu_products
 from tests.core.quantized_models import quantized_folder, source_folder
+from tests.quant.native_attention import attend
 from zaya_core.attention import AttentionInputs, grouped_query_attention
 from zaya_core.load import load_model
 from zaya_core.quantization_job import QuantizeSettings
@@ -168,7 +169,7 @@ def rows_of(cache):
 
 
 @pytest.mark.parametrize(("dtype", "kv"), [("float32", "auto"), ("bfloat16", "auto"), ("float32", "int8")])
-def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype, kv):
+def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, monkeypatch, dtype, kv):
     """Rows of 1, 256 and 2,500 positions of noise, whose blocks are not in order; one layer slides."""
     model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)), dtype, kv)
     torch.manual_seed(1)
@@ -196,3 +197,48 @@ def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype, kv):
     near(ours, spelled_out(model)(ids, cache), tolerance)
     for own, theirs in zip(stored, rows_of(cache), strict=True):
         near(own, theirs, tolerance)
+
+
+def floats(storage):
+    """Keys and values in float32."""
+    keys, values, *scales = (x.float() for x in storage)
+    return (keys * scales[0][..., None], values * scales[1][..., None]) if scales else (keys, values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
+    model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)))
+    torch.manual_seed(1)
+    config = model.config
+    lengths = torch.tensor([1, 256, 2500])
+    sizes = (12, 256, config.num_key_value_heads)
+    storage = [(torch.randn(*sizes, config.head_dim) * (100 if dtype == torch.int8 else 1)).to(dtype) for _ in range(2)]
+    if dtype == torch.int8:
+        storage += [torch.rand(sizes) / 100 for _ in range(2)]
+    tables = torch.stack([torch.randperm(12)[:10] for _ in range(3)])
+    query = torch.randn(3, 1, config.num_attention_heads * config.head_dim)
+    key, value = (torch.randn(3, 1, config.num_key_value_heads * config.head_dim) for _ in range(2))
+    slots = tables[torch.arange(3), (lengths - 1) // 256] * 256 + (lengths - 1) % 256
+    begin = torch.tensor([0, 7, 1100])
+    for row in range(3):  # one after the other: their blocks overlap
+        one = slice(row, row + 1)
+        out = attend(
+            model.blocks[0].fused.native,
+            query[one],
+            key[one],
+            value[one],
+            storage,
+            slots[one],
+            tables[one].contiguous(),
+            begin[one],
+            lengths[one],
+        )
+        seen_keys, seen_values = (x[tables[row]].flatten(0, 1)[begin[row] : lengths[row]] for x in floats(storage))
+        near(seen_keys[-1].flatten().float(), key[row, 0], 1e-9 if dtype == torch.float32 else 6e-3)
+        expected = torch.nn.functional.scaled_dot_product_attention(
+            query[row].view(1, -1, 1, config.head_dim),
+            seen_keys.float()[None].transpose(1, 2),
+            seen_values.float()[None].transpose(1, 2),
+            enable_gqa=True,
+        )
+        near(out.flatten(), expected.flatten(), 1e-5)
