@@ -12,13 +12,12 @@
 namespace zaya {
 namespace {
 
-constexpr int64_t kSegment = 1024;  // positions: long rows are shared among threads, always at the same places
+constexpr int64_t kSegment = 256;  // positions: long rows are shared among threads, always at the same places
 
 class Attention {
 public:
     Attention(const InstructionSet& set, const ZayaLayer& layer, const ZayaAttention& pass) : set_(set), layer_(layer), pass_(pass) {
         width_ = layer.key_heads * layer.head_dim;
-        group_ = layer.query_heads / layer.key_heads;
         format_ = static_cast<KeyValueFormat>(pass.format);
         bytes_ = format_ == KeyValueFormat::float32 ? 4 : format_ == KeyValueFormat::bf16 ? 2 : 1;
     }
@@ -28,13 +27,13 @@ public:
         scale_queries();
         split();
         parallel_for(pass_.threads, static_cast<int64_t>(parts_.size()), [&](int64_t item) { attend(parts_[static_cast<size_t>(item)]); });
-        for (int64_t head = 0; head < pass_.batch * layer_.key_heads; ++head) join(head);
+        for (int64_t row = 0; row < pass_.batch; ++row) join(row);
     }
 
 private:
-    // What one thread works out: some positions of one row and key head, with its state in buffers_ at `state`.
+    // What one thread works out: some positions of one row, with its state in states_ at `state`.
     struct Part {
-        int64_t row, head, begin, end, state;
+        int64_t row, begin, end, state;
     };
 
     void append() const {
@@ -72,56 +71,66 @@ private:
         for (size_t i = 0; i < count; ++i) queries_[i] = pass_.query[i] * factor;
     }
 
-    int64_t state_size() const { return group_ * (layer_.head_dim + 2); }
+    int64_t state_size() const { return layer_.query_heads * (layer_.head_dim + 2); }
 
     void split() {
         for (int64_t row = 0; row < pass_.batch; ++row)
-            for (int64_t head = 0; head < layer_.key_heads; ++head)
-                for (int64_t at = pass_.begin[row]; at < pass_.end[row]; at = (at / kSegment + 1) * kSegment)
-                    parts_.push_back({row, head, at, std::min((at / kSegment + 1) * kSegment, pass_.end[row]),
-                                      static_cast<int64_t>(parts_.size()) * state_size()});
+            for (int64_t at = pass_.begin[row]; at < pass_.end[row]; at = (at / kSegment + 1) * kSegment)
+                parts_.push_back({row, at, std::min((at / kSegment + 1) * kSegment, pass_.end[row]),
+                                  static_cast<int64_t>(parts_.size()) * state_size()});
         states_.resize(parts_.size() * static_cast<size_t>(state_size()));
     }
 
     AttentionState state_of(const Part& part) {
         float* at = states_.data() + part.state;
-        return {at, at + group_, at + 2 * group_};
+        return {at, at + layer_.query_heads, at + 2 * layer_.query_heads};
+    }
+
+    // Positions of a row from `at` on, at most to `end`, that lie side by side.
+    KeyValueRun run_at(int64_t row, int64_t at, int64_t end) const {
+        const int64_t step = std::min(pass_.block_size, kMostPositions);
+        const int64_t block = pass_.tables[row * pass_.most_blocks + at / pass_.block_size];
+        const int64_t head = (block * pass_.block_size + at % pass_.block_size) * layer_.key_heads;
+        const int64_t bytes = head * layer_.head_dim * bytes_;
+        const bool has_scales = format_ == KeyValueFormat::int8;
+        return {format_,
+                static_cast<const char*>(pass_.keys) + bytes,
+                static_cast<const char*>(pass_.values) + bytes,
+                width_,
+                std::min((at / step + 1) * step, end) - at,
+                has_scales ? pass_.key_scales + head : nullptr,
+                has_scales ? pass_.value_scales + head : nullptr,
+                layer_.key_heads,
+                nullptr, nullptr, 0};
     }
 
     void attend(const Part& part) {
         const AttentionState state = state_of(part);
-        std::fill_n(state.largest, group_, -INFINITY);
-        std::fill_n(state.sum, group_ * (layer_.head_dim + 1), 0.0f);
-        const float* queries = queries_.data() + (part.row * layer_.query_heads + part.head * group_) * layer_.head_dim;
-        const int64_t step = std::min(pass_.block_size, kMostPositions);
-        for (int64_t at = part.begin, next; at < part.end; at = next) {
-            next = std::min((at / step + 1) * step, part.end);
-            const int64_t block = pass_.tables[part.row * pass_.most_blocks + at / pass_.block_size];
-            const int64_t head = (block * pass_.block_size + at % pass_.block_size) * layer_.key_heads + part.head;
-            const int64_t bytes = head * layer_.head_dim * bytes_;
-            const bool has_scales = format_ == KeyValueFormat::int8;
-            const KeyValueRun run = {format_,
-                                     static_cast<const char*>(pass_.keys) + bytes,
-                                     static_cast<const char*>(pass_.values) + bytes,
-                                     width_,
-                                     next - at,
-                                     has_scales ? pass_.key_scales + head : nullptr,
-                                     has_scales ? pass_.value_scales + head : nullptr,
-                                     layer_.key_heads};
-            set_.steps.attend(queries, group_, layer_.head_dim, run, state);
+        std::fill_n(state.largest, layer_.query_heads, -INFINITY);
+        std::fill_n(state.sum, layer_.query_heads * (layer_.head_dim + 1), 0.0f);
+        const float* queries = queries_.data() + part.row * layer_.query_heads * layer_.head_dim;
+        const AttentionHeads heads = {layer_.query_heads, layer_.key_heads, layer_.head_dim};
+        const int64_t end = pass_.end[part.row];
+        KeyValueRun run = run_at(part.row, part.begin, part.end);
+        for (int64_t at = part.begin; at < part.end;) {
+            at += run.count;
+            const KeyValueRun next = at < end ? run_at(part.row, at, at < part.end ? part.end : end) : KeyValueRun{};
+            run.next_keys = next.keys, run.next_values = next.values, run.next_count = next.count;
+            set_.steps.attend(queries, heads, run, state);
+            run = next;
         }
     }
 
-    // The output of the queries of one key head from its parts, in their order.
-    void join(int64_t head) {
-        const auto is_own = [&](const Part& part) { return part.row * layer_.key_heads + part.head == head; };
+    // The output of the queries of one row from its parts, in their order.
+    void join(int64_t row) {
+        const auto is_own = [&](const Part& part) { return part.row == row; };
         const auto first = std::find_if(parts_.begin(), parts_.end(), is_own);
         const auto last = std::find_if_not(first, parts_.end(), is_own);
         const int64_t k = layer_.head_dim;
-        for (int64_t q = 0; q < group_; ++q) {
+        for (int64_t q = 0; q < layer_.query_heads; ++q) {
             float most = -INFINITY, total = 0.0f;
             for (auto part = first; part != last; ++part) most = std::max(most, state_of(*part).largest[q]);
-            float* out = pass_.out + (head * group_ + q) * k;
+            float* out = pass_.out + (row * layer_.query_heads + q) * k;
             std::fill_n(out, k, 0.0f);
             for (auto part = first; part != last; ++part) {
                 const AttentionState state = state_of(*part);
@@ -136,7 +145,7 @@ private:
     const InstructionSet& set_;
     const ZayaLayer& layer_;
     const ZayaAttention& pass_;
-    int64_t width_, group_, bytes_;
+    int64_t width_, bytes_;
     KeyValueFormat format_;
     std::vector<float> queries_, states_;
     std::vector<Part> parts_;

@@ -84,6 +84,7 @@ struct Avx2 {
 };
 
 #include "float_lanes.h"
+#include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"
 

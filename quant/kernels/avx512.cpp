@@ -62,6 +62,20 @@ struct Avx512 {
     static Float load_half(const uint16_t* p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     }
+    static void fold_rows(const float* rows, float* sums) {
+        __m512 eight[8], four[4], two[2];
+        for (int i = 0; i < 8; ++i) {  // rows j, j + 4, j + 8, j + 12 end in four[j]
+            const __m512 a = load(rows + kTile * (i / 2 + 8 * (i % 2))), b = load(rows + kTile * (i / 2 + 8 * (i % 2) + 4));
+            eight[i] = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+        }
+        for (int i = 0; i < 4; ++i)
+            four[i] = add(_mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0x88), _mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0xdd));
+        for (int i = 0; i < 2; ++i) {
+            const __m512d a = _mm512_castps_pd(four[2 * i]), b = _mm512_castps_pd(four[2 * i + 1]);
+            two[i] = add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+        }
+        store(add(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xdd)), sums, kLanes);
+    }
     static void store(Float value, float* p, int64_t count) {
         if (count >= kLanes)
             _mm512_storeu_ps(p, value);
@@ -71,6 +85,7 @@ struct Avx512 {
 };
 
 #include "float_lanes.h"
+#include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"
 

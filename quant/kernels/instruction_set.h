@@ -24,8 +24,12 @@ using Bf16Tile = void (*)(const PairedRows& x, const uint16_t* w, const OutputTi
 
 enum class KeyValueFormat : int32_t { float32 = 0, bf16 = 1, int8 = 2 };
 
-// Some positions of one key/value head, `stride` elements apart; int8 codes have a scale for each position, `scale_stride`
-// apart.
+struct AttentionHeads {
+    int64_t query, key, width;
+};
+
+// Some positions of all key/value heads, `stride` elements apart, and those that come next; int8 codes have a scale for
+// each position and head, those of a position `scale_stride` apart.
 struct KeyValueRun {
     KeyValueFormat format;
     const void* keys;
@@ -34,17 +38,20 @@ struct KeyValueRun {
     const float* key_scales;
     const float* value_scales;
     int64_t scale_stride;
+    const void* next_keys;
+    const void* next_values;
+    int64_t next_count;
 };
 
-// Softmax over the positions so far of `heads` queries that share a key/value head: the largest score, the sum of the
-// exponentials relative to it, and the values' sum (heads, width) weighted by those.
+// Softmax over the positions so far for each query head: the largest score, the sum of the exponentials relative to it,
+// and the values' sum (heads, width) weighted by those.
 struct AttentionState {
     float* largest;
     float* sum;
     float* out;
 };
 
-constexpr int64_t kMostPositions = 256;  // of a KeyValueRun
+constexpr int64_t kMostPositions = 128;  // of a KeyValueRun
 
 // Steps on rows of float32; all widths are multiples of 16 if nothing else is said. The same bits on every instruction set.
 struct FloatSteps {
@@ -60,8 +67,8 @@ struct FloatSteps {
     float (*square_sum)(const float* x, int64_t n);
     // out = e^((x - most) / temperature), any n; returns the sum
     double (*exponentials)(const float* x, int64_t n, float most, float temperature, float* out);
-    // queries (heads, width), already divided by sqrt(width); adds the run's positions to the state
-    void (*attend)(const float* queries, int64_t heads, int64_t width, const KeyValueRun& run, const AttentionState& state);
+    // queries (H, width), already divided by sqrt(width); adds the run's positions to the state
+    void (*attend)(const float* queries, const AttentionHeads& heads, const KeyValueRun& run, const AttentionState& state);
 };
 
 struct InstructionSet {

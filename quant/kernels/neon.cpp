@@ -77,6 +77,7 @@ struct NeonDotprod {
 };
 
 #include "float_lanes.h"
+#include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"
 

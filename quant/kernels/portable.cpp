@@ -71,6 +71,7 @@ struct Portable {
 };
 
 #include "float_lanes.h"
+#include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"
 
