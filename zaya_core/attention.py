@@ -21,11 +21,12 @@ class AttentionInputs:
     """What all layers of one type share in one forward pass: rotary angles and who sees whom.
 
     `mask` is (B, 1, T, S) bool, or None where every query sees every key. `is_causal` replaces the mask of a whole
-    prompt. `first_visible`: (B) int64, the first position that a row's last query sees.
+    prompt. `first_visible`: (B) int64, the first position that a row's last query sees. `window`: how many positions a
+    query sees, itself among them; None: all.
     """
 
     def __init__(self, rotary: RotaryEmbedding, step: CacheStep, window: int | None):
-        self._step, self._window = step, window
+        self._step, self.window = step, window
         self.cos, self.sin = rotary(step.positions)
         slides = window is not None and step.num_keys > window
         self.first_visible = torch.zeros_like(step.ends) if window is None else (step.ends - window).clamp_min(0)
@@ -35,7 +36,7 @@ class AttentionInputs:
 
     @cached_property
     def mask(self) -> Tensor | None:
-        return None if self.is_causal or self._sees_all else _visible(self._step, self._window)
+        return None if self.is_causal or self._sees_all else _visible(self._step, self.window)
 
     @classmethod
     def by_layer_type(

@@ -1,6 +1,7 @@
 """Decoder layers by the native library's fused steps: the same as `Block` spells out, in few calls.
 
-A prompt takes two calls a layer, around its attention; one new token a row takes one for all layers.
+A prompt takes two calls a layer, around its attention, which is a third where the library has it for the cache's dtype;
+one new token a row takes one for all layers.
 
 Activations stay in float32 between the products (`Block` rounds them to the model's dtype), and products round their
 input to int8 or bf16 as the native products do. Which layers can: those on a CPU whose matrices the library can read.
@@ -19,6 +20,7 @@ from quant.int4 import Int4Matrix
 from quant.int8 import Int8Matrix
 from quant.kernels.decode import AttentionKind, NativeDecoder, Places
 from quant.kernels.layer import LANES, LayerParameters, NativeLayer, NativeMatrix
+from quant.kernels.prompt_attention import attend_prompt, can_attend
 from quant.kernels.selection import cpu_products
 from quant.matrix import Matrix
 from zaya_core.attention import Attention, AttentionInputs, grouped_query_attention
@@ -42,15 +44,25 @@ class FusedSteps:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """residual: (B, T, D) float32, router_state: (N, R) or None -> residual, router_state, choice (N)."""
         tail, delayed = step.conv_tail(layer), step.delayed(layer)
-        dtype = tail.dtype
         *qkv, tail, delayed = self.native.project(residual, tail, delayed, step.lengths, inputs.cos, inputs.sin)
         step.replace_state(tail, delayed)
         counts = (self.query_heads, self.key_value_heads, self.key_value_heads)
         query, key, value = (x.unflatten(-1, (count, -1)) for x, count in zip(qkv, counts, strict=True))
-        keys, values = step.append(layer, key, value)
-        attention = grouped_query_attention(query.to(dtype), keys, values, inputs).flatten(2)
-        router_state, choice = self.native.mix(attention, residual, router_state)
+        step.store(layer, key, value)
+        attention = self._attend(query, inputs, step, layer, tail.dtype)
+        router_state, choice = self.native.mix(attention.flatten(2), residual, router_state)
         return residual, router_state, choice
+
+    def _attend(
+        self, query: Tensor, inputs: AttentionInputs, step: CacheStep, layer: int, dtype: torch.dtype
+    ) -> Tensor:
+        """query: (B, T, H, K) float32 -> the same of the attention's output, in float32 or `dtype`."""
+        if dtype != torch.bfloat16 or not can_attend(self.native):
+            return grouped_query_attention(query.to(dtype), *step.gather(layer), inputs)
+        storage = [tensors[layer] for tensors in step.cache.pool.tensors.values()]
+        past = step.ends - step.lengths
+        rows = attend_prompt(self.native, query.flatten(2), storage, step.tables, past, step.lengths, inputs.window)
+        return rows.view_as(query)
 
 
 class FusedDecoder:

@@ -65,13 +65,14 @@ float largest_of(const float* x, int64_t n, float least) {
     return least;
 }
 
-// Turns scores into weights relative to the largest score so far, and brings the state to that scale.
+// See FloatSteps.
 template <class V>
-void rescale(float* scores, int64_t count, int64_t width, float* largest_score, float* total, float* out) {
+void weigh(float* scores, int64_t count, int64_t width, float* largest_score, float* total, float* out) {
     using L = Lanes<V>;
     const int64_t padded = (count + kTile - 1) / kTile * kTile;
     for (int64_t p = count; p < padded; ++p) scores[p] = -INFINITY;
     const float most = largest_of<V>(scores, padded, *largest_score);
+    if (most == -INFINITY) return std::fill_n(scores, padded, 0.0f), void();
     for (int64_t p = 0; p < padded; p += kTile) exp<V>(L::load(scores + p) - L::splat(most)).store(scores + p);
     for (int64_t p = count; p < padded; ++p) scores[p] = 0.0f;
     L added = L::splat(0.0f);
@@ -123,7 +124,7 @@ void attend_some(const float* queries, int64_t width, const KeyValueRun& run, in
     for (int m = 0; m < M; ++m) {
         float* row = scores + m * kMostPositions;
         multiply_by(run.key_scales ? run.key_scales + head : nullptr, run.scale_stride, run.count, row);
-        rescale<V>(row, run.count, width, state.largest + m, state.sum + m, state.out + m * width);
+        weigh<V>(row, run.count, width, state.largest + m, state.sum + m, state.out + m * width);
         multiply_by(run.value_scales ? run.value_scales + head : nullptr, run.scale_stride, run.count, row);
     }
     add_values<V, M>(scores, width, static_cast<const KV*>(run.values) + head * width, run, state.out);

@@ -19,6 +19,8 @@
 namespace zaya {
 namespace {
 
+__m512i load_sixteen(const uint16_t* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+
 struct Avx512 {
     static constexpr int kLanes = 16;
     static constexpr int kRows = 12;
@@ -56,8 +58,7 @@ struct Avx512 {
         return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
     }
     static Float load_bf16(const uint16_t* p) {
-        const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(load_sixteen(p), 16));
     }
     static Float load_half(const uint16_t* p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -89,146 +90,7 @@ struct Avx512 {
 #include "float_steps.h"
 #include "integer_tiles.h"
 
-// 16 rows of 16 pairs of bf16 -> 16 vectors of one pair of each row.
-void transpose(__m512i (&rows)[16]) {
-    __m512i pairs[16], quads[16];
-    for (int i = 0; i < 16; i += 2) {
-        pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        quads[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
-        quads[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
-        quads[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
-        quads[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
-    }
-    for (int i = 0; i < 4; ++i) {
-        const __m512i a = _mm512_shuffle_i32x4(quads[i], quads[i + 4], 0x88);
-        const __m512i b = _mm512_shuffle_i32x4(quads[i + 8], quads[i + 12], 0x88);
-        const __m512i c = _mm512_shuffle_i32x4(quads[i], quads[i + 4], 0xdd);
-        const __m512i d = _mm512_shuffle_i32x4(quads[i + 8], quads[i + 12], 0xdd);
-        rows[i] = _mm512_shuffle_i32x4(a, b, 0x88);
-        rows[i + 8] = _mm512_shuffle_i32x4(a, b, 0xdd);
-        rows[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
-        rows[i + 12] = _mm512_shuffle_i32x4(c, d, 0xdd);
-    }
-}
-
-struct Bf16Pairs {
-    using X = uint16_t;
-    static __m512 multiply_add(__m512 total, __m512i pairs, const X* x) {
-        int32_t two;
-        std::memcpy(&two, x, 4);
-        return _mm512_dpbf16_ps(total, reinterpret_cast<__m512bh>(pairs), reinterpret_cast<__m512bh>(_mm512_set1_epi32(two)));
-    }
-    // total + 32 products along a row, in any lanes
-    static __m512 along_row(__m512 total, const uint16_t* w, const X* x) {
-        return _mm512_dpbf16_ps(total, reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)),
-                                reinterpret_cast<__m512bh>(_mm512_loadu_si512(x)));
-    }
-};
-
-struct FloatPairs {
-    using X = float;
-    static __m512 multiply_add(__m512 total, __m512i pairs, const X* x) {
-        const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-        const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-        return _mm512_fmadd_ps(odd, _mm512_set1_ps(x[1]), _mm512_fmadd_ps(even, _mm512_set1_ps(x[0]), total));
-    }
-    static __m512 widened(const uint16_t* w) {
-        const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-    }
-    static __m512 along_row(__m512 total, const uint16_t* w, const X* x) {
-        total = _mm512_fmadd_ps(widened(w), _mm512_loadu_ps(x), total);
-        return _mm512_fmadd_ps(widened(w + 16), _mm512_loadu_ps(x + 16), total);
-    }
-};
-
-constexpr int kBf16Rows = 16;
-// Columns of a tile that are turned over at a time: 16 KB, half of the first-level cache.
-constexpr int64_t kColumns = 512;
-constexpr int64_t kAhead = 1024;  // columns
-
-// What is multiplied next, fetched meanwhile: 16 rows are more streams than the processor follows by itself.
-struct Upcoming {
-    const uint16_t* w;
-    int64_t k;
-
-    void fetch(int64_t line) const {
-        _mm_prefetch(reinterpret_cast<const char*>(w + line % kTile * k + line / kTile * 32), _MM_HINT_T0);
-    }
-};
-
-// `pairs` pairs of columns of 16 rows of w, as vectors of one pair of each row.
-void turn(const uint16_t* w, int64_t k, int64_t valid, int64_t pairs, __m512i* turned) {
-    for (int64_t j = 0; j < pairs; j += 16) {
-        __m512i block[16];
-        for (int64_t r = 0; r < kTile; ++r) {
-            block[r] = _mm512_loadu_si512(w + (r < valid ? r : 0) * k + 2 * j);
-        }
-        transpose(block);
-        for (int i = 0; i < 16; ++i) turned[j + i] = block[i];
-    }
-}
-
-template <class Pairs, int M>
-void add_block(const typename Pairs::X* x, const __m512i* turned, int64_t pairs, const OutputTile& out, bool first,
-               const Upcoming& next) {
-    const auto mask = static_cast<__mmask16>(out.valid >= kTile ? 0xffff : (1u << out.valid) - 1);
-    __m512 total[M];
-    for (int m = 0; m < M; ++m)
-        total[m] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, out.y + m * out.stride);
-    for (int64_t j = 0; j < pairs; ++j, x += 2 * M) {
-        next.fetch(j);
-        for (int m = 0; m < M; ++m) total[m] = Pairs::multiply_add(total[m], turned[j], x + 2 * m);
-    }
-    for (int m = 0; m < M; ++m) _mm512_mask_storeu_ps(out.y + m * out.stride, mask, total[m]);
-}
-
-template <class Pairs, int M = kBf16Rows>
-void add_rows(const typename Pairs::X* x, int64_t rows, const __m512i* turned, int64_t pairs, const OutputTile& out, bool first,
-              const Upcoming& next) {
-    if (rows == M)
-        add_block<Pairs, M>(x, turned, pairs, out, first, next);
-    else if constexpr (M > 1)
-        add_rows<Pairs, M - 1>(x, rows, turned, pairs, out, first, next);
-}
-
-// One row of x: along one row of w after the other, which is how memory is read fastest.
-template <class Pairs>
-void multiply_one_row(const typename Pairs::X* x, int64_t k, const uint16_t* w, const OutputTile& out) {
-    constexpr int kChains = 4;  // of additions that do not wait for each other
-    for (int64_t r = 0; r < kTile && r < out.valid; ++r, w += k) {
-        __m512 totals[kChains] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-        int64_t c = 0;
-        for (; c + 32 * kChains <= k; c += 32 * kChains)
-            for (int i = 0; i < kChains; ++i) {
-                totals[i] = Pairs::along_row(totals[i], w + c + 32 * i, x + c + 32 * i);
-                _mm_prefetch(reinterpret_cast<const char*>(w + c + 32 * i + kAhead), _MM_HINT_T0);
-            }
-        for (; c < k; c += 32) totals[0] = Pairs::along_row(totals[0], w + c, x + c);
-        out.y[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(totals[0], totals[1]), _mm512_add_ps(totals[2], totals[3])));
-    }
-}
-
-template <class Pairs>
-void multiply_bf16_tile(const PairedRows& x, const uint16_t* w, const OutputTile& out) {
-    const auto* values = static_cast<const typename Pairs::X*>(x.x);
-    if (x.rows == 1) return multiply_one_row<Pairs>(values, x.k, w, out);
-    alignas(64) __m512i turned[kColumns / 2];
-    for (int64_t begin = 0; begin < x.k; begin += kColumns) {
-        const int64_t pairs = (x.k - begin < kColumns ? x.k - begin : kColumns) / 2;
-        const bool is_last = begin + kColumns >= x.k;
-        const Upcoming next = {is_last ? w + kTile * x.k : w + begin + kColumns, x.k};
-        turn(w + begin, x.k, out.valid, pairs, turned);
-        for (int64_t row = 0; row < x.rows; row += x.block) {
-            const int64_t count = x.rows - row < x.block ? x.rows - row : x.block;
-            const OutputTile part = {out.y + row * out.stride, out.stride, out.valid};
-            add_rows<Pairs>(values + row * x.k + begin * count, count, turned, pairs, part, begin == 0, next);
-        }
-    }
-}
+#include "avx512_pairs.h"
 
 }  // namespace
 }  // namespace zaya
@@ -252,13 +114,13 @@ bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 
 const InstructionSet* avx512bf16() {
     static const InstructionSet set = {"avx512bf16", has_bf16, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<Bf16Pairs>, false, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<Bf16Pairs>, false, &kPairProducts<Bf16Pairs>, float_steps<Avx512>()};
     return &set;
 }
 
 const InstructionSet* avx512vnni() {
     static const InstructionSet set = {"avx512vnni", has_vnni, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<FloatPairs>, true, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<FloatPairs>, true, &kPairProducts<FloatPairs>, float_steps<Avx512>()};
     return &set;
 }
 

@@ -103,5 +103,5 @@ double exponentials(const float* x, int64_t n, float most, float temperature, fl
 
 template <class V>
 constexpr FloatSteps float_steps() {
-    return {rms_norm<V>, multiply_panel<V>, gate<V>, gelu<V>, square_sum<V>, exponentials<V>, attend<V>};
+    return {rms_norm<V>, multiply_panel<V>, gate<V>, gelu<V>, square_sum<V>, exponentials<V>, attend<V>, weigh<V>};
 }

@@ -22,6 +22,20 @@ struct PairedRows {
 // The product by a tile of bf16 weights: out.valid (at most 16) rows, k (a multiple of 32) apart.
 using Bf16Tile = void (*)(const PairedRows& x, const uint16_t* w, const OutputTile& out);
 
+// Products of 16 rows by 16 columns that are bf16, with pairs of the inner dimension k side by side: [k/2][16][2].
+struct PairProducts {
+    int64_t x_bytes;  // of a value of x: 2 (bf16) or 4 (float32)
+    // 16 rows of k (a multiple of 32) floats, `stride` apart
+    void (*pair_x)(const float* x, int64_t stride, int64_t k, void* pairs);
+    // columns that lie in memory one after the other, `stride` apart, `valid` of them; k a multiple of 32
+    void (*pair_columns)(const uint16_t* columns, int64_t stride, int64_t valid, int64_t k, void* pairs);
+    // columns that lie side by side in each of k rows, `stride` apart; zero behind an odd k
+    void (*pair_rows)(const uint16_t* rows, int64_t stride, int64_t k, void* pairs);
+    // y (16, 16) = or += x times the columns
+    void (*multiply)(const void* x, const void* columns, int64_t k, float* y, int64_t stride, bool adds);
+    void (*widen)(const int8_t* codes, int64_t n, uint16_t* bf16);  // n: a multiple of 16
+};
+
 enum class KeyValueFormat : int32_t { float32 = 0, bf16 = 1, int8 = 2 };
 
 struct AttentionHeads {
@@ -69,6 +83,9 @@ struct FloatSteps {
     double (*exponentials)(const float* x, int64_t n, float most, float temperature, float* out);
     // queries (H, width), already divided by sqrt(width); adds the run's positions to the state
     void (*attend)(const float* queries, const AttentionHeads& heads, const KeyValueRun& run, const AttentionState& state);
+    // scores (up to kMostPositions of one query, room for a multiple of 16) to weights relative to the largest so far, zero
+    // behind them; brings the state, out (width), to that scale
+    void (*weigh)(float* scores, int64_t count, int64_t width, float* largest, float* sum, float* out);
 };
 
 struct InstructionSet {
@@ -80,6 +97,7 @@ struct InstructionSet {
     int64_t bf16_rows;      // 0: no product of bf16 weights that is worth having
     Bf16Tile bf16;
     bool bf16_takes_float;  // x of the bf16 product is float32
+    const PairProducts* pairs;  // or null
     FloatSteps steps;
 };
 

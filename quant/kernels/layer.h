@@ -74,6 +74,20 @@ struct ZayaAttention {
     float* out;                                   // (batch, H*K)
 };
 
+// The new tokens of a prompt, whose keys and values are in the cache already, as bf16 or int8: each sees the last `window`
+// positions up to its own, or all with 0. Where the instruction set has PairProducts; head_dim a multiple of 32.
+struct ZayaPromptAttention {
+    int32_t threads;
+    int32_t format;
+    int64_t batch, columns;
+    const float* query;                            // (N, H*K)
+    const void *keys, *values;                     // as in ZayaAttention
+    const float *key_scales, *value_scales;
+    int64_t block_size, most_blocks, window;
+    const int64_t *tables, *past, *lengths;        // (batch, most_blocks), (batch): positions before, real columns
+    float* out;                                    // (N, H*K): only real columns are written
+};
+
 // From the attention's output through its projection, both merges, the router and the experts.
 struct ZayaMixture {
     int32_t threads;
@@ -112,5 +126,6 @@ struct ZayaDecode {
 
 ZAYA_API void zaya_project(int instruction_set, const ZayaLayer* layer, const ZayaProjection* pass);
 ZAYA_API void zaya_attend(int instruction_set, const ZayaLayer* layer, const ZayaAttention* pass);
+ZAYA_API void zaya_attend_prompt(int instruction_set, const ZayaLayer* layer, const ZayaPromptAttention* pass);
 ZAYA_API void zaya_mix(int instruction_set, const ZayaLayer* layer, const ZayaMixture* pass);
 ZAYA_API void zaya_decode(int instruction_set, const ZayaDecode* pass);

@@ -132,10 +132,11 @@ class NativeLayer:
     """
 
     def __init__(self, products: NativeProducts, parameters: LayerParameters):
-        self.library, self.index = products.library, products.index
+        self.library, self.index, self.has_bf16 = products.library, products.index, products.has_bf16
         self._kept: list[Any] = []  # what the pointers point to
         self.panel_nbytes = 0
         p = parameters
+        self.head_dim = p.head_dim
         self.query_width = p.query_heads * p.head_dim
         self.key_width = len(p.head_scale) * p.head_dim - self.query_width
         self.router_width = len(p.router_norm)

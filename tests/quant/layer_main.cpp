@@ -85,6 +85,21 @@ ZayaLayer made_up_layer() {
 
 void print(const void* values, int64_t count) { std::fwrite(values, 1, static_cast<size_t>(count), stdout); }
 
+// A prompt's attention, for the sanitizers alone: its bits depend on the instruction set. Two rows of 70 and 5 new tokens
+// behind 9 and 30 positions, in blocks that do not hold whole tiles.
+void attend_prompt(int set, int threads, int format) {
+    constexpr int64_t kBlockSize = 24, kMostBlocks = 4, kColumns = 70, kWidth = 32, kQueryHeads = 3;
+    ZayaLayer layer = {};
+    layer.query_heads = kQueryHeads, layer.key_heads = 1, layer.head_dim = kWidth;
+    const int64_t positions = 8 * kBlockSize, tables[] = {7, 1, 5, 3, 6, 0, 0, 0}, past[] = {9, 30}, lengths[] = {kColumns, 5};
+    std::vector<char> keys(static_cast<size_t>(positions * kWidth * (format == 1 ? 2 : 1))), values(keys);
+    const std::vector<float> scales(static_cast<size_t>(positions), 0.5f);
+    std::vector<float> out(2 * kColumns * kQueryHeads * kWidth);
+    const ZayaPromptAttention pass = {threads, format, 2, kColumns, floats(static_cast<int64_t>(out.size())), keys.data(), values.data(),
+                                      scales.data(), scales.data(), kBlockSize, kMostBlocks, 40, tables, past, lengths, out.data()};
+    zaya_attend_prompt(set, &layer, &pass);
+}
+
 }  // namespace
 
 int main(int, char** words) {
@@ -133,4 +148,6 @@ int main(int, char** words) {
     zaya_decode(set, &decode);
     print(residual, kBatch * kHidden * 4), print(new_tails, 2 * tail_size * bytes_each), print(new_delayeds, 2 * delayed_size * bytes_each);
     print(choices, sizeof choices);
+
+    if (zaya_has_bf16(set) && is_bf16) attend_prompt(set, threads, format);
 }

@@ -1,0 +1,127 @@
+"""A prompt's attention over the blocks of the cache is softmax(q k^T / sqrt(K)) v; a token's bits are its own."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from quant.kernels.layer import _Layer
+from quant.kernels.native import supported_instruction_sets
+from quant.kernels.prompt_attention import attend_prompt, can_attend
+
+SETS = [name for name, products in supported_instruction_sets().items() if products.has_bf16]
+pytestmark = pytest.mark.skipif(not SETS, reason="no products of bf16 on this machine")
+
+BLOCK, BLOCKS = 256, 12
+HEADS = {"grouped": (8, 2, 128), "odd_group": (3, 1, 32), "each_its_own": (2, 2, 64)}  # H, G, K
+
+
+def layer_of(name, heads, key_heads, head_dim):
+    products = supported_instruction_sets()[name]
+    layer = _Layer(query_heads=heads, key_heads=key_heads, head_dim=head_dim)
+    return SimpleNamespace(
+        library=products.library,
+        index=products.index,
+        has_bf16=products.has_bf16,
+        head_dim=head_dim,
+        address=ctypes.addressof(layer),
+        kept=layer,
+    )
+
+
+def noise(heads, key_heads, head_dim, dtype, past, columns, seed=0):
+    """query (B, T, H*K), storage, tables (B, 5) of blocks that are not in order."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (BLOCKS, BLOCK, key_heads)
+    if dtype == torch.int8:
+        storage = [torch.randint(-127, 128, (*sizes, head_dim), generator=generator).to(dtype) for _ in range(2)]
+        storage += [torch.rand(sizes, generator=generator) / 50 for _ in range(2)]
+    else:
+        storage = [torch.randn(*sizes, head_dim, generator=generator).to(dtype) for _ in range(2)]
+    order = torch.randperm(BLOCKS, generator=generator)
+    tables = order[: 5 * len(past)].view(len(past), 5).contiguous()
+    return torch.randn(len(past), columns, heads * head_dim, generator=generator), storage, tables
+
+
+def expected(query, storage, tables, past, lengths, window, head_dim):
+    keys, values, *scales = (x.double() for x in storage)
+    if scales:
+        keys, values = keys * scales[0][..., None], values * scales[1][..., None]
+    out = torch.zeros_like(query, dtype=torch.float64)
+    for row, (before, length) in enumerate(zip(past.tolist(), lengths.tolist(), strict=True)):
+        own_keys, own_values = (x[tables[row]].flatten(0, 1).transpose(0, 1) for x in (keys, values))  # (G, S, K)
+        for column in range(length):
+            end = before + column + 1
+            begin = max(0, end - window) if window else 0
+            queries = query[row, column].double().view(len(own_keys), -1, head_dim)
+            weights = (queries @ own_keys[:, begin:end].transpose(1, 2) / head_dim**0.5).softmax(-1)
+            out[row, column] = (weights @ own_values[:, begin:end]).flatten()
+    return out.float()
+
+
+def near(actual, target, tolerance):
+    assert (actual - target).abs().max() < tolerance * target.abs().max()
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("sizes", HEADS)
+@pytest.mark.parametrize("window", [None, 7, 300])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+def test_it_is_the_softmax_over_what_each_token_sees(name, sizes, window, dtype):
+    heads, key_heads, head_dim = HEADS[sizes]
+    past, lengths = torch.tensor([0, 777]), torch.tensor([37, 21])
+    query, storage, tables = noise(heads, key_heads, head_dim, dtype, past, 37)
+    layer = layer_of(name, heads, key_heads, head_dim)
+    out = attend_prompt(layer, query, storage, tables, past, lengths, window)
+    target = expected(query, storage, tables, past, lengths, window, head_dim)
+    near(out, target, 1e-5 if name == "avx512vnni" else 0.015)  # the other rounds queries and weights to bf16
+    assert not out[1, 21:].any()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_positions_that_were_never_written_are_not_read_into_anything(name):
+    heads, key_heads, head_dim = HEADS["grouped"]
+    past, lengths = torch.tensor([0]), torch.tensor([19])
+    query, storage, tables = noise(heads, key_heads, head_dim, torch.bfloat16, past, 19)
+    for tensor in storage:
+        tensor[tables[0, 0], 19:] = float("nan")
+        tensor[tables[0, 1:]] = float("nan")
+    layer = layer_of(name, heads, key_heads, head_dim)
+    assert attend_prompt(layer, query, storage, tables, past, lengths, None).isfinite().all()
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("window", [None, 100])
+def test_a_token_has_the_same_bits_in_any_chunk_beside_any_row_and_on_any_number_of_threads(name, window):
+    heads, key_heads, head_dim = HEADS["grouped"]
+    past, lengths = torch.tensor([500, 3]), torch.tensor([70, 70])
+    query, storage, tables = noise(heads, key_heads, head_dim, torch.bfloat16, past, 70)
+    layer = layer_of(name, heads, key_heads, head_dim)
+    whole = attend_prompt(layer, query, storage, tables, past, lengths, window)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            assert torch.equal(attend_prompt(layer, query, storage, tables, past, lengths, window), whole)
+    finally:
+        torch.set_num_threads(before)
+    for row, begin, end in ((0, 0, 1), (0, 1, 18), (0, 18, 70), (1, 0, 33), (1, 33, 70)):
+        one = slice(row, row + 1)
+        part = attend_prompt(
+            layer,
+            query[one, begin:end].contiguous(),
+            storage,
+            tables[one],
+            past[one] + begin,
+            torch.tensor([end - begin]),
+            window,
+        )
+        assert torch.equal(part, whole[one, begin:end])
+
+
+def test_widths_that_do_not_fill_the_pairs_are_left_to_others():
+    assert not can_attend(layer_of(SETS[0], 2, 1, 48))
+    assert can_attend(layer_of(SETS[0], 2, 1, 64))
