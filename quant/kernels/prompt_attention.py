@@ -36,11 +36,11 @@ def attend_prompt(
 ) -> Tensor:  # fmt: skip
     """softmax(q k^T / sqrt(K)) v, where each token sees the last `window` positions up to its own (None: all).
 
-    query: (B, T, H*K) float32; storage: the layer's keys and values (blocks, BLOCK, G, K) in bf16 or int8, with int8 the
-    scales of both (blocks, BLOCK, G) float32, the new tokens' among them; tables (B, blocks), past (B): positions before
-    the first column, lengths (B): real columns, all int64 -> (B, T, H*K) float32, zero behind the real columns.
-    Queries and weights are rounded to bf16 where the processor multiplies bf16. A token's bits do not depend on what is
-    worked out with it.
+    query: (B, T, H*K) float32; storage: the layer's keys and values (blocks, BLOCK, G, K) in bf16 or int8, with int8
+    the scales of both (blocks, BLOCK, G) float32, the new tokens' among them; tables (B, blocks), past (B): positions
+    before the first column, lengths (B): real columns, all int64 -> (B, T, H*K) float32, zero behind the real columns.
+    Queries and weights are rounded to bf16 where the processor multiplies bf16. A token's bits do not depend on what
+    is worked out with it.
     """
     keys = storage[0]
     out = torch.empty_like(query) if int(lengths.min()) == query.shape[1] else torch.zeros_like(query)
