@@ -27,7 +27,7 @@ from torch import Tensor
 from quant.int8 import nearest_int8
 from zaya_core.errors import MemoryFitError
 from zaya_core.kv_format import KVFormat, bytes_of_head
-from zaya_core.large_pages import prefer_large_pages
+from zaya_core.large_pages import zeros_in_large_pages
 
 BLOCK = 256
 
@@ -140,9 +140,10 @@ class BlockPool:
 
     @staticmethod
     def _enlarged(storage: Tensor, blocks: int) -> Tensor:
-        larger = prefer_large_pages(storage.new_empty((blocks, *storage.shape[1:])))
+        shape = (blocks, *storage.shape[1:])
+        is_on_cpu = storage.device.type == "cpu"
+        larger = zeros_in_large_pages(shape, storage.dtype) if is_on_cpu else storage.new_zeros(shape)
         larger[: len(storage)] = storage
-        larger[len(storage) :] = 0
         return larger
 
 

@@ -1,14 +1,17 @@
-"""Large memory pages for weights, where the system has them.
+"""Large memory pages for weights, keys and values, where the system has them.
 
-A step reads all its weights once: with pages of 4 KB a good part of its time goes into looking up where they are.
+A step reads all of them once: with pages of 4 KB a good part of its time goes into looking up where they are.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
+import sys
 from functools import cache
 
+import torch
 from torch import Tensor
 
 LEAST = 1 << 20  # bytes; less is not worth a call
@@ -25,6 +28,20 @@ def prefer_large_pages(tensor: Tensor) -> Tensor:
         begin = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
         _libc().madvise(ctypes.c_void_p(begin), ctypes.c_size_t(tensor.data_ptr() + tensor.nbytes - begin), _ADVICE)
     return tensor
+
+
+def zeros_in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros on the CPU, in memory that nothing has used: what the allocator gives again is in small pages and stays so.
+
+    Memory is taken up when it is first written.
+    """
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < LEAST:
+        return torch.zeros(shape, dtype=dtype)
+    memory = (
+        mmap.mmap(-1, nbytes) if sys.platform == "win32" else mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANON)
+    )
+    return prefer_large_pages(torch.frombuffer(memory, dtype=dtype).view(shape))
 
 
 @cache

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from zaya_core import large_pages
-from zaya_core.large_pages import LEAST, prefer_large_pages
+from zaya_core.large_pages import LEAST, prefer_large_pages, zeros_in_large_pages
 
 SMAPS = Path("/proc/self/smaps")
 pytestmark = pytest.mark.skipif(
@@ -58,3 +58,16 @@ def test_the_advice_is_for_the_pages_of_the_tensor_alone_and_none_for_a_small_on
     assert begin % mmap.PAGESIZE == 0
     assert 0 <= part.data_ptr() - begin < mmap.PAGESIZE
     assert begin + size == part.data_ptr() + part.nbytes
+
+
+def test_zeros_are_new_memory_of_their_own():
+    """Not what an earlier tensor left behind, which is in small pages: each is a mapping of its own."""
+    shape = (3, LEAST // 4)
+    tensors = [zeros_in_large_pages(shape, torch.float32) for _ in range(2)]
+    for tensor in tensors:
+        assert tensor.shape == shape and not tensor.any()
+        assert is_asked_for(tensor)
+        assert tensor.data_ptr() % mmap.PAGESIZE == 0
+    tensors[0].fill_(1)
+    assert not tensors[1].any()
+    assert not zeros_in_large_pages((2, 3), torch.bfloat16).any()
