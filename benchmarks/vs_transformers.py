@@ -1,9 +1,11 @@
-"""Prefill and decode of one checkpoint, zaya beside transformers, in bf16 on the CPU.
+"""Prefill and decode of one checkpoint on the CPU, zaya beside transformers in bf16.
 
     python -m benchmarks.vs_transformers FOLDER [--prompt 512] [--tokens 16] [--repeats 3] [--without-bf16-instructions]
+    python -m benchmarks.vs_transformers FOLDER --quant int4 --dense int4
 
 Each side runs in a process of its own, one after the other, since two copies of the model do not fit into most
-machines; transformers gets the faster of its two implementations of experts. `--without-bf16-instructions` hides them
+machines; transformers gets the faster of its two implementations of experts. With `--quant` zaya's side has random
+weights of the same sizes in that format, as `zaya bench --dummy` makes them. `--without-bf16-instructions` hides them
 from both sides, which is how processors behave that do not have them (most laptops). The last line is JSON.
 """
 
@@ -31,6 +33,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16, help="tokens to decode")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--quant", choices=("int4", "int8"), help="format of zaya's experts; transformers keeps bf16")
+    parser.add_argument("--dense", choices=("int4", "int8", "bf16"), default="int8", help="with --quant: of the rest")
     parser.add_argument("--without-bf16-instructions", action="store_true")
     parser.add_argument("--side", choices=("zaya", "transformers", "bandwidth"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -61,6 +65,8 @@ def _run_side(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.vs_transformers", arguments.folder, "--side", side]
     for name in ("prompt", "tokens", "repeats", "threads"):
         command += [f"--{name}", str(getattr(arguments, name))]
+    if arguments.quant:
+        command += ["--quant", arguments.quant, "--dense", arguments.dense]
     environment = dict(os.environ)
     if arguments.without_bf16_instructions:
         environment |= {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ZAYA_KERNELS": "native:avx512vnni"}
@@ -91,12 +97,14 @@ def _measure(
 
 
 def _zaya(arguments: argparse.Namespace) -> dict[str, Any]:
+    from zaya_core.dummy import dummy_model
     from zaya_core.load import load_model
     from zaya_core.memory import keep_freed_memory, peak_memory_bytes, spare_the_collector
 
     keep_freed_memory()  # this and the collector as the program does
     started = time.perf_counter()
-    model = load_model(arguments.folder, device="cpu")
+    quant, dense = arguments.quant, arguments.dense
+    model = dummy_model(quant, dense) if quant else load_model(arguments.folder, device="cpu")
     load_seconds = time.perf_counter() - started
     spare_the_collector()
 
