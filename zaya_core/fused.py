@@ -1,10 +1,11 @@
 """Decoder layers by the native library's fused steps: the same as `Block` spells out, in few calls.
 
-A prompt takes two calls a layer, around its attention, which is a third where the library has it for the cache's dtype;
-one new token a row takes one for all layers.
+A prompt takes two calls a layer, around its attention, which is a third call for models in bf16 where the processor has
+products for it; one new token a row takes one for all layers.
 
 Activations stay in float32 between the products (`Block` rounds them to the model's dtype), and products round their
-input to int8 or bf16 as the native products do. Which layers can: those on a CPU whose matrices the library can read.
+input to int8 or bf16 as the native products do, a prompt's attention its queries and weights. Which layers can: those
+on a CPU whose matrices the library can read.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class FusedSteps:
         self, query: Tensor, inputs: AttentionInputs, step: CacheStep, layer: int, dtype: torch.dtype
     ) -> Tensor:
         """query: (B, T, H, K) float32 -> the same of the attention's output, in float32 or `dtype`."""
-        if dtype != torch.bfloat16 or not can_attend(self.native):
+        if not can_attend(self.native, dtype):
             return grouped_query_attention(query.to(dtype), *step.gather(layer), inputs)
         storage = [tensors[layer] for tensors in step.cache.pool.tensors.values()]
         past = step.ends - step.lengths

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import sys
 from functools import cache
 
 import torch
@@ -33,14 +32,15 @@ def prefer_large_pages(tensor: Tensor) -> Tensor:
 def zeros_in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros on the CPU, in memory that nothing has used: what the allocator gives again is in small pages and stays so.
 
-    Memory is taken up when it is first written.
+    Raises MemoryError.
     """
     nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < LEAST:
+    if _ADVICE is None or nbytes < LEAST:
         return torch.zeros(shape, dtype=dtype)
-    memory = (
-        mmap.mmap(-1, nbytes) if sys.platform == "win32" else mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANON)
-    )
+    try:
+        memory = mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:  # what torch says in a RuntimeError
+        raise MemoryError(f"{nbytes / 2**30:.1f} GiB could not be had") from error
     return prefer_large_pages(torch.frombuffer(memory, dtype=dtype).view(shape))
 
 

@@ -114,6 +114,7 @@ private:
         KeyValueRun run = run_at(part.row, part.begin, part.end);
         for (int64_t at = part.begin; at < part.end;) {
             at += run.count;
+            // Behind the part, too: what comes next is most often this thread's own.
             const KeyValueRun next = at < end ? run_at(part.row, at, at < part.end ? part.end : end) : KeyValueRun{};
             run.next_keys = next.keys, run.next_values = next.values, run.next_count = next.count;
             set_.steps.attend(queries, heads, run, state);

@@ -72,7 +72,6 @@ void weigh(float* scores, int64_t count, int64_t width, float* largest_score, fl
     const int64_t padded = (count + kTile - 1) / kTile * kTile;
     for (int64_t p = count; p < padded; ++p) scores[p] = -INFINITY;
     const float most = largest_of<V>(scores, padded, *largest_score);
-    if (most == -INFINITY) return std::fill_n(scores, padded, 0.0f), void();
     for (int64_t p = 0; p < padded; p += kTile) exp<V>(L::load(scores + p) - L::splat(most)).store(scores + p);
     for (int64_t p = count; p < padded; ++p) scores[p] = 0.0f;
     L added = L::splat(0.0f);
@@ -134,7 +133,9 @@ template <class V, class KV>
 void attend_as(const float* queries, const AttentionHeads& heads, const KeyValueRun& run, const AttentionState& state) {
     const int64_t width = heads.width, group = heads.query / heads.key;
     const int64_t bytes = run.stride * static_cast<int64_t>(sizeof(KV));
-    NextRun next = {static_cast<const char*>(run.next_keys), static_cast<const char*>(run.next_values), run.next_count * bytes, (bytes / 16 + heads.query - 1) / heads.query};
+    // Lines of a position by the groups of four heads that pass over it.
+    const int64_t lines = (bytes / 64 * 4 + heads.query - 1) / heads.query;
+    NextRun next = {static_cast<const char*>(run.next_keys), static_cast<const char*>(run.next_values), run.next_count * bytes, lines};
     for (int64_t h = 0; h < heads.query;) {
         const AttentionState own = {state.largest + h, state.sum + h, state.out + h * width};
         const bool four = h % group + 4 <= group;

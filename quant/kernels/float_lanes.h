@@ -1,4 +1,4 @@
-// Sixteen float32 lanes on any instruction set, for float_steps.h.
+// Sixteen float32 lanes on any instruction set, for float_steps.h and attention_steps.h.
 //
 // Include inside an unnamed namespace, after V (see integer_tiles.h), which here also provides
 //

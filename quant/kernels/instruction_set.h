@@ -26,7 +26,7 @@ using Bf16Tile = void (*)(const PairedRows& x, const uint16_t* w, const OutputTi
 struct PairProducts {
     int64_t x_bytes;  // of a value of x: 2 (bf16) or 4 (float32)
     // 16 rows of k (a multiple of 32) floats, `stride` apart
-    void (*pair_x)(const float* x, int64_t stride, int64_t k, void* pairs);
+    void (*pair_inputs)(const float* x, int64_t stride, int64_t k, void* pairs);
     // columns that lie in memory one after the other, `stride` apart, `valid` of them; k a multiple of 32
     void (*pair_columns)(const uint16_t* columns, int64_t stride, int64_t valid, int64_t k, void* pairs);
     // columns that lie side by side in each of k rows, `stride` apart; zero behind an odd k
@@ -39,7 +39,7 @@ struct PairProducts {
 enum class KeyValueFormat : int32_t { float32 = 0, bf16 = 1, int8 = 2 };
 
 struct AttentionHeads {
-    int64_t query, key, width;
+    int64_t query, key, width;  // how many of both, and their size
 };
 
 // Some positions of all key/value heads, `stride` elements apart, and those that come next; int8 codes have a scale for

@@ -67,7 +67,7 @@ struct ZayaAttention {
     int32_t format;  // of keys and values in the cache: 0 float32, 1 bf16, 2 int8
     int64_t batch;
     const float *query, *key, *value;
-    void *keys, *values;               // (blocks, block_size, G, K)
+    void *keys, *values;               // (blocks, block_size, G, K); block_size: up to 128 or a multiple of it
     float *key_scales, *value_scales;  // (blocks, block_size, G), int8 only: value = code * scale
     int64_t block_size, most_blocks;
     const int64_t *slots, *tables, *begin, *end;  // (batch), (batch, most_blocks), (batch), (batch)

@@ -139,8 +139,9 @@ void PreparedRows::multiply(const Product* products, int64_t count) const {
     const auto tiles_of = [](const Product& product) { return (product.n + kTile - 1) / kTile; };
     int64_t tiles = 0;
     for (int64_t i = 0; i < count; ++i) tiles += tiles_of(products[i]) * static_cast<int64_t>(pieces_.size());
-    // Many rows take long enough for a thread to wait for the others' last run.
-    const int64_t at_a_time = std::max<int64_t>(1, tiles / (threads_ * (rows_ < kTile ? 8 : 64)));
+    // A thread waits for the last run of the others, which takes long where a piece has many rows.
+    const bool is_short = rows_ < kTile * static_cast<int64_t>(pieces_.size());
+    const int64_t at_a_time = std::max<int64_t>(1, tiles / (threads_ * (is_short ? 8 : 64)));
     std::vector<Run> runs;
     for (int64_t i = 0; i < count; ++i)
         for (const Piece& piece : pieces_)

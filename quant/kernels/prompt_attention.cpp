@@ -11,16 +11,16 @@
 namespace zaya {
 namespace {
 
-constexpr int64_t kColumns = 32;  // new tokens that are worked on together
+constexpr int64_t kTokens = 32;  // new ones that are worked on together
 
 // What one thread works out: some new tokens of one row, and the queries of one key head. Query q of them is that of
 // token q / group; so many as fill 16 rows are worked on, the last ones zero.
-class Tile {
+class TokenGroup {
 public:
-    Tile(const InstructionSet& set, const ZayaLayer& layer, const ZayaPromptAttention& pass, int64_t row, int64_t head, int64_t first)
+    TokenGroup(const InstructionSet& set, const ZayaLayer& layer, const ZayaPromptAttention& pass, int64_t row, int64_t head, int64_t first)
         : set_(set), pairs_(*set.pairs), layer_(layer), pass_(pass), row_(row), head_(head), first_(first), width_(layer.head_dim) {
         group_ = layer.query_heads / layer.key_heads;
-        tokens_ = std::min(kColumns, pass.lengths[row] - first);
+        tokens_ = std::min(kTokens, pass.lengths[row] - first);
         queries_ = (tokens_ * group_ + kTile - 1) / kTile * kTile;
         const auto floats = [](int64_t n) { return std::unique_ptr<float[]>(new float[static_cast<size_t>(n)]()); };
         x_ = floats(queries_ * width_), weights_ = floats(kTile * kMostPositions);
@@ -63,7 +63,7 @@ private:
             const float* from = pass_.query + token_at(token);
             for (int64_t i = 0; i < group_ * width_; ++i) rows[token * group_ * width_ + i] = from[i] * factor;
         }
-        for (int64_t q = 0; q < queries_; q += kTile) pairs_.pair_x(rows + q * width_, width_, width_, x_at(q));
+        for (int64_t q = 0; q < queries_; q += kTile) pairs_.pair_inputs(rows + q * width_, width_, width_, x_at(q));
         std::fill_n(rows, queries_ * width_, 0.0f);
     }
 
@@ -93,9 +93,14 @@ private:
         const int64_t position = position_of(q / group_);
         const int64_t seen = std::clamp<int64_t>(position + 1 - begin_, 0, count_), unseen = std::clamp<int64_t>(first_seen(position) - begin_, 0, seen);
         float* scores = scores_.get() + q * kMostPositions;
+        if (unseen == seen) {  // only other tokens of the group see it
+            std::fill_n(scores, kMostPositions, 0.0f);
+            return;
+        }
         multiply_by(pass_.key_scales, scores);
         std::fill_n(scores, unseen, -INFINITY);
-        set_.steps.weigh(scores, seen, width_, &largest_[static_cast<size_t>(q)], &sum_[static_cast<size_t>(q)], out_.get() + q * width_);
+        const auto at = static_cast<size_t>(q);
+        set_.steps.weigh(scores, seen, width_, &largest_[at], &sum_[at], out_.get() + q * width_);
         std::fill_n(scores, unseen, 0.0f);
         std::fill(scores + seen, scores + kMostPositions, 0.0f);
         multiply_by(pass_.value_scales, scores);
@@ -111,7 +116,7 @@ private:
         const int64_t pairs = (count_ + 1) / 2;
         for (int64_t i = 0; i < width_; i += kTile) pairs_.pair_rows(values + i, stride, count_, columns_ + i * pairs);
         for (int64_t q = 0; q < queries_; q += kTile) {
-            pairs_.pair_x(scores_.get() + q * kMostPositions, kMostPositions, (count_ + 31) / 32 * 32, weights_.get());
+            pairs_.pair_inputs(scores_.get() + q * kMostPositions, kMostPositions, (count_ + 31) / 32 * 32, weights_.get());
             for (int64_t i = 0; i < width_; i += kTile)
                 pairs_.multiply(weights_.get(), columns_ + i * pairs, 2 * pairs, out_.get() + q * width_ + i, width_, true);
         }
@@ -131,7 +136,7 @@ private:
     int64_t row_, head_, first_, width_, group_, tokens_, queries_;
     int64_t begin_ = 0, count_ = 0, first_head_ = 0;  // of the run of positions that is worked on
     std::unique_ptr<float[]> x_, weights_, scores_, out_, sum_, largest_, pairs_storage_;
-    float* columns_;  // a whole number of 64 bytes
+    float* columns_;  // begins at a multiple of 64 bytes
     std::unique_ptr<uint16_t[]> codes_;
 };
 
@@ -140,10 +145,9 @@ private:
 
 void zaya_attend_prompt(int instruction_set, const ZayaLayer* layer, const ZayaPromptAttention* pass) {
     const zaya::InstructionSet& set = zaya::instruction_set_at(instruction_set);
-    const int64_t tiles = (pass->columns + zaya::kColumns - 1) / zaya::kColumns;
-    zaya::parallel_for(pass->threads, pass->batch * layer->key_heads * tiles, [&](int64_t item) {
-        // The longest first: the last tokens of a row see most.
-        const int64_t first = (tiles - 1 - item / layer->key_heads % tiles) * zaya::kColumns, row = item / (layer->key_heads * tiles);
-        if (first < pass->lengths[row]) zaya::Tile(set, *layer, *pass, row, item % layer->key_heads, first).run();
+    const int64_t groups = (pass->columns + zaya::kTokens - 1) / zaya::kTokens;
+    zaya::parallel_for(pass->threads, pass->batch * layer->key_heads * groups, [&](int64_t item) {
+        const int64_t row = item / (layer->key_heads * groups), first = item / layer->key_heads % groups * zaya::kTokens;
+        if (first < pass->lengths[row]) zaya::TokenGroup(set, *layer, *pass, row, item % layer->key_heads, first).run();
     });
 }

@@ -25,9 +25,9 @@ class _PromptAttention(ctypes.Structure):
     )
 
 
-def can_attend(layer: NativeLayer) -> bool:
-    """Whether the instruction set has products for keys and values in bf16 of this width."""
-    return layer.has_bf16 and layer.head_dim % 32 == 0
+def can_attend(layer: NativeLayer, dtype: torch.dtype) -> bool:
+    """Whether the instruction set has products for keys and values of this width. dtype: the model's."""
+    return dtype == torch.bfloat16 and layer.has_bf16 and layer.head_dim % 32 == 0
 
 
 def attend_prompt(
@@ -40,9 +40,12 @@ def attend_prompt(
     the scales of both (blocks, BLOCK, G) float32, the new tokens' among them; tables (B, blocks), past (B): positions
     before the first column, lengths (B): real columns, all int64 -> (B, T, H*K) float32, zero behind the real columns.
     Queries and weights are rounded to bf16 where the processor multiplies bf16. A token's bits do not depend on what
-    is worked out with it.
+    is worked out with it. Raises ValueError for keys in float32.
     """
     keys = storage[0]
+    if keys.dtype == torch.float32:
+        raise ValueError("keys and values in float32 have no native prompt attention")
+    query, tables, past, lengths = (x.contiguous() for x in (query, tables, past, lengths))
     out = torch.empty_like(query) if int(lengths.min()) == query.shape[1] else torch.zeros_like(query)
     arguments = _PromptAttention(
         torch.get_num_threads(), KV_DTYPES.index(keys.dtype), query.shape[0], query.shape[1],

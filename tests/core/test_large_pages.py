@@ -71,3 +71,8 @@ def test_zeros_are_new_memory_of_their_own():
     tensors[0].fill_(1)
     assert not tensors[1].any()
     assert not zeros_in_large_pages((2, 3), torch.bfloat16).any()
+
+
+def test_memory_that_cannot_be_had_is_said_so():
+    with pytest.raises(MemoryError, match="GiB"):
+        zeros_in_large_pages((1 << 47,), torch.float32)

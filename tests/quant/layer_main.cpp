@@ -86,17 +86,17 @@ ZayaLayer made_up_layer() {
 void print(const void* values, int64_t count) { std::fwrite(values, 1, static_cast<size_t>(count), stdout); }
 
 // A prompt's attention, for the sanitizers alone: its bits depend on the instruction set. Two rows of 70 and 5 new tokens
-// behind 9 and 30 positions, in blocks that do not hold whole tiles.
-void attend_prompt(int set, int threads, int format) {
-    constexpr int64_t kBlockSize = 24, kMostBlocks = 4, kColumns = 70, kWidth = 32, kQueryHeads = 3;
+// behind 9 and 30 positions, in eight blocks.
+void attend_prompt(int set, int threads, int format, int64_t block_size, int64_t query_heads, int64_t key_heads, int64_t width) {
+    constexpr int64_t kMostBlocks = 4, kNew = 70;
     ZayaLayer layer = {};
-    layer.query_heads = kQueryHeads, layer.key_heads = 1, layer.head_dim = kWidth;
-    const int64_t positions = 8 * kBlockSize, tables[] = {7, 1, 5, 3, 6, 0, 0, 0}, past[] = {9, 30}, lengths[] = {kColumns, 5};
-    std::vector<char> keys(static_cast<size_t>(positions * kWidth * (format == 1 ? 2 : 1))), values(keys);
-    const std::vector<float> scales(static_cast<size_t>(positions), 0.5f);
-    std::vector<float> out(2 * kColumns * kQueryHeads * kWidth);
-    const ZayaPromptAttention pass = {threads, format, 2, kColumns, floats(static_cast<int64_t>(out.size())), keys.data(), values.data(),
-                                      scales.data(), scales.data(), kBlockSize, kMostBlocks, 40, tables, past, lengths, out.data()};
+    layer.query_heads = query_heads, layer.key_heads = key_heads, layer.head_dim = width;
+    const int64_t heads = 8 * block_size * key_heads, tables[] = {7, 1, 5, 3, 6, 0, 0, 0}, past[] = {9, 30}, lengths[] = {kNew, 5};
+    std::vector<char> keys(static_cast<size_t>(heads * width * (format == 1 ? 2 : 1))), values(keys);
+    const std::vector<float> scales(static_cast<size_t>(heads), 0.5f);
+    std::vector<float> out(static_cast<size_t>(2 * kNew * query_heads * width));
+    const ZayaPromptAttention pass = {threads, format, 2, kNew, floats(static_cast<int64_t>(out.size())), keys.data(), values.data(),
+                                      scales.data(), scales.data(), block_size, kMostBlocks, 40, tables, past, lengths, out.data()};
     zaya_attend_prompt(set, &layer, &pass);
 }
 
@@ -149,5 +149,8 @@ int main(int, char** words) {
     print(residual, kBatch * kHidden * 4), print(new_tails, 2 * tail_size * bytes_each), print(new_delayeds, 2 * delayed_size * bytes_each);
     print(choices, sizeof choices);
 
-    if (zaya_has_bf16(set) && is_bf16) attend_prompt(set, threads, format);
+    if (zaya_has_bf16(set) && is_bf16) {
+        attend_prompt(set, threads, format, 24, 3, 1, 32);  // blocks that do not hold whole tiles
+        attend_prompt(set, threads, format, 256, 4, 2, 64);
+    }
 }

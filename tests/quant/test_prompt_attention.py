@@ -123,5 +123,9 @@ def test_a_token_has_the_same_bits_in_any_chunk_beside_any_row_and_on_any_number
 
 
 def test_widths_that_do_not_fill_the_pairs_are_left_to_others():
-    assert not can_attend(layer_of(SETS[0], 2, 1, 48))
-    assert can_attend(layer_of(SETS[0], 2, 1, 64))
+    assert not can_attend(layer_of(SETS[0], 2, 1, 48), torch.bfloat16)
+    assert not can_attend(layer_of(SETS[0], 2, 1, 64), torch.float32)
+    assert can_attend(layer_of(SETS[0], 2, 1, 64), torch.bfloat16)
+    query, storage, tables = noise(2, 1, 64, torch.float32, torch.tensor([0]), 3)
+    with pytest.raises(ValueError, match="float32"):
+        attend_prompt(layer_of(SETS[0], 2, 1, 64), query, storage, tables, torch.tensor([0]), torch.tensor([3]), None)
