@@ -1,6 +1,6 @@
 """What quantization costs the bundled model: the second table of docs/quantization.md.
 
-    python -m benchmarks.quantization_quality [--count 2000] [--likelihoods 500]
+    python -m benchmarks.quantization_quality [--count 2000] [--likelihoods 500] [--only "int8 K/V"]
 
 Each format is made by `zaya quantize`'s own code, its products are those of this machine (ZAYA_KERNELS chooses others).
 Held-out problems, the same for all formats: greedy answers, right or wrong; and on worked solutions, token by token,
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--count", type=int, default=2000, help="problems to answer; 0 leaves the answers out")
     parser.add_argument("--likelihoods", type=int, default=500, help="problems to compare token by token")
+    parser.add_argument("--only", default="", help="formats whose name in the table has this in it")
     arguments = parser.parse_args()
     tokenizer = zaya_core.load_tokenizer(arguments.model)
     yardstick = Yardstick.of(arguments.model, arguments.count, arguments.likelihoods, tokenizer)
@@ -223,7 +224,7 @@ def main() -> None:
         print(f"| bf16 | | | | {accuracy:.1%} ({low:.1%} to {high:.1%}) | |", flush=True)
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for number, variant in enumerate(VARIANTS):
+        for number, variant in enumerate(one for one in VARIANTS if arguments.only in one.name):
             folder = make(variant, arguments.model, Path(scratch) / str(number), tokenizer)
             results[variant.name] = yardstick.measure(folder, variant.kv)
             print(table_row(variant.name, results[variant.name]), flush=True)

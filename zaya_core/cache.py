@@ -51,8 +51,8 @@ class BlockPool:
 
     Shapes: `keys[layer]`, `values[layer]`: (blocks, BLOCK, G, K), contiguous, in the model's dtype. With `kv` "int8"
     they are int8 codes, and `key_scales[layer]`, `value_scales[layer]` are (blocks, BLOCK, G) float32; otherwise these
-    are empty lists. `tensors` has all of them by name. New blocks are zeroed: what lies behind a row's end is
-    multiplied by attention weights of zero, and zero times the NaN of unwritten memory is NaN.
+    are empty lists. `tensors` has all of them by name. New blocks are zeroed: torch's attention multiplies what lies
+    behind a row's end by weights of zero, and zero times the NaN of unwritten memory is NaN.
     """
 
     def __init__(self, layout: CacheLayout, max_blocks: int | None = None):
