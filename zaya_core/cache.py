@@ -140,9 +140,7 @@ class BlockPool:
 
     @staticmethod
     def _enlarged(storage: Tensor, blocks: int) -> Tensor:
-        shape = (blocks, *storage.shape[1:])
-        is_on_cpu = storage.device.type == "cpu"
-        larger = zeros_in_large_pages(shape, storage.dtype) if is_on_cpu else storage.new_zeros(shape)
+        larger = zeros_in_large_pages((blocks, *storage.shape[1:]), storage.dtype, storage.device)
         larger[: len(storage)] = storage
         return larger
 

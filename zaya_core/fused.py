@@ -47,23 +47,20 @@ class FusedSteps:
         tail, delayed = step.conv_tail(layer), step.delayed(layer)
         *qkv, tail, delayed = self.native.project(residual, tail, delayed, step.lengths, inputs.cos, inputs.sin)
         step.replace_state(tail, delayed)
-        counts = (self.query_heads, self.key_value_heads, self.key_value_heads)
-        query, key, value = (x.unflatten(-1, (count, -1)) for x, count in zip(qkv, counts, strict=True))
-        step.store(layer, key, value)
-        attention = self._attend(query, inputs, step, layer, tail.dtype)
-        router_state, choice = self.native.mix(attention.flatten(2), residual, router_state)
+        query, key, value = qkv
+        step.store(layer, *(x.unflatten(-1, (self.key_value_heads, -1)) for x in (key, value)))
+        router_state, choice = self.native.mix(self._attend(query, inputs, step, layer), residual, router_state)
         return residual, router_state, choice
 
-    def _attend(
-        self, query: Tensor, inputs: AttentionInputs, step: CacheStep, layer: int, dtype: torch.dtype
-    ) -> Tensor:
-        """query: (B, T, H, K) float32 -> the same of the attention's output, in float32 or `dtype`."""
+    def _attend(self, query: Tensor, inputs: AttentionInputs, step: CacheStep, layer: int) -> Tensor:
+        """query: (B, T, H*K) float32 -> the attention's output, the same shape, in float32 or the model's dtype."""
+        dtype = step.cache.pool.layout.dtype
         if not can_attend(self.native, dtype):
-            return grouped_query_attention(query.to(dtype), *step.gather(layer), inputs)
+            by_head = query.to(dtype).unflatten(-1, (self.query_heads, -1))
+            return grouped_query_attention(by_head, *step.gather(layer), inputs).flatten(2)
         storage = [tensors[layer] for tensors in step.cache.pool.tensors.values()]
         past = step.ends - step.lengths
-        rows = attend_prompt(self.native, query.flatten(2), storage, step.tables, past, step.lengths, inputs.window)
-        return rows.view_as(query)
+        return attend_prompt(self.native, query, storage, step.tables, past, step.lengths, inputs.window)
 
 
 class FusedDecoder:

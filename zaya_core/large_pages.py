@@ -29,14 +29,14 @@ def prefer_large_pages(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def zeros_in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros on the CPU, in memory that nothing has used: what the allocator gives again is in small pages and stays so.
+def zeros_in_large_pages(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, on a CPU in memory that nothing has used: what the allocator gives again is in small pages and stays so.
 
     Raises MemoryError.
     """
     nbytes = math.prod(shape) * dtype.itemsize
-    if _ADVICE is None or nbytes < LEAST:
-        return torch.zeros(shape, dtype=dtype)
+    if _ADVICE is None or device.type != "cpu" or nbytes < LEAST:
+        return torch.zeros(shape, dtype=dtype, device=device)
     try:
         memory = mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:  # what torch says in a RuntimeError

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bits.h"
+#include "block_tables.h"
 #include "instruction_set.h"
 #include "layer.h"
 #include "parallel.h"
@@ -88,9 +89,7 @@ private:
 
     // Positions of a row from `at` on, at most to `end`, that lie side by side.
     KeyValueRun run_at(int64_t row, int64_t at, int64_t end) const {
-        const int64_t step = std::min(pass_.block_size, kMostPositions);
-        const int64_t block = pass_.tables[row * pass_.most_blocks + at / pass_.block_size];
-        const int64_t head = (block * pass_.block_size + at % pass_.block_size) * layer_.key_heads;
+        const int64_t step = run_length(pass_), head = slot_of(pass_, row, at) * layer_.key_heads;
         const int64_t bytes = head * layer_.head_dim * bytes_;
         const bool has_scales = format_ == KeyValueFormat::int8;
         return {format_,
@@ -100,8 +99,7 @@ private:
                 std::min((at / step + 1) * step, end) - at,
                 has_scales ? pass_.key_scales + head : nullptr,
                 has_scales ? pass_.value_scales + head : nullptr,
-                layer_.key_heads,
-                nullptr, nullptr, 0};
+                layer_.key_heads};
     }
 
     void attend(const Part& part) {

@@ -52,9 +52,9 @@ struct KeyValueRun {
     const float* key_scales;
     const float* value_scales;
     int64_t scale_stride;
-    const void* next_keys;
-    const void* next_values;
-    int64_t next_count;
+    const void* next_keys = nullptr;
+    const void* next_values = nullptr;
+    int64_t next_count = 0;
 };
 
 // Softmax over the positions so far for each query head: the largest score, the sum of the exponentials relative to it,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 
+#include "block_tables.h"
 #include "instruction_set.h"
 #include "layer.h"
 #include "parallel.h"
@@ -34,11 +35,10 @@ public:
     void run() {
         load_queries();
         const int64_t last = position_of(tokens_ - 1), begin = first_seen(position_of(0));
-        const int64_t step = std::min(pass_.block_size, kMostPositions);
+        const int64_t step = run_length(pass_);
         for (int64_t at = begin / step * step; at <= last; at += step) {
-            const int64_t block = pass_.tables[row_ * pass_.most_blocks + at / pass_.block_size];
             begin_ = at, count_ = std::min(step, last + 1 - at);
-            first_head_ = (block * pass_.block_size + at % pass_.block_size) * layer_.key_heads + head_;
+            first_head_ = slot_of(pass_, row_, at) * layer_.key_heads + head_;
             score();
             for (int64_t q = 0; q < tokens_ * group_; ++q) weigh(q);
             add_values();

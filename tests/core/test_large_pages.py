@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from zaya_core import large_pages
 from zaya_core.large_pages import LEAST, prefer_large_pages, zeros_in_large_pages
 
+CPU = torch.device("cpu")
 SMAPS = Path("/proc/self/smaps")
 pytestmark = pytest.mark.skipif(
     not SMAPS.exists() or not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no such pages here"
@@ -63,16 +64,16 @@ def test_the_advice_is_for_the_pages_of_the_tensor_alone_and_none_for_a_small_on
 def test_zeros_are_new_memory_of_their_own():
     """Not what an earlier tensor left behind, which is in small pages: each is a mapping of its own."""
     shape = (3, LEAST // 4)
-    tensors = [zeros_in_large_pages(shape, torch.float32) for _ in range(2)]
+    tensors = [zeros_in_large_pages(shape, torch.float32, CPU) for _ in range(2)]
     for tensor in tensors:
         assert tensor.shape == shape and not tensor.any()
         assert is_asked_for(tensor)
         assert tensor.data_ptr() % mmap.PAGESIZE == 0
     tensors[0].fill_(1)
     assert not tensors[1].any()
-    assert not zeros_in_large_pages((2, 3), torch.bfloat16).any()
+    assert not zeros_in_large_pages((2, 3), torch.bfloat16, CPU).any()
 
 
 def test_memory_that_cannot_be_had_is_said_so():
     with pytest.raises(MemoryError, match="GiB"):
-        zeros_in_large_pages((1 << 47,), torch.float32)
+        zeros_in_large_pages((1 << 47,), torch.float32, CPU)
