@@ -106,7 +106,7 @@ bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_support
 
 const InstructionSet* avx2() {
     static const InstructionSet set = {"avx2", has_avx2, Avx2::kRows, multiply_rows<Avx2, Int4<Avx2>>,
-                                       multiply_rows<Avx2, Int8<Avx2>>, 0, nullptr, false, nullptr, float_steps<Avx2>()};
+                                       multiply_rows<Avx2, Int8<Avx2>>, nullptr, false, nullptr, float_steps<Avx2>()};
     return &set;
 }
 

@@ -91,6 +91,7 @@ struct Avx512 {
 #include "integer_tiles.h"
 
 #include "avx512_pairs.h"
+#include "avx512_rows.h"
 
 }  // namespace
 }  // namespace zaya
@@ -114,13 +115,13 @@ bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 
 const InstructionSet* avx512bf16() {
     static const InstructionSet set = {"avx512bf16", has_bf16, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<Bf16Pairs>, false, &kPairProducts<Bf16Pairs>, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<Bf16Rows>, false, &kPairProducts<Bf16Pairs>, float_steps<Avx512>()};
     return &set;
 }
 
 const InstructionSet* avx512vnni() {
     static const InstructionSet set = {"avx512vnni", has_vnni, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, kBf16Rows, multiply_bf16_tile<FloatPairs>, true, &kPairProducts<FloatPairs>, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<FloatRows>, true, &kPairProducts<FloatPairs>, float_steps<Avx512>()};
     return &set;
 }
 

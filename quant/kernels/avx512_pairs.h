@@ -1,6 +1,6 @@
-// Products of bf16 weights, and of bf16 keys and values, by AVX-512: pairs of the inner dimension in the lanes.
+// PairProducts by AVX-512: pairs of the inner dimension of 16 columns in the lanes.
 //
-// Include inside an unnamed namespace, after Avx512 and OutputTile.
+// Include inside an unnamed namespace, after Avx512.
 
 // 16 rows of 16 pairs of bf16 -> 16 vectors of one pair of each row.
 void transpose(__m512i (&rows)[16]) {
@@ -45,11 +45,6 @@ struct Bf16Pairs {
         std::memcpy(&two, x, 4);
         return _mm512_dpbf16_ps(total, reinterpret_cast<__m512bh>(pairs), reinterpret_cast<__m512bh>(_mm512_set1_epi32(two)));
     }
-    // total + 32 products along a row, in any lanes
-    static __m512 along_row(__m512 total, const uint16_t* w, const X* x) {
-        return _mm512_dpbf16_ps(total, reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)),
-                                reinterpret_cast<__m512bh>(_mm512_loadu_si512(x)));
-    }
 };
 
 struct FloatPairs {
@@ -62,29 +57,6 @@ struct FloatPairs {
         const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
         const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
         return _mm512_fmadd_ps(odd, _mm512_set1_ps(x[1]), _mm512_fmadd_ps(even, _mm512_set1_ps(x[0]), total));
-    }
-    static __m512 along_row(__m512 total, const uint16_t* w, const X* x) {
-        total = _mm512_fmadd_ps(Avx512::load_bf16(w), _mm512_loadu_ps(x), total);
-        return _mm512_fmadd_ps(Avx512::load_bf16(w + 16), _mm512_loadu_ps(x + 16), total);
-    }
-};
-
-constexpr int kBf16Rows = 16;
-// Columns of a tile that are turned over at a time: 16 KB, half of the first-level cache.
-constexpr int64_t kColumns = 512;
-constexpr int64_t kAhead = 1024;  // columns
-
-struct NothingNext {
-    void fetch(int64_t) const {}
-};
-
-// What is multiplied next, fetched meanwhile: 16 rows are more streams than the processor follows by itself.
-struct Upcoming {
-    const uint16_t* w;
-    int64_t k;
-
-    void fetch(int64_t line) const {
-        _mm_prefetch(reinterpret_cast<const char*>(w + line % kTile * k + line / kTile * 32), _MM_HINT_T0);
     }
 };
 
@@ -99,66 +71,6 @@ void turn(const uint16_t* w, int64_t stride, int64_t valid, int64_t pairs, __m51
         for (int i = 0; i < 16; ++i) turned[j + i] = block[i];
     }
 }
-
-template <class Pairs, int M, class Next>
-void add_block(const typename Pairs::X* x, const __m512i* turned, int64_t pairs, const OutputTile& out, bool first,
-               const Next& next) {
-    const auto mask = static_cast<__mmask16>(out.valid >= kTile ? 0xffff : (1u << out.valid) - 1);
-    __m512 total[M];
-    for (int m = 0; m < M; ++m)
-        total[m] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, out.y + m * out.stride);
-    for (int64_t j = 0; j < pairs; ++j, x += 2 * M) {
-        next.fetch(j);
-        for (int m = 0; m < M; ++m) total[m] = Pairs::multiply_add(total[m], turned[j], x + 2 * m);
-    }
-    for (int m = 0; m < M; ++m) _mm512_mask_storeu_ps(out.y + m * out.stride, mask, total[m]);
-}
-
-template <class Pairs, int M = kBf16Rows>
-void add_rows(const typename Pairs::X* x, int64_t rows, const __m512i* turned, int64_t pairs, const OutputTile& out, bool first,
-              const Upcoming& next) {
-    if (rows == M)
-        add_block<Pairs, M, Upcoming>(x, turned, pairs, out, first, next);
-    else if constexpr (M > 1)
-        add_rows<Pairs, M - 1>(x, rows, turned, pairs, out, first, next);
-}
-
-// One row of x: along one row of w after the other, which is how memory is read fastest.
-template <class Pairs>
-void multiply_one_row(const typename Pairs::X* x, int64_t k, const uint16_t* w, const OutputTile& out) {
-    constexpr int kChains = 4;  // of additions that do not wait for each other
-    for (int64_t r = 0; r < kTile && r < out.valid; ++r, w += k) {
-        __m512 totals[kChains] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-        int64_t c = 0;
-        for (; c + 32 * kChains <= k; c += 32 * kChains)
-            for (int i = 0; i < kChains; ++i) {
-                totals[i] = Pairs::along_row(totals[i], w + c + 32 * i, x + c + 32 * i);
-                _mm_prefetch(reinterpret_cast<const char*>(w + c + 32 * i + kAhead), _MM_HINT_T0);
-            }
-        for (; c < k; c += 32) totals[0] = Pairs::along_row(totals[0], w + c, x + c);
-        out.y[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(totals[0], totals[1]), _mm512_add_ps(totals[2], totals[3])));
-    }
-}
-
-template <class Pairs>
-void multiply_bf16_tile(const PairedRows& x, const uint16_t* w, const OutputTile& out) {
-    const auto* values = static_cast<const typename Pairs::X*>(x.x);
-    if (x.rows == 1) return multiply_one_row<Pairs>(values, x.k, w, out);
-    alignas(64) __m512i turned[kColumns / 2];
-    for (int64_t begin = 0; begin < x.k; begin += kColumns) {
-        const int64_t pairs = (x.k - begin < kColumns ? x.k - begin : kColumns) / 2;
-        const bool is_last = begin + kColumns >= x.k;
-        const Upcoming next = {is_last ? w + kTile * x.k : w + begin + kColumns, x.k};
-        turn(w + begin, x.k, out.valid, pairs, turned);
-        for (int64_t row = 0; row < x.rows; row += x.block) {
-            const int64_t count = x.rows - row < x.block ? x.rows - row : x.block;
-            const OutputTile part = {out.y + row * out.stride, out.stride, out.valid};
-            add_rows<Pairs>(values + row * x.k + begin * count, count, turned, pairs, part, begin == 0, next);
-        }
-    }
-}
-
-// --- PairProducts ------------------------------------------------------------------------------------------------------
 
 inline void pair_columns(const uint16_t* columns, int64_t stride, int64_t valid, int64_t k, void* pairs) {
     turn(columns, stride, valid, k / 2, static_cast<__m512i*>(pairs));
@@ -185,7 +97,13 @@ void pair_x(const float* x, int64_t stride, int64_t k, void* pairs) {
 
 template <class Pairs>
 void multiply_pairs(const void* x, const void* columns, int64_t k, float* y, int64_t stride, bool adds) {
-    add_block<Pairs, kTile>(static_cast<const typename Pairs::X*>(x), static_cast<const __m512i*>(columns), k / 2, {y, stride, kTile}, !adds, NothingNext());
+    const auto* values = static_cast<const typename Pairs::X*>(x);
+    const auto* turned = static_cast<const __m512i*>(columns);
+    __m512 total[kTile];
+    for (int m = 0; m < kTile; ++m) total[m] = adds ? _mm512_loadu_ps(y + m * stride) : _mm512_setzero_ps();
+    for (int64_t j = 0; j < k / 2; ++j, values += 2 * kTile)
+        for (int m = 0; m < kTile; ++m) total[m] = Pairs::multiply_add(total[m], turned[j], values + 2 * m);
+    for (int m = 0; m < kTile; ++m) _mm512_storeu_ps(y + m * stride, total[m]);
 }
 
 template <class Pairs>

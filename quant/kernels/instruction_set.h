@@ -13,14 +13,15 @@ namespace zaya {
 // A block of `rows` rows of x by one tile, where `codes` and `scales` point.
 using IntegerTile = void (*)(const QuantizedBlock& x, int64_t rows, const void* codes, const void* scales, const OutputTile& out);
 
-// Blocks of x, one after the other, each [K/2][M][2] in bf16 or float32, all but the last with M = block.
-struct PairedRows {
-    const void* x;
-    int64_t rows, block, k;
+// Rows of k values (a multiple of 32) one after the other, bf16 numbers in bf16 or, where bf16_takes_float, in float32
+// with the even ones of each 32 columns before the odd ones.
+struct RowsOfX {
+    const void* values;
+    int64_t rows, k;
 };
 
-// The product by a tile of bf16 weights: out.valid (at most 16) rows, k (a multiple of 32) apart.
-using Bf16Tile = void (*)(const PairedRows& x, const uint16_t* w, const OutputTile& out);
+// The product by a tile of bf16 weights: out.valid (at most 16) rows, k apart. A row's bits do not depend on the others.
+using Bf16Tile = void (*)(const RowsOfX& x, const uint16_t* w, const OutputTile& out);
 
 // Products of 16 rows by 16 columns that are bf16, with pairs of the inner dimension k side by side: [k/2][16][2].
 struct PairProducts {
@@ -94,8 +95,7 @@ struct InstructionSet {
     int64_t integer_rows;  // most rows in a block of an integer product
     IntegerTile int4;
     IntegerTile int8;
-    int64_t bf16_rows;      // 0: no product of bf16 weights that is worth having
-    Bf16Tile bf16;
+    Bf16Tile bf16;          // or null: none that is worth having
     bool bf16_takes_float;  // x of the bf16 product is float32
     const PairProducts* pairs;  // or null
     FloatSteps steps;

@@ -10,18 +10,16 @@
 namespace zaya {
 namespace {
 
-// Rows of x that stay in a second-level cache while the tiles pass by.
-constexpr int64_t kRowsAtATime = 240;
+// Rows of x that stay in a second-level cache while the tiles pass by: of codes, and of bf16 numbers, maybe as float32.
+constexpr int64_t kCodeRows = 240, kBf16Rows = 64;
 
 uint16_t as_bf16(uint16_t x) { return x; }
 uint16_t as_bf16(float x) { return to_bf16(x); }
-void copy(uint16_t from, uint16_t* to) { *to = from; }
-void copy(uint16_t from, float* to) { *to = as_float(from); }
-
-template <class X, class Y>
-void copy_pair(const X* from, Y* to) {
-    copy(as_bf16(from[0]), to);
-    copy(as_bf16(from[1]), to + 1);
+// 32 columns, the even ones first.
+template <class X>
+void split_columns(const X* from, float* to) {
+    for (int64_t i = 0; i < 16; ++i) to[i] = as_float(as_bf16(from[2 * i]));
+    for (int64_t i = 0; i < 16; ++i) to[16 + i] = as_float(as_bf16(from[2 * i + 1]));
 }
 
 // A group of one row to codes `stride` * 4 bytes apart by fours; returns their sum.
@@ -54,28 +52,27 @@ int32_t quantize_group(const X* x, int8_t* codes, int64_t stride, float* scale) 
 PreparedRows::PreparedRows(const InstructionSet& set, Format format, const RowSource& x, int64_t k, const int64_t* counts,
                            int64_t groups, int threads)
     : set_(set), format_(format), k_(k), threads_(threads) {
-    split(counts, groups, format == Format::bf16 ? set.bf16_rows : set.integer_rows);
-    const auto values = static_cast<size_t>(rows_ * k);
-    if (format != Format::bf16) {
-        codes_.reset(new int8_t[values]);
-        scales_.reset(new float[values / kGroup]);
-        sums_.reset(new int32_t[values / kGroup]);
-    } else if (set.bf16_takes_float) {
-        float_pairs_.reset(new float[values]);
-    } else {
-        pairs_.reset(new uint16_t[values]);
-    }
+    split(counts, groups);
+    const int64_t values = rows_ * k;
+    if (format != Format::bf16)
+        codes_ = aligned<int8_t>(values), scales_ = aligned<float>(values / kGroup), sums_ = aligned<int32_t>(values / kGroup);
+    else if (set.bf16_takes_float)
+        rounded_floats_ = aligned<float>(values);
+    else
+        rounded_ = aligned<uint16_t>(values);
     parallel_for(threads, static_cast<int64_t>(pieces_.size()), [&](int64_t item) {
         const Piece& piece = pieces_[static_cast<size_t>(item)];
         x.is_bf16 ? prepare<uint16_t>(x, piece) : prepare<float>(x, piece);
     });
 }
 
-// Pieces of one group, with blocks of at most `most` rows and as even as they can be.
-void PreparedRows::split(const int64_t* counts, int64_t groups, int64_t most) {
+// Pieces of one group, those of codes with blocks as even as they can be.
+void PreparedRows::split(const int64_t* counts, int64_t groups) {
+    const bool is_bf16 = format_ == Format::bf16;
+    const int64_t at_a_time = is_bf16 ? kBf16Rows : kCodeRows, most = is_bf16 ? kBf16Rows : set_.integer_rows;
     for (int64_t group = 0; group < groups; rows_ += counts[group++])
-        for (int64_t r = 0; r < counts[group]; r += kRowsAtATime) {
-            const int64_t count = std::min(kRowsAtATime, counts[group] - r);
+        for (int64_t r = 0; r < counts[group]; r += at_a_time) {
+            const int64_t count = std::min(at_a_time, counts[group] - r);
             const int64_t blocks = (count + most - 1) / most;
             pieces_.push_back({group, rows_ + r, count, (count + blocks - 1) / blocks});
         }
@@ -93,10 +90,8 @@ void PreparedRows::prepare(const RowSource& source, const Piece& piece) {
     const auto* x = static_cast<const X*>(source.values);
     if (format_ != Format::bf16)
         quantize(x, source, piece);
-    else if (pairs_)
-        pair_columns(x, pairs_.get(), source, piece);
     else
-        pair_columns(x, float_pairs_.get(), source, piece);
+        round_to_bf16(x, source, piece);
 }
 
 template <class X>
@@ -112,15 +107,13 @@ void PreparedRows::quantize(const X* x, const RowSource& source, const Piece& pi
     });
 }
 
-// x as blocks [K/2][M][2].
-template <class X, class Y>
-void PreparedRows::pair_columns(const X* x, Y* pairs, const RowSource& source, const Piece& piece) const {
-    for_each_block(piece, [&](int64_t first, int64_t count) {
-        for (int64_t m = 0; m < count; ++m) {
-            const X* row = x + source.place(first + m) * k_;
-            for (int64_t i = 0; i < k_; i += 2) copy_pair(row + i, pairs + first * k_ + i * count + 2 * m);
-        }
-    });
+template <class X>
+void PreparedRows::round_to_bf16(const X* x, const RowSource& source, const Piece& piece) {
+    for (int64_t m = piece.first; m < piece.first + piece.count; ++m) {
+        const X* row = x + source.place(m) * k_;
+        for (int64_t i = 0; rounded_ && i < k_; ++i) rounded_[static_cast<size_t>(m * k_ + i)] = as_bf16(row[i]);
+        for (int64_t i = 0; rounded_floats_ && i < k_; i += 32) split_columns(row + i, rounded_floats_.get() + m * k_ + i);
+    }
 }
 
 QuantizedBlock PreparedRows::block_at(int64_t row) const {
@@ -160,8 +153,9 @@ void PreparedRows::multiply(const Product* products, int64_t count) const {
 void PreparedRows::multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const {
     if (format_ == Format::bf16) {
         const auto* w = static_cast<const uint16_t*>(weights.codes) + tile * kTile * k_;
-        const void* x = pairs_ ? static_cast<const void*>(pairs_.get() + piece.first * k_) : float_pairs_.get() + piece.first * k_;
-        return set_.bf16({x, piece.count, piece.block, k_}, w, out);
+        const int64_t at = piece.first * k_;
+        const void* x = rounded_ ? static_cast<const void*>(rounded_.get() + at) : rounded_floats_.get() + at;
+        return set_.bf16({x, piece.count, k_}, w, out);
     }
     const bool is_int4 = format_ == Format::int4;
     const int64_t groups = k_ / kGroup;

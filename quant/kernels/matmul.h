@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "aligned.h"
 #include "instruction_set.h"
 #include "layout.h"
 
@@ -28,7 +28,7 @@ struct RowSource {
     int64_t place(int64_t row) const { return order ? order[row] : row; }
 };
 
-// The rows in the form that products read: rounded to int8 for integer weights, in pairs of columns for bf16 ones.
+// The rows in the form that products read: rounded to int8 for integer weights, to bf16 for bf16 ones.
 class PreparedRows {
 public:
     // Consecutive rows belong to consecutive groups: counts[i] of them to group i.
@@ -51,11 +51,11 @@ private:
     };
     template <class Body>
     void for_each_block(const Piece& piece, const Body& body) const;
-    void split(const int64_t* counts, int64_t groups, int64_t most);
+    void split(const int64_t* counts, int64_t groups);
     template <class X>
     void quantize(const X* x, const RowSource& source, const Piece& piece);
-    template <class X, class Y>
-    void pair_columns(const X* x, Y* pairs, const RowSource& source, const Piece& piece) const;
+    template <class X>
+    void round_to_bf16(const X* x, const RowSource& source, const Piece& piece);
     template <class X>
     void prepare(const RowSource& source, const Piece& piece);
     void multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const;
@@ -66,11 +66,11 @@ private:
     int64_t k_, rows_ = 0;
     int threads_;
     std::vector<Piece> pieces_;
-    std::unique_ptr<int8_t[]> codes_;
-    std::unique_ptr<float[]> scales_;
-    std::unique_ptr<int32_t[]> sums_;
-    std::unique_ptr<uint16_t[]> pairs_;
-    std::unique_ptr<float[]> float_pairs_;
+    Aligned<int8_t> codes_;
+    Aligned<float> scales_;
+    Aligned<int32_t> sums_;
+    Aligned<uint16_t> rounded_;  // one of these two for bf16 weights
+    Aligned<float> rounded_floats_;
 };
 
 }  // namespace zaya

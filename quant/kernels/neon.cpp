@@ -106,7 +106,7 @@ bool has_dotprod() {
 const InstructionSet* neon_dotprod() {
     static const InstructionSet set = {
         "neon_dotprod", has_dotprod, NeonDotprod::kRows, multiply_rows<NeonDotprod, Int4<NeonDotprod>>,
-                                       multiply_rows<NeonDotprod, Int8<NeonDotprod>>, 0, nullptr, false, nullptr, float_steps<NeonDotprod>()};
+                                       multiply_rows<NeonDotprod, Int8<NeonDotprod>>, nullptr, false, nullptr, float_steps<NeonDotprod>()};
     return &set;
 }
 

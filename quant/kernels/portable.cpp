@@ -80,7 +80,7 @@ struct Portable {
 const InstructionSet* portable() {
     static const InstructionSet set = {
         "portable", [] { return true; }, Portable::kRows, multiply_rows<Portable, Int4<Portable>>,
-                                       multiply_rows<Portable, Int8<Portable>>, 0, nullptr, false, nullptr, float_steps<Portable>()};
+                                       multiply_rows<Portable, Int8<Portable>>, nullptr, false, nullptr, float_steps<Portable>()};
     return &set;
 }
 

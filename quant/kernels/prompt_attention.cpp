@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 
+#include "aligned.h"
 #include "block_tables.h"
 #include "instruction_set.h"
 #include "layer.h"
@@ -26,8 +27,7 @@ public:
         const auto floats = [](int64_t n) { return std::unique_ptr<float[]>(new float[static_cast<size_t>(n)]()); };
         x_ = floats(queries_ * width_), weights_ = floats(kTile * kMostPositions);
         scores_ = floats(queries_ * kMostPositions), out_ = floats(queries_ * width_), sum_ = floats(queries_), largest_ = floats(queries_);
-        pairs_storage_ = floats(kMostPositions * width_ / 2 + kTile);
-        columns_ = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(pairs_storage_.get()) + 63) / 64 * 64);
+        columns_ = aligned<float>(kMostPositions * width_ / 2);
         if (is_int8()) codes_.reset(new uint16_t[static_cast<size_t>(kMostPositions * width_)]);
         std::fill_n(largest_.get(), queries_, -INFINITY);
     }
@@ -82,9 +82,9 @@ private:
         int64_t stride;
         const uint16_t* keys = as_bf16(pass_.keys, &stride);
         for (int64_t p = 0; p < count_; p += kTile) {
-            pairs_.pair_columns(keys + p * stride, stride, count_ - p, width_, columns_);
+            pairs_.pair_columns(keys + p * stride, stride, count_ - p, width_, columns_.get());
             for (int64_t q = 0; q < queries_; q += kTile)
-                pairs_.multiply(x_at(q), columns_, width_, scores_.get() + q * kMostPositions + p, kMostPositions, false);
+                pairs_.multiply(x_at(q), columns_.get(), width_, scores_.get() + q * kMostPositions + p, kMostPositions, false);
         }
     }
 
@@ -114,11 +114,11 @@ private:
         int64_t stride;
         const uint16_t* values = as_bf16(pass_.values, &stride);
         const int64_t pairs = (count_ + 1) / 2;
-        for (int64_t i = 0; i < width_; i += kTile) pairs_.pair_rows(values + i, stride, count_, columns_ + i * pairs);
+        for (int64_t i = 0; i < width_; i += kTile) pairs_.pair_rows(values + i, stride, count_, columns_.get() + i * pairs);
         for (int64_t q = 0; q < queries_; q += kTile) {
             pairs_.pair_inputs(scores_.get() + q * kMostPositions, kMostPositions, (count_ + 31) / 32 * 32, weights_.get());
             for (int64_t i = 0; i < width_; i += kTile)
-                pairs_.multiply(weights_.get(), columns_ + i * pairs, 2 * pairs, out_.get() + q * width_ + i, width_, true);
+                pairs_.multiply(weights_.get(), columns_.get() + i * pairs, 2 * pairs, out_.get() + q * width_ + i, width_, true);
         }
     }
 
@@ -135,8 +135,8 @@ private:
     const ZayaPromptAttention& pass_;
     int64_t row_, head_, first_, width_, group_, tokens_, queries_;
     int64_t begin_ = 0, count_ = 0, first_head_ = 0;  // of the run of positions that is worked on
-    std::unique_ptr<float[]> x_, weights_, scores_, out_, sum_, largest_, pairs_storage_;
-    float* columns_;  // begins at a multiple of 64 bytes
+    std::unique_ptr<float[]> x_, weights_, scores_, out_, sum_, largest_;
+    Aligned<float> columns_;  // of keys or values in pairs
     std::unique_ptr<uint16_t[]> codes_;
 };
 

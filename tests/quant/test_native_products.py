@@ -110,6 +110,18 @@ def test_a_row_alone_has_the_bits_it_has_among_others(name, case_of):
         assert torch.equal(torch.cat([multiply(part) for part in x.split(count)]), together)
 
 
+@pytest.mark.parametrize("name", BF16_SETS)
+def test_a_row_alone_has_the_bits_it_has_among_others_by_bf16_weights(name):
+    weights, x = torch.randn(47, 128).bfloat16(), spread(70, 128).bfloat16()
+
+    def multiply(rows):
+        return SETS[name].matmul("bf16", rows, [weights], [], [len(rows)], len(weights))
+
+    together = multiply(x)
+    for count in (1, 2, 3, 5, 12, 16, 64):
+        assert torch.equal(torch.cat([multiply(part) for part in x.split(count)]), together)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_rows_of_several_experts_are_multiplied_each_by_its_own(name):
     cases = [Int4Case(64, 128) for _ in range(3)]
