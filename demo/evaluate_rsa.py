@@ -1,6 +1,7 @@
 """Markovian RSA against single rollouts and majorities on held-out problems, all by the program's own algorithm.
 
 python -m demo.evaluate_rsa                     # 300 problems: the table of the README
+python -m demo.evaluate_rsa --operations 4      # the longer ones alone
 python -m demo.evaluate_rsa --count 20          # a quick look
 python -m demo.evaluate_rsa --output rsa.json   # also keep what every problem gave
 
@@ -185,6 +186,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Markovian RSA against majorities on held-out problems.")
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--operations", type=int, default=1, help="of a problem at least (1 to 6)")
+    parser.add_argument("--problems", type=int, default=1, help="seed of the problems")
     parser.add_argument("--plain", type=int, default=26, help="plain rollouts a problem, enough for RSA's tokens")
     parser.add_argument("--rows", type=int, default=64, help="running at once")
     parser.add_argument("--seed", type=int, default=1)
@@ -195,7 +198,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     model = zaya_core.load_model(arguments.model, device="cpu", dtype=torch.float32)
     engine = Engine(model, zaya_core.load_tokenizer(arguments.model), max_rows=arguments.rows)
-    problems = held_out(arguments.count)
+    problems = held_out(arguments.count, arguments.problems, arguments.operations)
     plain_params = RsaParams(**{**vars(PLAIN), "candidates": arguments.plain})
     rsa = collect(engine, problems, RSA, arguments.seed * 1_000_000, "RSA")
     plain = collect(engine, problems, plain_params, arguments.seed * 1_000_000 + 500_000, "plain")

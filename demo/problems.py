@@ -398,6 +398,10 @@ def draw_problem(rng: random.Random) -> Problem:
     return ask_story(rng) if rng.random() < WORD_PROBLEM_SHARE else ask_expression(rng)
 
 
+def operations_of(problem: Problem) -> int:
+    return sum(piece in PRECEDENCE for piece in problem.expression)
+
+
 HELD_OUT_ONE_IN = 20
 
 
@@ -407,13 +411,13 @@ def is_held_out(problem: Problem) -> bool:
     return int.from_bytes(digest, "little") % HELD_OUT_ONE_IN == 0
 
 
-def held_out(count: int, seed: int = 1) -> list[Problem]:
-    """The first so many distinct held-out questions of a seed."""
+def held_out(count: int, seed: int = 1, least_operations: int = 1) -> list[Problem]:
+    """The first so many distinct held-out questions of a seed, with so many operations or more (of 6 at most)."""
     rng = random.Random(f"held-out:{seed}")
     problems: dict[str, Problem] = {}
     while len(problems) < count:
         problem = draw_problem(rng)
-        if is_held_out(problem):
+        if is_held_out(problem) and operations_of(problem) >= least_operations:
             problems.setdefault(problem.question, problem)
     return list(problems.values())
 
