@@ -7,12 +7,11 @@ longer than a training step leaves time for. tests/demo/test_examples.py holds t
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from demo.agreement import Astray, agreed_solution
 from demo.problems import (
     LARGEST_VALUE,
     PRECEDENCE,
@@ -89,43 +88,26 @@ def cut(rng: random.Random, text: str) -> str:
     return text[:at].strip() if kind < 0.94 else text[at:].strip()
 
 
-def conclusion(attempt: str) -> str:
-    """The number an attempt ends in, or `?`."""
-    found = re.search(r"(?:^|[= \n])(-?\d+)$", attempt)
-    return found.group(1) if found else "?"
-
-
-def winner(answers: Sequence[str]) -> str | None:
-    """The answer that more attempts reached than any other, if at least two did."""
-    (best, votes), second = [*Counter(a for a in answers if a != "?").most_common(2), ("?", 0), ("?", 0)][:2]
-    return best if votes >= 2 and votes > second[1] else None
-
-
-def reconcile(expression: list[str], attempts: Sequence[str]) -> list[str]:
-    """The lines of a reconciliation: what each attempt found, then what most found, or else the worked solution."""
-    answers = [conclusion(attempt) for attempt in attempts]
-    agreed = winner(answers)
-    return [" ".join(answers), *([agreed] if agreed else trace(expression))]
-
-
 def draw_population(rng: random.Random, expression: list[str], count: int) -> list[str]:
-    """Attempts at a problem: worked solutions, or what reconciling some of those gave in a round before."""
+    """Attempts at a problem: worked solutions, or what some of those agree on, from a round before."""
     firsts = ["\n".join(lines) for lines in draw_attempts(rng, expression, 8)]
     if rng.random() < 0.6:
         return firsts[:count]
-    return ["\n".join(reconcile(expression, rng.sample(firsts, 4))) for _ in range(count)]
+    return ["\n".join(agreed_solution(expression, rng.sample(firsts, 4))) for _ in range(count)]
 
 
 def aggregation_example(rng: random.Random, problems: Iterator[Problem]) -> Example:
-    """Attempts at a problem, some wrong, some cut, and their reconciliation; never one where the wrong answer wins."""
+    """Attempts at a problem, some wrong, some cut, and the solution that they agree on."""
     count = rng.choices(list(ATTEMPT_COUNT_WEIGHTS), list(ATTEMPT_COUNT_WEIGHTS.values()))[0]
     while True:
         problem = next(problems)
-        attempts = [cut(rng, attempt) for attempt in draw_population(rng, problem.expression, count)]
-        lines = reconcile(problem.expression, attempts)
-        if answer_of(lines) == str(problem.answer):
-            prompt = aggregation_prompt(problem.question, attempts)
-            return Example(render(prompt), thought_then_answer(lines))
+        try:
+            attempts = [cut(rng, attempt) for attempt in draw_population(rng, problem.expression, count)]
+            lines = agreed_solution(problem.expression, attempts)
+        except Astray:
+            continue
+        prompt = aggregation_prompt(problem.question, attempts)
+        return Example(render(prompt), thought_then_answer(lines))
 
 
 # --- chats ------------------------------------------------------------------------------------------------------------

@@ -238,14 +238,19 @@ def trace(expression: list[str], slips: Slips | None = None) -> list[str]:
         at = next_operation(pieces, slips)
         text, value = work_out(pieces[at - 1], pieces[at], pieces[at + 1], step, slips)
         lines.append(text)
-        start, end = at - 1, at + 2
-        if start > 0 and end < len(pieces) and pieces[start - 1] == "(" and pieces[end] == ")":
-            start, end = start - 1, end + 1
-        pieces = [*pieces[:start], str(value), *pieces[end:]]
+        pieces = reduced(pieces, at, str(value))
         if slips and len(pieces) > 1 and slips.rng.random() < slips.copy:
             pieces = miscopy(pieces, slips)
         step += 1
     return lines
+
+
+def reduced(pieces: list[str], at: int, value: str) -> list[str]:
+    """The expression with the operation at an index replaced by its value, without brackets around a lone number."""
+    start, end = at - 1, at + 2
+    if start > 0 and end < len(pieces) and pieces[start - 1] == "(" and pieces[end] == ")":
+        start, end = start - 1, end + 1
+    return [*pieces[:start], value, *pieces[end:]]
 
 
 def answer_of(lines: list[str]) -> str:
@@ -253,18 +258,36 @@ def answer_of(lines: list[str]) -> str:
     return lines[-1].rsplit("=", 1)[-1]
 
 
+class HardSteps(NamedTuple):
+    """Steps at which solvers err alike: of each, -1 being what is between two terms, its chance and its error.
+
+    `alike`: the share of those who err that make the same error.
+    """
+
+    steps: dict[int, tuple[float, int]]
+    alike: float
+
+
+def draw_hard_steps(rng: random.Random, count: int) -> HardSteps:
+    """Of a problem of so many steps: none, one or two; now and then most, which leaves only the attempts to go by."""
+    if rng.random() < 0.08:
+        steps = {i: (0.95, digit_error(rng, rng.randint(10, 999))) for i in range(-1, count) if rng.random() < 0.7}
+        return HardSteps(steps, 1.0)
+    steps = {}
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        steps[rng.randrange(count)] = rng.choice((0.3, 0.5, 0.7, 0.9)), digit_error(rng, rng.randint(100, 999))
+    return HardSteps(steps, rng.choice((0.2, 0.5, 0.9)))
+
+
 def draw_attempts(rng: random.Random, expression: list[str], count: int) -> list[list[str]]:
-    """Traces of the same problem by solvers of one quality, which may stumble at the same step."""
+    """Traces of the same problem by solvers of one quality, which may stumble at the same steps."""
     quality = rng.choice((0.01, 0.04, 0.08, 0.15, 0.3))
-    steps = sum(piece in PRECEDENCE for piece in expression)
-    hard: dict[int, tuple[float, int]] = {}
-    if rng.random() < 0.4:
-        hard = {rng.randrange(steps): (rng.choice((0.3, 0.5, 0.7)), digit_error(rng, rng.randint(100, 999)))}
+    hard = draw_hard_steps(rng, sum(piece in PRECEDENCE for piece in expression))
     attempts = []
     for _ in range(count):
         shared = {
-            step: (chance, error if rng.random() < 0.4 else digit_error(rng, 99))
-            for step, (chance, error) in hard.items()
+            step: (chance, error if rng.random() < hard.alike else digit_error(rng, 99))
+            for step, (chance, error) in hard.steps.items()
         }
         attempts.append(trace(expression, Slips(rng, quality, quality / 3, quality / 3, shared)))
     return attempts

@@ -109,10 +109,21 @@ def tokenizer_config() -> dict[str, Any]:
     }
 
 
-def write_tokenizer(folder: Path) -> None:
+def tokenizer_of(run: Path) -> Tokenizer:
+    """That of a training run, built when the run begins.
+
+    Built again after a change to the examples it would have other merges, and other ids than the weights know.
+    """
+    path = run / "tokenizer.json"
+    if not path.exists():
+        build_tokenizer().save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    build_tokenizer().save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     names = {
         key: value for key, value in tokenizer_config().items() if key.endswith("_token") and isinstance(value, str)
     }
@@ -121,4 +132,4 @@ def write_tokenizer(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_tokenizer(Path(sys.argv[1]))
+    write_tokenizer(build_tokenizer(), Path(sys.argv[1]))

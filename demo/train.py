@@ -2,7 +2,8 @@
 
     python -m demo.train --output build/demo
 
-Checkpoints go to OUTPUT/last.pt every few minutes, figures to OUTPUT/log.jsonl; run again to go on from the checkpoint.
+Checkpoints go to OUTPUT/last.pt every few minutes, figures to OUTPUT/log.jsonl, the tokenizer, which is made first, to
+OUTPUT/tokenizer.json; run again to go on from the checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from demo.forward import TrainingForward
 from demo.model import build_model
 from demo.muon import Muon
 from demo.problems import held_out, trace
-from demo.tokenizer import PAD, build_tokenizer
+from demo.tokenizer import PAD, tokenizer_of
 
 WARMUP_STEPS = 60
 LEARNING_RATE = 3e-3
@@ -55,8 +56,8 @@ class Stage(NamedTuple):
     aggregation: float
 
 
-# The first teaches arithmetic; the second, with as many aggregation examples as others, to read attempts reliably.
-STAGES = (Stage(1800, 1.0, 0.5, 0.45, 0.3), Stage(1000, 0.6, 0.0, 0.0, 0.5))
+# The first teaches arithmetic; the others, with as many aggregation examples as others, to read attempts reliably.
+STAGES = (Stage(1800, 1.0, 0.5, 0.45, 0.3), Stage(1600, 0.6, 0.4, 0.0, 0.6), Stage(2800, 0.6, 0.3, 0.0, 0.55))
 
 
 @dataclass
@@ -259,7 +260,7 @@ class Run:
         self.output.mkdir(parents=True, exist_ok=True)
         self.seed: int = arguments.seed
         self.schedule = Schedule()
-        self.tokenizer = build_tokenizer()
+        self.tokenizer = tokenizer_of(self.output)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = build_model(self.seed).to(self.device)
         self.averaged = build_model(self.seed).to(self.device)

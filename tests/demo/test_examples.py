@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from demo.examples import (
     TEMPLATE,
@@ -17,11 +18,10 @@ from demo.examples import (
     direct_example,
     draw_example,
     greeting_example,
-    reconcile,
     render,
 )
 from demo.problems import training_problems
-from demo.tokenizer import BOS, IM_END, IM_START, NEWLINE, VOCABULARY, build_tokenizer
+from demo.tokenizer import BOS, IM_END, IM_START, NEWLINE, VOCABULARY, build_tokenizer, tokenizer_of
 from zaya_core.rsa import aggregation_prompt
 
 SEVERAL = """\
@@ -91,10 +91,11 @@ def test_a_completion_closes_its_thought_and_its_turn() -> None:
         assert completion.endswith("}<|im_end|>")
 
 
-def test_attempts_are_reconciled_by_what_most_of_them_found() -> None:
-    attempts = ["2+3=5", "2+3=6", "5 6\n2+3=5", "2+"]
-    assert reconcile(["2", "+", "3"], attempts) == ["5 6 5 ?", "5"]
-    assert reconcile(["2", "+", "3"], attempts[:2]) == ["5 6", "2+3=5"]
+def test_a_run_keeps_the_tokenizer_it_began_with(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    assert tokenizer_of(tmp_path).get_vocab() == tokenizer.get_vocab()
+    other = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
+    other.save(str(tmp_path / "tokenizer.json"))
+    assert tokenizer_of(tmp_path).get_vocab() == other.get_vocab()
 
 
 def test_every_example_round_trips(tokenizer: Tokenizer) -> None:
