@@ -63,7 +63,7 @@ void store_sums(const __m512 (&total)[M][kBlock], const OutputTile& out) {
 
 // 32 columns of weights that are multiplied next, fetched meanwhile.
 template <int kRows>
-void fetch(const uint16_t* w, int64_t k) {
+void fetch_columns(const uint16_t* w, int64_t k) {
     for (int row = 0; row < kRows; ++row) _mm_prefetch(reinterpret_cast<const char*>(w + row * k), _MM_HINT_T1);
 }
 
@@ -73,7 +73,7 @@ void multiply_block(const typename Rows::X* x, int64_t k, const uint16_t* w, int
     for (auto& row : total)
         for (auto& one : row) one = _mm512_setzero_ps();
     for (int64_t c = 0; c < k; c += 32) {
-        fetch<kFetched>(next + c, k);
+        fetch_columns<kFetched>(next + c, k);
         Rows::template multiply_add<M>(x + c, k, w + c, stride, total);
     }
     store_sums<M>(total, out);
