@@ -228,7 +228,7 @@ def main() -> None:
             folder = make(variant, arguments.model, Path(scratch) / str(number), tokenizer)
             results[variant.name] = yardstick.measure(folder, variant.kv)
             print(table_row(variant.name, results[variant.name]), flush=True)
-            if variant.experts in ("int8", "int4") and variant.dense and not variant.plain:
+            if variant.experts in ("int8", "int4") and variant.dense and not variant.plain and variant.kv == "auto":
                 name = f"{variant.name}: native steps against float32 ones"
                 results[name] = cost_of_native_steps(folder, yardstick.rows, yardstick.starts)
                 print(table_row(name, results[name]), flush=True)
