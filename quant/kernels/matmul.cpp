@@ -15,6 +15,7 @@ constexpr int64_t kCodeRows = 240, kBf16Rows = 64;
 
 uint16_t as_bf16(uint16_t x) { return x; }
 uint16_t as_bf16(float x) { return to_bf16(x); }
+
 // 32 columns, the even ones first.
 template <class X>
 void split_columns(const X* from, float* to) {
