@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from demo.problems import PRECEDENCE, next_operation, reduced, trace, work_out
+from demo.problems import PRECEDENCE, answer_of, next_operation, reduced, trace, work_out
 
 MOST_TERMS = 80
 END = ""  # the term after the last
@@ -28,11 +28,22 @@ def agreed_solution(expression: list[str], attempts: Sequence[str]) -> list[str]
     while len(terms) < MOST_TERMS:
         term = prevailing(following, place(terms))
         if term is None:
-            term = worked_out(expression, terms)
+            try:
+                term = worked_out(expression, terms)
+            except (IndexError, ValueError):  # of terms that are no arithmetic
+                raise Astray from None
         if term == END:
-            return "".join(terms).splitlines()
+            return complete(terms)
         terms.append(term)
     raise Astray
+
+
+def complete(terms: Sequence[str]) -> list[str]:
+    """The lines of a solution. Raises Astray where they do not end in a number: most attempts were cut off there."""
+    lines = "".join(terms).splitlines()
+    if not lines or not re.fullmatch(r"-?\d+", answer_of(lines)):
+        raise Astray
+    return lines
 
 
 def terms_of(text: str) -> list[str]:

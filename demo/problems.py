@@ -39,13 +39,13 @@ class Problem(NamedTuple):
 
 @dataclass
 class Slips:
-    """Where a faulty solver goes wrong: chances for each step, and one hard step at which several solvers err alike."""
+    """Where a faulty solver goes wrong: chances for each step, and hard steps at which several solvers err alike."""
 
     rng: random.Random
     result: float = 0.0
     copy: float = 0.0
     order: float = 0.0
-    hard_steps: dict[int, tuple[float, int]] = field(default_factory=dict)  # step: (chance, the shared error)
+    hard_steps: dict[int, tuple[float, int]] = field(default_factory=dict)  # as in HardSteps, of one solver
 
     def of_result(self, step: int, value: int) -> int:
         chance, error = self.hard_steps.get(step, (0.0, 0))

@@ -110,14 +110,13 @@ def tokenizer_config() -> dict[str, Any]:
 
 
 def tokenizer_of(run: Path) -> Tokenizer:
-    """That of a training run, built when the run begins.
+    """That of a training run, made for its first step if it has no checkpoint yet.
 
     Built again after a change to the examples it would have other merges, and other ids than the weights know.
     """
-    path = run / "tokenizer.json"
-    if not path.exists():
-        build_tokenizer().save(str(path))
-    return Tokenizer.from_file(str(path))
+    if not (run / "last.pt").exists():
+        build_tokenizer().save(str(run / "tokenizer.json"))
+    return Tokenizer.from_file(str(run / "tokenizer.json"))
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

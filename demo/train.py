@@ -56,7 +56,7 @@ class Stage(NamedTuple):
     aggregation: float
 
 
-# The first teaches arithmetic; the others, with as many aggregation examples as others, to read attempts reliably.
+# The first teaches arithmetic; the others, with more aggregation examples than others, to read attempts reliably.
 STAGES = (Stage(1800, 1.0, 0.5, 0.45, 0.3), Stage(1600, 0.6, 0.4, 0.0, 0.6), Stage(2800, 0.6, 0.3, 0.0, 0.55))
 
 

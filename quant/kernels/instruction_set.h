@@ -20,7 +20,7 @@ struct RowsOfX {
     int64_t rows, k;
 };
 
-// The product by a tile of bf16 weights: out.valid (at most 16) rows, k apart. A row's bits do not depend on the others.
+// The product by a tile of bf16 weights: its first 16 or out.valid rows, k apart. A row's bits do not depend on the others.
 using Bf16Tile = void (*)(const RowsOfX& x, const uint16_t* w, const OutputTile& out);
 
 // Products of 16 rows by 16 columns that are bf16, with pairs of the inner dimension k side by side: [k/2][16][2].

@@ -38,13 +38,19 @@ def test_what_is_right_is_taken_from_each_attempt() -> None:
 
 def test_what_follows_from_a_wrong_step_is_worked_out_from_it() -> None:
     wrong = "19*3-40+5\n19*3=30+27=58\n58-40+5\n58-40="
-    solution = agreed_solution(EXPRESSION, [wrong + "17", wrong + "17", wrong + "19\n19+5=24"])
-    assert solution[:4] == ["19*3-40+5", "19*3=30+27=58", "58-40+5", "58-40=17"]
+    solution = agreed_solution(EXPRESSION, [wrong + "17\n17+5=22", wrong + "19\n19+5=24"])
+    assert solution == ["19*3-40+5", "19*3=30+27=58", "58-40+5", "58-40=18", "18+5=23"]
 
 
 @pytest.mark.parametrize("text", ["", "?", "a=b\nc", "1+1=2=3=4"])
 def test_any_text_can_be_an_attempt(text: str) -> None:
     assert agreed_solution(EXPRESSION, [text, RIGHT, RIGHT]) == RIGHT.splitlines()
+
+
+@pytest.mark.parametrize("text", ["", "57)\n{}", "abc\n{}", "3+\n{}", "2*3=a*b={}", "19*3-40+5\n19*3="])
+def test_what_is_no_solution_but_agreed_on_is_said(text: str) -> None:
+    with pytest.raises(Astray):
+        agreed_solution(EXPRESSION, [text.format(1), text.format(2)])
 
 
 @pytest.mark.parametrize("further", ["6+1=7", "6+1=7+0=7"])
