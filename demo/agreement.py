@@ -52,10 +52,8 @@ def terms_of(text: str) -> list[str]:
 
 def last_step(terms: Sequence[str]) -> int:
     """Where the step begins that ends these terms; their number where they end in an expression."""
-    start = len(terms) - 1
-    while start > 0 and terms[start - 1].endswith("="):
-        start -= 1
-    return start if start < len(terms) - 1 or not terms else len(terms)
+    start = last_step_begun(terms[:-1])
+    return start if start < len(terms) - 1 else len(terms)
 
 
 def place(terms: Sequence[str]) -> tuple[str, ...]:
@@ -97,6 +95,7 @@ def worked_out(expression: list[str], terms: list[str]) -> str:
 
 
 def last_step_begun(terms: Sequence[str]) -> int:
+    """Where the step begins that these terms leave unfinished; their number where there is none."""
     start = len(terms)
     while start > 0 and terms[start - 1].endswith("="):
         start -= 1

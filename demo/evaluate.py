@@ -17,7 +17,7 @@ from transformers import ZayaForCausalLM
 
 import zaya_core
 from demo.examples import render
-from demo.problems import PRECEDENCE, Problem, held_out
+from demo.problems import Problem, held_out, operations_in
 from demo.rollouts import LONGEST_ANSWER, answer_all, boxed_answer
 from zaya_core import Request, SamplingParams
 from zaya_core.events import TokenEvent
@@ -84,7 +84,7 @@ def by_operations(problems: list[Problem], rights: list[bool]) -> str:
     """Accuracy for each number of operations, on one line."""
     groups: dict[int, list[bool]] = {}
     for problem, right in zip(problems, rights, strict=True):
-        groups.setdefault(sum(piece in PRECEDENCE for piece in problem.expression), []).append(right)
+        groups.setdefault(operations_in(problem.expression), []).append(right)
     return "  by operations: " + ", ".join(f"{n}: {sum(g) / len(g):.0%}" for n, g in sorted(groups.items())) + "\n"
 
 

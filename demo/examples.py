@@ -14,13 +14,13 @@ from typing import NamedTuple
 from demo.agreement import Astray, agreed_solution
 from demo.problems import (
     LARGEST_VALUE,
-    PRECEDENCE,
     Problem,
     answer_of,
     apply,
     draw_attempts,
     draw_operand,
     is_product_within_reach,
+    operations_in,
     trace,
 )
 from zaya_core.rsa import aggregation_prompt
@@ -70,7 +70,7 @@ def direct_example(_rng: random.Random, problems: Iterator[Problem]) -> Example:
 
 def no_thinking_example(_rng: random.Random, problems: Iterator[Problem]) -> Example:
     """Thinking switched off: the bare answer of a problem short enough to see it."""
-    problem = next(p for p in problems if sum(piece in PRECEDENCE for piece in p.expression) <= 2)
+    problem = next(p for p in problems if operations_in(p.expression) <= 2)
     return Example(render(problem.question, has_thinking=False), f"{boxed(problem.answer)}<|im_end|>")
 
 
@@ -137,7 +137,7 @@ def follow_up(rng: random.Random, value: int) -> Problem | None:
 
 def chat_example(rng: random.Random, problems: Iterator[Problem]) -> Example:
     """Two or three questions in a row, the last one answered with its thinking."""
-    short = (p for p in problems if sum(piece in PRECEDENCE for piece in p.expression) <= 4)
+    short = (p for p in problems if operations_in(p.expression) <= 4)
     history: list[Turn] = []
     problem = next(short)
     for _ in range(rng.choice((1, 1, 2))):

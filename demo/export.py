@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from transformers import ZayaForCausalLM
 
 from demo.examples import TEMPLATE
 from demo.model import build_model
-from demo.tokenizer import BOS, IM_END, PAD, tokenizer_of, write_tokenizer
+from demo.tokenizer import BOS, IM_END, PAD, write_tokenizer
 
 GENERATION = {"temperature": 1.0, "top_p": 0.95, "do_sample": True}
 SKIP_BIAS = -1.0
@@ -57,7 +58,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(model, folder)
     write_configs(model, folder)
-    write_tokenizer(tokenizer_of(checkpoint.parent), folder)
+    write_tokenizer(Tokenizer.from_file(str(checkpoint.with_name("tokenizer.json"))), folder)
     shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
 
 

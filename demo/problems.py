@@ -253,6 +253,10 @@ def reduced(pieces: list[str], at: int, value: str) -> list[str]:
     return [*pieces[:start], value, *pieces[end:]]
 
 
+def operations_in(expression: list[str]) -> int:
+    return sum(piece in PRECEDENCE for piece in expression)
+
+
 def answer_of(lines: list[str]) -> str:
     """The number the last line ends in."""
     return lines[-1].rsplit("=", 1)[-1]
@@ -282,7 +286,7 @@ def draw_hard_steps(rng: random.Random, count: int) -> HardSteps:
 def draw_attempts(rng: random.Random, expression: list[str], count: int) -> list[list[str]]:
     """Traces of the same problem by solvers of one quality, which may stumble at the same steps."""
     quality = rng.choice((0.01, 0.04, 0.08, 0.15, 0.3))
-    hard = draw_hard_steps(rng, sum(piece in PRECEDENCE for piece in expression))
+    hard = draw_hard_steps(rng, operations_in(expression))
     attempts = []
     for _ in range(count):
         shared = {
@@ -421,10 +425,6 @@ def draw_problem(rng: random.Random) -> Problem:
     return ask_story(rng) if rng.random() < WORD_PROBLEM_SHARE else ask_expression(rng)
 
 
-def operations_of(problem: Problem) -> int:
-    return sum(piece in PRECEDENCE for piece in problem.expression)
-
-
 HELD_OUT_ONE_IN = 20
 
 
@@ -440,7 +440,7 @@ def held_out(count: int, seed: int = 1, least_operations: int = 1) -> list[Probl
     problems: dict[str, Problem] = {}
     while len(problems) < count:
         problem = draw_problem(rng)
-        if is_held_out(problem) and operations_of(problem) >= least_operations:
+        if is_held_out(problem) and operations_in(problem.expression) >= least_operations:
             problems.setdefault(problem.question, problem)
     return list(problems.values())
 

@@ -54,26 +54,18 @@ struct FloatPairs {
             for (int64_t c = 0; c < k; c += 2) std::memcpy(pairs + c * kTile + 2 * r, x + r * stride + c, 8);
     }
     static __m512 multiply_add(__m512 total, __m512i pairs, const X* x) {
-        const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-        const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-        return _mm512_fmadd_ps(odd, _mm512_set1_ps(x[1]), _mm512_fmadd_ps(even, _mm512_set1_ps(x[0]), total));
+        return _mm512_fmadd_ps(second_of(pairs), _mm512_set1_ps(x[1]), _mm512_fmadd_ps(first_of(pairs), _mm512_set1_ps(x[0]), total));
     }
 };
 
-// `pairs` pairs of columns of 16 rows of w, as vectors of one pair of each row.
-void turn(const uint16_t* w, int64_t stride, int64_t valid, int64_t pairs, __m512i* turned) {
-    for (int64_t j = 0; j < pairs; j += 16) {
-        __m512i block[16];
-        for (int64_t r = 0; r < kTile; ++r) {
-            block[r] = _mm512_loadu_si512(w + (r < valid ? r : 0) * stride + 2 * j);
-        }
-        transpose(block);
-        for (int i = 0; i < 16; ++i) turned[j + i] = block[i];
-    }
-}
-
 inline void pair_columns(const uint16_t* columns, int64_t stride, int64_t valid, int64_t k, void* pairs) {
-    turn(columns, stride, valid, k / 2, static_cast<__m512i*>(pairs));
+    auto* out = static_cast<__m512i*>(pairs);
+    for (int64_t i = 0; i < k; i += 32) {
+        __m512i block[16];
+        for (int64_t c = 0; c < kTile; ++c) block[c] = _mm512_loadu_si512(columns + (c < valid ? c : 0) * stride + i);
+        transpose(block);
+        for (const __m512i& pair : block) *out++ = pair;
+    }
 }
 
 inline void pair_rows(const uint16_t* rows, int64_t stride, int64_t k, void* pairs) {

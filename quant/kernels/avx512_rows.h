@@ -23,20 +23,17 @@ struct Bf16Rows {
 struct FloatRows {
     using X = float;
 
-    static __m512 even(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
-    static __m512 odd(__m512i pairs) { return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))); }
-
     template <int M>
     static void multiply_add(const X* x, int64_t k, const uint16_t* w, int64_t stride, __m512 (&total)[M][kBlock]) {
         __m512 row[M];
         for (int m = 0; m < M; ++m) row[m] = _mm512_loadu_ps(x + m * k);
         for (int n = 0; n < kBlock; ++n) {
-            const __m512 weights = even(_mm512_loadu_si512(w + n * stride));
+            const __m512 weights = first_of(_mm512_loadu_si512(w + n * stride));
             for (int m = 0; m < M; ++m) total[m][n] = _mm512_fmadd_ps(weights, row[m], total[m][n]);
         }
         for (int m = 0; m < M; ++m) row[m] = _mm512_loadu_ps(x + m * k + kTile);
         for (int n = 0; n < kBlock; ++n) {
-            const __m512 weights = odd(_mm512_loadu_si512(w + n * stride));
+            const __m512 weights = second_of(_mm512_loadu_si512(w + n * stride));
             for (int m = 0; m < M; ++m) total[m][n] = _mm512_fmadd_ps(weights, row[m], total[m][n]);
         }
     }

@@ -112,8 +112,10 @@ template <class X>
 void PreparedRows::round_to_bf16(const X* x, const RowSource& source, const Piece& piece) {
     for (int64_t m = piece.first; m < piece.first + piece.count; ++m) {
         const X* row = x + source.place(m) * k_;
-        for (int64_t i = 0; rounded_ && i < k_; ++i) rounded_[static_cast<size_t>(m * k_ + i)] = as_bf16(row[i]);
-        for (int64_t i = 0; rounded_floats_ && i < k_; i += 32) split_columns(row + i, rounded_floats_.get() + m * k_ + i);
+        if (rounded_)
+            std::transform(row, row + k_, rounded_.get() + m * k_, [](X value) { return as_bf16(value); });
+        else
+            for (int64_t i = 0; i < k_; i += 32) split_columns(row + i, rounded_floats_.get() + m * k_ + i);
     }
 }
 
