@@ -394,15 +394,18 @@ class CacheStep:
         slots = [slot for table, a, b in zip(tables, self.past, self.totals, strict=True) for slot in table.slots(a, b)]
         self.slots = torch.tensor(slots, dtype=torch.long, device=device)
         self.is_padded = any(new != self.columns for new in self.new_lengths)
-        real = torch.arange(self.columns)[None] < torch.tensor(self.new_lengths)[:, None]  # (B, T)
-        self._real = real.flatten().nonzero()[:, 0].to(device) if self.is_padded else None
-        self._last = self.lengths[:, None] + torch.arange(
-            self.cache.conv_tail.shape[2], device=device
-        )  # (B, W): where the columns before the next token stand in [tail, new columns]
+        if self.is_padded:
+            self._prepare_padding()
         self._first_block = tables[0].blocks[0] if tables[0].blocks else 0
         self._side_by_side = len(tables) == 1 and _are_consecutive(tables[0].blocks)
         count = -(-self.num_keys // BLOCK)
         self.tables = torch.tensor([(table.blocks + [0] * count)[:count] for table in tables], device=device)
+
+    def _prepare_padding(self) -> None:
+        real = torch.arange(self.columns, device=self.device)[None] < self.lengths[:, None]  # (B, T)
+        self._real = real.flatten().nonzero()[:, 0]
+        # (B, W): where the columns before the next token stand in [tail, new columns]
+        self._last = self.lengths[:, None] + torch.arange(self.cache.conv_tail.shape[2], device=self.device)
 
     def conv_tail(self, layer: int) -> Tensor:
         """(B, W, C): the raw query and key columns before this pass's first token."""
@@ -466,9 +469,7 @@ class CacheStep:
     def _write(self, storage: Tensor, new: Tensor) -> None:
         """storage: (blocks, BLOCK, G, ...), new: (B, T, G, ...)."""
         rows = new.to(storage.dtype).reshape(-1, *new.shape[2:])
-        storage.view(-1, *storage.shape[2:]).index_copy_(
-            0, self.slots, rows if self._real is None else rows[self._real]
-        )
+        storage.view(-1, *storage.shape[2:]).index_copy_(0, self.slots, rows[self._real] if self.is_padded else rows)
 
     def _read(self, storage: Tensor) -> Tensor:
         """storage: (blocks, BLOCK, G, ...) -> (B, S, G, ...); a view where the blocks lie side by side."""

@@ -20,12 +20,16 @@ from quant.dense import DenseMatrix
 from quant.int4 import Int4Matrix
 from quant.int8 import Int8Matrix
 from quant.kernels.decode import AttentionKind, NativeDecoder, Places
-from quant.kernels.layer import LANES, LayerParameters, NativeLayer, NativeMatrix
+from quant.kernels.layer import LANES, LayerParameters, NativeLayer
+from quant.kernels.native import NativeProducts
+from quant.kernels.parameters import NativeMatrix
 from quant.kernels.prompt_attention import attend_prompt, can_attend
 from quant.kernels.selection import cpu_products
+from quant.kernels.vocabulary import NativeEmbedding, NativeHead
 from quant.matrix import Matrix
 from zaya_core.attention import Attention, AttentionInputs, grouped_query_attention
 from zaya_core.cache import CacheStep
+from zaya_core.norm import RMSNorm
 from zaya_core.residual import ResidualScaling
 
 if TYPE_CHECKING:
@@ -101,7 +105,7 @@ def fuse(block: Block) -> FusedSteps | None:
     gate_up, down = stacks
     if native is None or dense is None or gate_up is None or down is None or gate_up[0].format != down[0].format:
         return None
-    if not native.has_bf16 and "bf16" in (dense[0].format, down[0].format):
+    if not (_can_multiply(native, dense[0]) and _can_multiply(native, down[0])):
         return None
     parameters = _parameters(block, dense, gate_up, down)
     widths = (len(parameters.input_norm), parameters.head_dim, parameters.expert_width, len(parameters.router_norm))
@@ -109,6 +113,26 @@ def fuse(block: Block) -> FusedSteps | None:
         return None
     cca = attention.qkv_proj
     return FusedSteps(NativeLayer(native, parameters), cca.num_key_value_heads, cca.num_attention_heads)
+
+
+def fuse_embedding(matrix: Matrix, bias: Tensor, scale: Tensor) -> NativeEmbedding | None:
+    """(row + bias) * scale in one call, or None where the library cannot take it."""
+    native, weights = cpu_products().native, _native_matrix(matrix)
+    if native is None or weights is None or len(scale) % LANES:
+        return None
+    return NativeEmbedding(native, weights, matrix.shape[0], bias, scale)
+
+
+def fuse_head(matrix: Matrix, norm: RMSNorm, dtype: torch.dtype) -> NativeHead | None:
+    """The last norm and the product with the vocabulary in one call, or None where the library cannot take them."""
+    native, weights = cpu_products().native, _native_matrix(matrix)
+    if native is None or weights is None or not _can_multiply(native, weights) or len(norm.weight) % LANES:
+        return None
+    return NativeHead(native, weights, matrix.shape[0], matrix.bias, norm.weight, norm.eps, dtype)
+
+
+def _can_multiply(native: NativeProducts, matrix: NativeMatrix) -> bool:
+    return native.has_bf16 or matrix.format != "bf16"
 
 
 def _projections(attention: Attention) -> list[Matrix]:

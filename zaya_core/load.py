@@ -22,7 +22,7 @@ from zaya_core.config import ModelConfig, read_config
 from zaya_core.device import Placement, choose_placement
 from zaya_core.errors import DeviceError
 from zaya_core.experts import Experts
-from zaya_core.fused import fuse, fuse_all
+from zaya_core.fused import fuse, fuse_all, fuse_embedding, fuse_head
 from zaya_core.kv_format import KVFormat, expect_kv_format
 from zaya_core.model import Block, ZayaModel, cache_layout
 from zaya_core.names import RESIDUAL_PARTS
@@ -62,7 +62,9 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
     parts = ModelParts(config, checkpoint, placement)
     embed_tokens = parts.matrix("model.embed_tokens")
     head = embed_tokens if config.tie_word_embeddings else parts.matrix("lm_head")
-    head_bias = parts.small("lm_head.bias") if config.lm_head_bias else None
+    lm_head = head.with_bias(parts.small("lm_head.bias") if config.lm_head_bias else None)
+    norm = parts.rms_norm("model.norm")
+    scale, bias = (parts.small(f"model.input_hidden_states_{name}") for name in ("scale", "bias"))
     spelled_out = [parts.block(layer) for layer in range(config.num_hidden_layers)]
     blocks = [replace(block, fused=fuse(block)) for block in spelled_out]
     layer_types = sorted(set(config.layer_types))
@@ -72,18 +74,20 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         device=placement.device,
         placement_reason=placement.reason,
         embed_tokens=embed_tokens,
-        input_hidden_states_scale=parts.small("model.input_hidden_states_scale"),
-        input_hidden_states_bias=parts.small("model.input_hidden_states_bias"),
+        input_hidden_states_scale=scale,
+        input_hidden_states_bias=bias,
         rotary={
             kind: RotaryEmbedding(config.rope_parameters[kind], config.head_dim, placement.device)
             for kind in layer_types
         },
         blocks=blocks,
-        norm=parts.rms_norm("model.norm"),
-        lm_head=head.with_bias(head_bias),
+        norm=norm,
+        lm_head=lm_head,
         empty_delayed=torch.stack([parts.empty_delayed(block) for block in blocks]),
         pool=BlockPool(cache_layout(config, placement.dtype, placement.device, kv)),
         decoder=fuse_all(blocks),
+        fused_embedding=fuse_embedding(embed_tokens, bias, scale),
+        fused_head=fuse_head(lm_head, norm, placement.dtype),
     )
 
 

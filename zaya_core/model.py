@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from quant.dense import products_of
+from quant.kernels.vocabulary import NativeEmbedding, NativeHead
 from quant.matrix import Matrix
 from zaya_core.attention import Attention, AttentionInputs
 from zaya_core.cache import BlockPool, Cache, CacheLayout, CacheStep
@@ -70,13 +71,9 @@ class Block:
             residual, router_state, choice = self.fused(residual, router_state, inputs, step, self.layer)
         else:
             residual, router_state, choice = self._forward(residual, router_state, inputs, step, dtype)
-        self.note(choice)
-        return residual, router_state
-
-    def note(self, choice: Tensor) -> None:
-        """Report each row's expert, (N), to whoever asked."""
         if self.note_choice is not None:
             self.note_choice(choice)
+        return residual, router_state
 
     def _forward(
         self,
@@ -113,6 +110,8 @@ class ZayaModel:
     empty_delayed: Tensor  # (L, G*K/2)
     pool: BlockPool
     decoder: FusedDecoder | None = None
+    fused_embedding: NativeEmbedding | None = None
+    fused_head: NativeHead | None = None
 
     @torch.inference_mode()
     def __call__(
@@ -138,22 +137,36 @@ class ZayaModel:
             if last_only:
                 last = torch.tensor(step.new_lengths, device=self.device) - 1
                 residual = residual[torch.arange(len(ids), device=self.device), last][:, None]
-            return self.lm_head.matmul_float32(self.norm(residual).to(self.dtype))
+            return self._logits(residual)
 
     def _run(self, ids: Tensor, step: CacheStep, should_stop: Callable[[], bool] | None) -> Tensor:
         inputs = AttentionInputs.by_layer_type(self.config, self.rotary, step)
-        embedded = self.embed_tokens.rows(ids).float()
-        residual = (embedded + self.input_hidden_states_bias) * self.input_hidden_states_scale
+        residual = self._embed(ids)
         if self.decoder is not None and self.decoder.can_take(step):
             _stop_if_asked(should_stop)
-            for block, choice in zip(self.blocks, self.decoder(residual, inputs, step), strict=True):
-                block.note(choice)
+            choices = self.decoder(residual, inputs, step)
+            for block in self.blocks:
+                if block.note_choice is not None:
+                    block.note_choice(choices[block.layer])
             return residual
         router_state = None
         for block in self.blocks:
             _stop_if_asked(should_stop)
             residual, router_state = block(residual, router_state, inputs[block.layer_type], step, self.dtype)
         return residual
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        """ids (B, T) -> residual (B, T, D) float32."""
+        if self.fused_embedding is not None:
+            return self.fused_embedding(ids)
+        embedded = self.embed_tokens.rows(ids).float()
+        return (embedded + self.input_hidden_states_bias) * self.input_hidden_states_scale
+
+    def _logits(self, residual: Tensor) -> Tensor:
+        """residual (B, T, D) float32 -> (B, T, V) float32."""
+        if self.fused_head is not None:
+            return self.fused_head(residual)
+        return self.lm_head.matmul_float32(self.norm(residual).to(self.dtype))
 
     def new_cache(self, batch_size: int = 1) -> Cache:
         """An empty cache of `batch_size` rows on the model's device."""

@@ -5,6 +5,7 @@
 
 #include "instruction_set.h"
 #include "layer.h"
+#include "parallel.h"
 
 namespace zaya {
 namespace {
@@ -28,11 +29,13 @@ public:
     }
 
     void run() {
-        for (int64_t i = 0; i < pass_.layers; ++i) {
-            project(i);
-            attend(i);
-            mix(i);
-        }
+        with_team(pass_.threads, [&] {
+            for (int64_t i = 0; i < pass_.layers; ++i) {
+                project(i);
+                attend(i);
+                mix(i);
+            }
+        });
     }
 
 private:

@@ -8,11 +8,6 @@
 
 #include "products.h"
 
-struct ZayaMatrix {
-    const void* codes;
-    const void* scales;
-};
-
 // A small float matrix (n, k) with its bias: panels [n/16][k][16] of bf16 or float32, so many as cover n.
 struct ZayaPanels {
     const void* weights;

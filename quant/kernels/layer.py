@@ -5,22 +5,18 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quant.kernels.native import FORMATS, Format, NativeProducts
+from quant.kernels.native import FORMATS, NativeProducts
+from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
 
 LANES = 16  # all widths are multiples of it
 KV_DTYPES = (torch.float32, torch.bfloat16, torch.int8)  # in the order of the library's numbers
 
 _INT32, _INT64, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = (("codes", _POINTER), ("scales", _POINTER))
 
 
 class _Panels(ctypes.Structure):
@@ -37,7 +33,7 @@ class _Layer(ctypes.Structure):
         *((name, _INT32) for name in ("dense_format", "expert_format")),
         *((name, _FLOAT) for name in ("rms_norm_eps", "length_eps")),
         ("input_norm", _POINTER),
-        *((name, _Matrix) for name in ("q", "k", "v_current", "v_delayed", "o")),
+        *((name, MatrixPointers) for name in ("q", "k", "v_current", "v_delayed", "o")),
         *((name, _POINTER) for name in ("qkv_bias", "o_bias")),
         *((name, _INT64) for name in ("depthwise_taps", "grouped_taps")),
         *((name, _POINTER) for name in ("depthwise_weight", "depthwise_bias")),
@@ -69,15 +65,6 @@ class _Mixture(ctypes.Structure):
         ("rows", _INT64),
         *((name, _POINTER) for name in ("attention", "residual", "state", "choice")),
     )
-
-
-@dataclass(frozen=True)
-class NativeMatrix:
-    """A matrix as the library reads it: bf16 rows (scales None), or codes and scales as in `tiles.py`."""
-
-    format: Format
-    codes: Tensor
-    scales: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -125,15 +112,15 @@ def to_panels(weight: Tensor) -> Tensor:
     return short if torch.equal(short.float(), panels) else panels
 
 
-class NativeLayer:
+class NativeLayer(Parameters):
     """The steps of one layer around its attention: `project` and `mix`; `NativeDecoder` has all of it.
 
     The same bits on every instruction set where the weights are integers, and for a row alone and among others.
     """
 
     def __init__(self, products: NativeProducts, parameters: LayerParameters):
-        self.library, self.index, self.has_bf16 = products.library, products.index, products.has_bf16
-        self._kept: list[Any] = []  # what the pointers point to
+        super().__init__(products)
+        self.has_bf16 = products.has_bf16
         self.panel_nbytes = 0
         p = parameters
         self.head_dim = p.head_dim
@@ -149,27 +136,27 @@ class NativeLayer:
             expert_format=FORMATS.index(p.down[0].format),
             rms_norm_eps=p.rms_norm_eps,
             length_eps=p.length_eps,
-            input_norm=self._pointer(p.input_norm),
-            **dict(zip(("q", "k", "v_current", "v_delayed"), map(self._matrix, p.qkv), strict=True)),
-            o=self._matrix(p.o),
-            qkv_bias=self._pointer(p.qkv_bias),
-            o_bias=self._pointer(p.o_bias),
+            input_norm=self.pointer(p.input_norm),
+            **dict(zip(("q", "k", "v_current", "v_delayed"), map(self.matrix, p.qkv), strict=True)),
+            o=self.matrix(p.o),
+            qkv_bias=self.pointer(p.qkv_bias),
+            o_bias=self.pointer(p.o_bias),
             depthwise_taps=len(p.depthwise_taps),
             grouped_taps=p.grouped_weight.shape[1] // p.head_dim,
-            depthwise_weight=self._pointer(p.depthwise_taps),
-            depthwise_bias=self._pointer(p.depthwise_bias),
+            depthwise_weight=self.pointer(p.depthwise_taps),
+            depthwise_bias=self.pointer(p.depthwise_bias),
             grouped=self._panels(p.grouped_weight, p.grouped_bias),
-            head_scale=self._pointer(p.head_scale),
-            attention_merge=_Merge(*map(self._pointer, p.attention_merge)),
-            mlp_merge=_Merge(*map(self._pointer, p.mlp_merge)),
-            post_attention_norm=self._pointer(p.post_attention_norm),
+            head_scale=self.pointer(p.head_scale),
+            attention_merge=_Merge(*map(self.pointer, p.attention_merge)),
+            mlp_merge=_Merge(*map(self.pointer, p.mlp_merge)),
+            post_attention_norm=self.pointer(p.post_attention_norm),
             **{
                 f"router_{name}": self._panels(*layer)
                 for name, layer in zip(("down", "fc1", "fc2", "out"), p.router, strict=True)
             },
-            router_states_scale=self._pointer(p.router_states_scale),
-            router_norm=self._pointer(p.router_norm),
-            balancing_biases=self._pointer(p.balancing_biases),
+            router_states_scale=self.pointer(p.router_states_scale),
+            router_norm=self.pointer(p.router_norm),
+            balancing_biases=self.pointer(p.balancing_biases),
             experts=len(p.down),
             expert_width=p.expert_width,
             gate_up=self._matrices(p.gate_up),
@@ -179,19 +166,9 @@ class NativeLayer:
         self._layer_pointer = ctypes.byref(self._layer)
         self.address = ctypes.addressof(self._layer)
 
-    def _pointer(self, tensor: Tensor | None) -> int | None:
-        if tensor is None:
-            return None
-        tensor = tensor.contiguous()
-        self._kept.append(tensor)
-        return tensor.data_ptr()
-
-    def _matrix(self, matrix: NativeMatrix) -> _Matrix:
-        return _Matrix(self._pointer(matrix.codes), self._pointer(matrix.scales))
-
     def _matrices(self, matrices: Sequence[NativeMatrix]) -> int:
-        array = (_Matrix * len(matrices))(*map(self._matrix, matrices))
-        self._kept.append(array)
+        array = (MatrixPointers * len(matrices))(*map(self.matrix, matrices))
+        self.keep(array)
         return ctypes.addressof(array)
 
     def _panels(self, weight: Tensor, bias: Tensor | None) -> _Panels:
@@ -199,7 +176,7 @@ class NativeLayer:
         padded = None if bias is None else F.pad(bias.float(), (0, -len(bias) % LANES))
         is_bf16 = panels.dtype == torch.bfloat16
         self.panel_nbytes += panels.nbytes
-        return _Panels(self._pointer(panels), self._pointer(padded), is_bf16, *weight.shape)
+        return _Panels(self.pointer(panels), self.pointer(padded), is_bf16, *weight.shape)
 
     def project(
         self, residual: Tensor, tail: Tensor, delayed: Tensor, lengths: Tensor, cos: Tensor, sin: Tensor

@@ -12,6 +12,7 @@ namespace {
 
 // Rows of x that stay in a second-level cache while the tiles pass by: of codes, and of bf16 numbers, maybe as float32.
 constexpr int64_t kCodeRows = 240, kBf16Rows = 64;
+constexpr int64_t kMostTiles = 64;  // that a thread takes at once
 
 uint16_t as_bf16(uint16_t x) { return x; }
 uint16_t as_bf16(float x) { return to_bf16(x); }
@@ -135,9 +136,9 @@ void PreparedRows::multiply(const Product* products, int64_t count) const {
     const auto tiles_of = [](const Product& product) { return (product.n + kTile - 1) / kTile; };
     int64_t tiles = 0;
     for (int64_t i = 0; i < count; ++i) tiles += tiles_of(products[i]) * static_cast<int64_t>(pieces_.size());
-    // A thread waits for the last run of the others, which takes long where a piece has many rows.
+    // A thread waits for the last run of the others, which takes long where a piece has many rows, or a run many tiles.
     const bool is_short = rows_ < kTile * static_cast<int64_t>(pieces_.size());
-    const int64_t at_a_time = std::max<int64_t>(1, tiles / (threads_ * (is_short ? 8 : 64)));
+    const int64_t at_a_time = std::clamp<int64_t>(tiles / (threads_ * (is_short ? 8 : 64)), 1, kMostTiles);
     std::vector<Run> runs;
     for (int64_t i = 0; i < count; ++i)
         for (const Piece& piece : pieces_)

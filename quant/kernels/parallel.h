@@ -1,4 +1,4 @@
-// A parallel loop on the OpenMP runtime that the caller already has.
+// Parallel loops on the OpenMP runtime that the caller already has.
 //
 // The library links no OpenMP of its own: two runtimes in one process keep two pools of spinning threads on the same
 // cores. The caller passes the address of its runtime's `GOMP_parallel` instead (libgomp, and LLVM's for Linux, have it).
@@ -13,11 +13,15 @@ namespace zaya {
 
 using ParallelRegion = void (*)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
 
-// With null (the initial state) loops run on plain threads started for each loop.
+// With null (the initial state) plain threads are started for each loop or team.
 void use_parallel_region(ParallelRegion region);
 
 // body(item) for every item in 0..items-1, each once, on up to `threads` threads; threads take the next item when free.
 void parallel_for(int threads, int64_t items, const std::function<void(int64_t)>& body);
+
+// body() on this thread, with up to `threads` - 1 others that stay until it returns and join each parallel_for it calls.
+// Between loops they wait without sleeping: a step has hundreds, and to call threads together for each takes microseconds.
+void with_team(int threads, const std::function<void()>& body);
 
 constexpr int64_t kRowsAtOnce = 8;  // of a step that is short for one row
 

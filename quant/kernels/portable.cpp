@@ -10,18 +10,6 @@
 namespace zaya {
 namespace {
 
-float half_to_float(uint16_t half) {
-    const int exponent = (half >> 10) & 31, fraction = half & 1023;
-    float value;
-    if (exponent == 31)
-        value = fraction ? NAN : INFINITY;
-    else if (exponent == 0)
-        value = std::ldexp(static_cast<float>(fraction), -24);
-    else
-        value = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
-    return half & 0x8000 ? -value : value;
-}
-
 struct Portable {
     static constexpr int kLanes = 1;
     static constexpr int kRows = 4;
@@ -64,7 +52,7 @@ struct Portable {
     static Float load(const float* p) { return *p; }
     static Float load_codes(const int8_t* p) { return *p; }
     static Float load_bf16(const uint16_t* p) { return as_float(*p); }
-    static Float load_half(const uint16_t* p) { return half_to_float(*p); }
+    static Float load_half(const uint16_t* p) { return half_as_float(*p); }
     static void store(Float value, float* p, int64_t count) {
         if (count > 0) *p = value;
     }

@@ -26,6 +26,12 @@ struct ZayaProduct {
     float* y;
 };
 
+// A matrix in the format that is given beside it: packed codes and scales, or bf16 rows and null.
+struct ZayaMatrix {
+    const void* codes;
+    const void* scales;
+};
+
 // The OpenMP runtime's GOMP_parallel, or null.
 ZAYA_API void zaya_use_parallel_region(void* region);
 

@@ -55,7 +55,8 @@ def loaded(folder, monkeypatch, instruction_set, dtype="float32", kv="auto"):
 
 
 def spelled_out(model):
-    return replace(model, blocks=[replace(block, fused=None) for block in model.blocks], decoder=None)
+    blocks = [replace(block, fused=None) for block in model.blocks]
+    return replace(model, blocks=blocks, decoder=None, fused_embedding=None, fused_head=None)
 
 
 def begun(model, batch, columns, lengths=None):
@@ -115,6 +116,38 @@ def test_a_prompt_in_one_pass_in_chunks_in_steps_and_beside_others_gives_the_sam
         near(torch.cat(parts, dim=1), whole, 0.03)
     padded = model(IDS, lengths=[23, 5, 11])
     near(padded[1, :5], whole[1, :5], 0.03)
+
+
+@pytest.fixture(scope="module")
+def by_format(tmp_path_factory):
+    """Folders whose vocabulary is stored in each format."""
+    root = tmp_path_factory.mktemp("vocabulary")
+    found = {"bf16": source_folder(root / "bf16", "native", "base")}
+    for dense in ("int8", "int4"):
+        found[dense] = quantized_folder(found["bf16"], root / dense, QuantizeSettings("int4", dense))
+    return found
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("dense", ["bf16", "int8", "int4"])
+def test_both_ends_are_what_the_model_spells_out(by_format, monkeypatch, dense, name):
+    """The embedding to the bit; logits of a row to the bit whatever is beside it, and near those of torch's norm."""
+    if dense == "bf16" and not SETS[name].has_bf16:
+        pytest.skip("has no product of bf16 weights")
+    for dtype in ("bfloat16",) if dense == "bf16" else ("bfloat16", "float32"):
+        model = loaded(by_format[dense], monkeypatch, name, dtype)
+        assert torch.equal(model._embed(IDS), spelled_out(model)._embed(IDS))
+        residual = torch.randn(5, 1, model.config.hidden_size) * 3
+        logits = model._logits(residual)
+        near(logits, spelled_out(model)._logits(residual), 1e-2)
+        assert torch.equal(logits, torch.cat([model._logits(row[None]) for row in residual]))
+
+
+@pytest.mark.parametrize("id", [-1, 2**40])
+def test_an_id_that_is_no_row_is_refused(folders, monkeypatch, id):
+    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+    with pytest.raises(IndexError, match=f"not one of the {model.config.vocab_size}"):
+        model(torch.tensor([[5, id]]))
 
 
 @pytest.fixture(scope="module")

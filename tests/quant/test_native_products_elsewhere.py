@@ -81,6 +81,27 @@ def sanitized(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def raced(tmp_path_factory):
+    """The loops' program, watched for races where this compiler and this system can."""
+    compiler = shutil.which("g++")
+    if not compiler:
+        pytest.skip("needs g++")
+    program = str(tmp_path_factory.mktemp("raced") / "parallel")
+    sources = [str(KERNELS / "parallel.cpp"), str(Path(__file__).with_name("parallel_main.cpp"))]
+    for flags in (["-fsanitize=thread"], []):
+        command = [compiler, "-std=c++17", "-O1", "-g", "-pthread", f"-I{KERNELS}", *flags, *sources, "-o", program]
+        if subprocess.run(command, capture_output=True).returncode == 0 and starts(program):
+            return program
+    raise AssertionError("the program cannot be built")
+
+
+def starts(program):
+    """Whether the sanitizer can lay out its memory on this system; it says so in one line where it cannot."""
+    done = subprocess.run([program, "1"], capture_output=True, text=True)
+    return "unexpected memory mapping" not in done.stderr
+
+
+@pytest.fixture(scope="module")
 def plain_layer(tmp_path_factory):
     """What the layer program prints, by thread count and dtype of the cache, when built here without vector code."""
     compiler = shutil.which("g++")
@@ -113,3 +134,9 @@ def test_the_sanitizers_find_nothing(sanitized, plain_layer):
             weights = [torch.randn(N, K).bfloat16() for _ in COUNTS]
             expected = SETS[name].matmul("bf16", x, weights, [], COUNTS, N)
             assert torch.equal(run(sanitized["products"], "bf16", name, x, weights), expected)
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+def test_loops_do_every_item_once_and_do_not_race(raced, threads):
+    done = subprocess.run([raced, threads], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
