@@ -1,6 +1,6 @@
 """What quantization costs the bundled model: the second table of docs/quantization.md.
 
-    python -m benchmarks.quantization_quality [--count 2000] [--likelihoods 500] [--only "int8 K/V"]
+    python -m benchmarks.quantization_quality [--count 2000] [--likelihoods 500] [--problems SEED] [--only "int8 K/V"]
 
 Each format is made by `zaya quantize`'s own code, its products are those of this machine (ZAYA_KERNELS chooses others).
 Held-out problems, the same for all formats: greedy answers, right or wrong; and on worked solutions, token by token,
@@ -155,8 +155,8 @@ class Yardstick:
     rights: list[bool]
 
     @classmethod
-    def of(cls, model: Path, count: int, likelihoods: int, tokenizer: Tokenizer) -> Yardstick:
-        problems = held_out(max(count, likelihoods))
+    def of(cls, model: Path, count: int, likelihoods: int, seed: int, tokenizer: Tokenizer) -> Yardstick:
+        problems = held_out(max(count, likelihoods), seed)
         rows, starts = worked_rows(problems[:likelihoods], tokenizer)
         predicted = predictions(zaya_core.load_model(model, device="cpu"), rows, starts)
         return cls(problems[:count], rows, starts, predicted, rights_of(model, problems[:count]))
@@ -213,10 +213,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--count", type=int, default=2000, help="problems to answer; 0 leaves the answers out")
     parser.add_argument("--likelihoods", type=int, default=500, help="problems to compare token by token")
+    parser.add_argument("--problems", type=int, default=1, help="seed of the problems")
     parser.add_argument("--only", default="", help="formats whose name in the table has this in it")
     arguments = parser.parse_args()
     tokenizer = zaya_core.load_tokenizer(arguments.model)
-    yardstick = Yardstick.of(arguments.model, arguments.count, arguments.likelihoods, tokenizer)
+    yardstick = Yardstick.of(arguments.model, arguments.count, arguments.likelihoods, arguments.problems, tokenizer)
     print("| format | mean KL | same top token | same expert | right | difference to bf16 |\n|---|--:|--:|--:|--:|--:|")
     if yardstick.rights:
         low, high = interval(sum(yardstick.rights), len(yardstick.rights))

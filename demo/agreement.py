@@ -1,17 +1,18 @@
 """What attempts at a problem agree on, step by step: the solution that an aggregation is taught to write.
 
 A solution is a row of terms, each with the sign that ends it: `12+7=`, `19\\n`, `19*3-40\\n`. The next term is the one
-that most attempts have at the same place, whether it is right or not: so the attempts are worth reading even where the
-sum is easy. Where none prevails, or no attempt has been there, it is worked out.
+that all attempts have at the same place, whether it is right or not: so the attempts are worth reading even where the
+sum is easy. Where they differ (as one that is cut off differs there from the others), or fewer than two have been
+there, it is worked out, within a step in smaller steps.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from demo.problems import PRECEDENCE, answer_of, next_operation, reduced, trace, work_out
+from demo.careful import is_number, simpler
+from demo.problems import BETWEEN_TERMS, Slips, answer_of, next_operation, reduced, trace
 
 MOST_TERMS = 80
 END = ""  # the term after the last
@@ -21,12 +22,12 @@ class Astray(Exception):
     """What the attempts agree on cannot be gone on with."""
 
 
-def agreed_solution(expression: list[str], attempts: Sequence[str]) -> list[str]:
-    """The lines of the solution on which the attempts agree. Raises Astray."""
+def agreed_solution(expression: list[str], attempts: Sequence[str], slips: Slips | None = None) -> list[str]:
+    """The lines of the solution on which the attempts agree, as a solver reads and writes them. Raises Astray."""
     following = [followers(terms_of(attempt)) for attempt in attempts]
     terms: list[str] = []
     while len(terms) < MOST_TERMS:
-        term = prevailing(following, place(terms))
+        term = agreed(following, place(terms))
         if term is None:
             try:
                 term = worked_out(expression, terms)
@@ -34,16 +35,22 @@ def agreed_solution(expression: list[str], attempts: Sequence[str]) -> list[str]
                 raise Astray from None
         if term == END:
             return complete(terms)
-        terms.append(term)
+        is_head = not terms or terms[-1].endswith("\n")
+        terms.append(term if is_head or slips is None else with_slips(term, slips))
     raise Astray
 
 
 def complete(terms: Sequence[str]) -> list[str]:
-    """The lines of a solution. Raises Astray where they do not end in a number: most attempts were cut off there."""
+    """The lines of a solution. Raises Astray where they do not end in a number: all attempts were cut off there."""
     lines = "".join(terms).splitlines()
-    if not lines or not re.fullmatch(r"-?\d+", answer_of(lines)):
+    if not lines or not is_number(answer_of(lines)):
         raise Astray
     return lines
+
+
+def with_slips(term: str, slips: Slips) -> str:
+    """The term with wrong numbers in it, now and then."""
+    return re.sub(r"\d+", lambda number: str(abs(slips.of_result(BETWEEN_TERMS, int(number[0])))), term)
 
 
 def terms_of(text: str) -> list[str]:
@@ -74,15 +81,14 @@ def followers(terms: Sequence[str]) -> Mapping[tuple[str, ...], str]:
     return found
 
 
-def prevailing(following: Sequence[Mapping[tuple[str, ...], str]], at: tuple[str, ...]) -> str | None:
-    """The term that more attempts have at this place than any other, if at least two do."""
-    votes = Counter(terms[at] for terms in following if at in terms)
-    (best, most), second = [*votes.most_common(2), (END, 0), (END, 0)][:2]
-    return best if most >= 2 and most > second[1] else None
+def agreed(following: Sequence[Mapping[tuple[str, ...], str]], at: tuple[str, ...]) -> str | None:
+    """The term that all attempts have at this place, of two that have been there at least."""
+    found = [terms[at] for terms in following if at in terms]
+    return found[0] if len(found) >= 2 and len(set(found)) == 1 else None
 
 
 def worked_out(expression: list[str], terms: list[str]) -> str:
-    """The right term after these. Raises Astray."""
+    """The right term after these. Raises Astray, ValueError or IndexError where they are no arithmetic."""
     if terms and terms[-1].endswith("="):
         return within_step(terms[last_step_begun(terms) :])
     pieces = expression
@@ -117,13 +123,8 @@ def pieces_of(term: str) -> list[str]:
 
 def within_step(step: Sequence[str]) -> str:
     """The term after these of one step."""
-    if len(step) > 1 and ("*" in step[0] or "/" in step[0]):
-        return f"{sum(int(part) for part in pieces_of(step[-1]) if part != '+')}\n"
-    pieces = pieces_of(step[-1])
-    if len(pieces) != 3 or pieces[1] not in PRECEDENCE:
-        raise Astray
-    left, operation, right = pieces
-    return terms_of(work_out(left, operation, right, 0, None)[0])[1]
+    term = simpler(pieces_of(step[-1]))
+    return f"{term}\n" if is_number(term) else f"{term}="
 
 
 def after_step(pieces: list[str], step: Sequence[str]) -> list[str]:

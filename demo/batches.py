@@ -15,7 +15,7 @@ from demo.problems import training_problems
 from demo.tokenizer import PAD
 
 # Few widths, because each one is compiled once; all batches hold about the same number of tokens.
-WIDTHS = (96, 128, 160, 224, 320, 448, 640, 896)
+WIDTHS = (96, 128, 160, 224, 320, 448, 640, 896, 1152)
 BATCH_TOKENS = 6144
 POOL = 1024  # examples drawn and tokenized at a time
 

@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--operations", type=int, default=1, choices=range(1, 7), help="of a problem at least")
     parser.add_argument("--problems", type=int, default=1, help="seed of the problems")
-    parser.add_argument("--plain", type=int, default=26, help="plain rollouts a problem, enough for RSA's tokens")
+    parser.add_argument("--plain", type=int, default=34, help="plain rollouts a problem, enough for RSA's tokens")
     parser.add_argument("--rows", type=int, default=64, help="running at once")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int)

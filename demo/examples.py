@@ -15,6 +15,7 @@ from demo.agreement import Astray, agreed_solution
 from demo.problems import (
     LARGEST_VALUE,
     Problem,
+    Slips,
     answer_of,
     apply,
     draw_attempts,
@@ -93,7 +94,8 @@ def draw_population(rng: random.Random, expression: list[str], count: int) -> li
     firsts = ["\n".join(lines) for lines in draw_attempts(rng, expression, 8)]
     if rng.random() < 0.6:
         return firsts[:count]
-    return ["\n".join(agreed_solution(expression, rng.sample(firsts, 4))) for _ in range(count)]
+    slips = Slips(rng, rng.choice((0.0, 0.005, 0.02)))
+    return ["\n".join(agreed_solution(expression, rng.sample(firsts, 4), slips)) for _ in range(count)]
 
 
 def aggregation_example(rng: random.Random, problems: Iterator[Problem]) -> Example:

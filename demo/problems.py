@@ -37,6 +37,9 @@ class Problem(NamedTuple):
     answer: int
 
 
+BETWEEN_TERMS = -1  # stands for a step where something within one is meant
+
+
 @dataclass
 class Slips:
     """Where a faulty solver goes wrong: chances for each step, and hard steps at which several solvers err alike."""
@@ -192,7 +195,7 @@ def by_digits(left: int, operation: str, right: int, slips: Slips | None) -> tup
         leading = int(str(right)[0]) * 10 ** (len(str(right)) - 1)
         left, right = apply(left, operation, leading), right - leading
         if slips:
-            left = slips.of_result(-1, left)
+            left = slips.of_result(BETWEEN_TERMS, left)
         if right:
             rests.append(f"{left}{operation}{right}")
     return rests, apply(left, operation, right)
@@ -204,7 +207,7 @@ def by_parts(left: int, right: int, slips: Slips | None) -> tuple[list[str], int
     if len(parts) == 1:
         return [], left * right
     if slips:
-        parts = [slips.of_result(-1, part) for part in parts]
+        parts = [slips.of_result(BETWEEN_TERMS, part) for part in parts]
     return ["+".join(map(str, parts))], sum(parts)
 
 
@@ -263,7 +266,7 @@ def answer_of(lines: list[str]) -> str:
 
 
 class HardSteps(NamedTuple):
-    """Steps at which solvers err alike: of each, -1 being what is between two terms, its chance and its error.
+    """Steps at which solvers err alike: of each, or of BETWEEN_TERMS, its chance and its error.
 
     `alike`: the share of those who err that make the same error.
     """
@@ -275,7 +278,9 @@ class HardSteps(NamedTuple):
 def draw_hard_steps(rng: random.Random, count: int) -> HardSteps:
     """Of a problem of so many steps: none, one or two; now and then most, which leaves only the attempts to go by."""
     if rng.random() < 0.08:
-        steps = {i: (0.95, digit_error(rng, rng.randint(10, 999))) for i in range(-1, count) if rng.random() < 0.7}
+        steps = {
+            i: (0.95, digit_error(rng, rng.randint(10, 999))) for i in range(BETWEEN_TERMS, count) if rng.random() < 0.7
+        }
         return HardSteps(steps, 1.0)
     steps = {}
     for _ in range(rng.choice((0, 0, 1, 2))):

@@ -57,7 +57,13 @@ class Stage(NamedTuple):
 
 
 # The first teaches arithmetic; the others, with more aggregation examples than others, to read attempts reliably.
-STAGES = (Stage(1800, 1.0, 0.5, 0.45, 0.3), Stage(1600, 0.6, 0.4, 0.0, 0.6), Stage(2800, 0.6, 0.3, 0.0, 0.55))
+STAGES = (
+    Stage(1800, 1.0, 0.5, 0.45, 0.3),
+    Stage(1600, 0.6, 0.4, 0.0, 0.6),
+    Stage(2800, 0.6, 0.3, 0.0, 0.55),
+    Stage(1500, 0.6, 0.35, 0.0, 0.65),
+    Stage(1500, 0.6, 0.35, 0.0, 0.65),
+)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Decoder layers by the native library's fused steps: the same as `Block` spells out, in few calls.
+"""Layers, embedding and head by the native library's fused steps: what `Block` and `ZayaModel` spell out, in few calls.
 
 A prompt takes two calls a layer, around its attention, which is a third call for models in bf16 where the processor has
 products for it; one new token a row takes one for all layers.
@@ -118,7 +118,7 @@ def fuse(block: Block) -> FusedSteps | None:
 def fuse_embedding(matrix: Matrix, bias: Tensor, scale: Tensor) -> NativeEmbedding | None:
     """(row + bias) * scale in one call, or None where the library cannot take it."""
     native, weights = cpu_products().native, _native_matrix(matrix)
-    if native is None or weights is None or len(scale) % LANES:
+    if native is None or weights is None:
         return None
     return NativeEmbedding(native, weights, matrix.shape[0], bias, scale)
 
@@ -126,7 +126,7 @@ def fuse_embedding(matrix: Matrix, bias: Tensor, scale: Tensor) -> NativeEmbeddi
 def fuse_head(matrix: Matrix, norm: RMSNorm, dtype: torch.dtype) -> NativeHead | None:
     """The last norm and the product with the vocabulary in one call, or None where the library cannot take them."""
     native, weights = cpu_products().native, _native_matrix(matrix)
-    if native is None or weights is None or not _can_multiply(native, weights) or len(norm.weight) % LANES:
+    if native is None or weights is None or not _can_multiply(native, weights):
         return None
     return NativeHead(native, weights, matrix.shape[0], matrix.bias, norm.weight, norm.eps, dtype)
 

@@ -94,7 +94,10 @@ class Block:
 
 @dataclass(frozen=True)
 class ZayaModel:
-    """A loaded model. `dtype`: that of activations, K and V; residual stream, norms, router and logits are float32."""
+    """A loaded model. `dtype`: that of activations, K and V; residual stream, norms, router and logits are float32.
+
+    `decoder`, `fused_embedding` and `fused_head` do what the parts before them do where the native library can.
+    """
 
     config: ModelConfig
     dtype: torch.dtype

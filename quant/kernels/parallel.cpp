@@ -78,6 +78,8 @@ public:
         if (++count_ > kSpins) return std::this_thread::yield();
 #if defined(__x86_64__) || defined(_M_X64)
         _mm_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+        asm volatile("isb");
 #endif
     }
 

@@ -16,7 +16,8 @@ using ParallelRegion = void (*)(void (*body)(void*), void* data, unsigned thread
 // With null (the initial state) plain threads are started for each loop or team.
 void use_parallel_region(ParallelRegion region);
 
-// body(item) for every item in 0..items-1, each once, on up to `threads` threads; threads take the next item when free.
+// body(item) for every item in 0..items-1 (fewer than 2^31), each once, on up to `threads` threads or, below with_team, on
+// all of the team; threads take the next item when free. The body starts no loop of its own.
 void parallel_for(int threads, int64_t items, const std::function<void(int64_t)>& body);
 
 // body() on this thread, with up to `threads` - 1 others that stay until it returns and join each parallel_for it calls.

@@ -38,7 +38,7 @@ class _Head(ctypes.Structure):
 
 
 class NativeEmbedding(Parameters):
-    """(row + bias) * scale. matrix: (V, D), D a multiple of 64; bias, scale: (D) float32."""
+    """(row + bias) * scale. matrix: (V, D), D a multiple of 64, in bf16 any; bias, scale: (D) float32."""
 
     def __init__(self, products: NativeProducts, matrix: NativeMatrix, vocabulary: int, bias: Tensor, scale: Tensor):
         super().__init__(products)
@@ -49,16 +49,20 @@ class NativeEmbedding(Parameters):
 
     def __call__(self, ids: Tensor) -> Tensor:
         """ids (...) int64 -> (..., D) float32. Raises IndexError for an id that is no row."""
-        ids = ids.contiguous()
-        residual = torch.empty(*ids.shape, self._hidden)
+        ids = ids.long().contiguous()
+        residual = torch.empty(*ids.shape, self._hidden, dtype=torch.float32)
         pointers = (_POINTER(ids.data_ptr()), _POINTER(residual.data_ptr()))
         if not self.library.zaya_embed(self._pointer, torch.get_num_threads(), _INT64(ids.numel()), *pointers):
-            raise IndexError(f"an id is not one of the {self._embedding.vocabulary} of the vocabulary")
+            lowest, highest, count = int(ids.min()), int(ids.max()), self._embedding.vocabulary
+            raise IndexError(f"ids are from {lowest} to {highest}; the vocabulary has 0 to {count - 1}")
         return residual
 
 
 class NativeHead(Parameters):
-    """Norm, rounding to the model's dtype, product and bias. matrix: (V, D); norm: (D), bias: (V) float32."""
+    """Norm, rounding to the model's dtype, product and bias.
+
+    matrix: (V, D), D a multiple of 64, in bf16 of 32; norm: (D), bias: (V) float32.
+    """
 
     def __init__(
         self, products: NativeProducts, matrix: NativeMatrix, vocabulary: int, bias: Tensor | None,
@@ -74,7 +78,7 @@ class NativeHead(Parameters):
     def __call__(self, residual: Tensor) -> Tensor:
         """residual: (..., D) float32 -> logits (..., V) float32."""
         residual = residual.contiguous()
-        logits = torch.empty(*residual.shape[:-1], self._head.vocabulary)
+        logits = torch.empty(*residual.shape[:-1], self._head.vocabulary, dtype=torch.float32)
         rows = _INT64(residual.numel() // self._head.hidden)
         pointers = (_POINTER(residual.data_ptr()), _POINTER(logits.data_ptr()))
         self.library.zaya_logits(self.index, self._pointer, torch.get_num_threads(), rows, *pointers)

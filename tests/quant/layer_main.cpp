@@ -152,15 +152,18 @@ int main(int, char** words) {
 
     // The vocabulary, its last tile cut short.
     constexpr int64_t kWords = 40, kPadded = 48;
-    const ZayaMatrix vocabularies[] = {int8_matrix(kPadded, kHidden), int4_matrix(kPadded, kHidden)};
-    for (int32_t i = 0; i < 2; ++i) {
-        const ZayaEmbedding embedding = {1 + i, kHidden, kWords, vocabularies[i], floats(kHidden), floats(kHidden)};
+    const ZayaMatrix bf16 = {zeros(kWords * kHidden), nullptr};
+    const ZayaMatrix vocabularies[] = {bf16, int8_matrix(kPadded, kHidden), int4_matrix(kPadded, kHidden)};
+    for (int32_t i = 0; i < 3; ++i) {
+        const ZayaEmbedding embedding = {i, kHidden, kWords, vocabularies[i], floats(kHidden), floats(kHidden)};
         const int64_t ids[] = {39, 0, 17}, no_ids[] = {0, 40, 1};
         float *embedded = floats(3 * kHidden), *logits = floats(3 * kWords);
         if (!zaya_embed(&embedding, threads, 3, ids, embedded) || zaya_embed(&embedding, threads, 3, no_ids, embedded)) return 1;
-        const ZayaHead head = {1 + i, is_bf16, kHidden, kWords, 1e-5f, floats(kHidden), vocabularies[i], floats(kWords)};
+        print(embedded, 3 * kHidden * 4);
+        if (i == 0) continue;
+        const ZayaHead head = {i, is_bf16, kHidden, kWords, 1e-5f, floats(kHidden), vocabularies[i], floats(kWords)};
         zaya_logits(set, &head, threads, 3, embedded, logits);
-        print(embedded, 3 * kHidden * 4), print(logits, 3 * kWords * 4);
+        print(logits, 3 * kWords * 4);
     }
 
     if (zaya_has_bf16(set) && is_bf16) {
