@@ -43,6 +43,11 @@ public:
         int64_t stride;
     };
     void multiply(const Product* products, int64_t count) const;
+    // One product, its rows of y (rows, n) one after the other.
+    void multiply(const Weights* weights, int64_t n, float* y) const {
+        const Product product = {weights, n, y, n};
+        multiply(&product, 1);
+    }
 
 private:
     // Rows of one group, worked on in blocks of `block` and a smaller last one.

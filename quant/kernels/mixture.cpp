@@ -42,8 +42,7 @@ private:
         const PreparedRows x(set_, static_cast<Format>(layer_.dense_format), {pass_.attention, pass_.attention_is_bf16 != 0, nullptr},
                              layer_.query_heads * layer_.head_dim, &pass_.rows, 1, pass_.threads);
         const Weights weights = {layer_.o.codes, layer_.o.scales};
-        const PreparedRows::Product product = {&weights, d, branch.get(), d};
-        x.multiply(&product, 1);
+        x.multiply(&weights, d, branch.get());
         normed_ = floats(pass_.rows * d);
         parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) {
             float* own = branch.get() + row * d;
@@ -117,8 +116,7 @@ private:
     void multiply(const RowSource& x, int64_t k, const std::vector<Weights>& weights, int64_t n, float* y) const {
         const PreparedRows rows(set_, static_cast<Format>(layer_.expert_format), x, k, counts_.data(), static_cast<int64_t>(counts_.size()),
                                 pass_.threads);
-        const PreparedRows::Product product = {weights.data(), n, y, n};
-        rows.multiply(&product, 1);
+        rows.multiply(weights.data(), n, y);
     }
 
     void merge_skipped(int64_t row) const {

@@ -25,6 +25,5 @@ void zaya_multiply(int instruction_set, const ZayaProduct* product) {
     const PreparedRows rows(instruction_set_at(instruction_set), static_cast<Format>(product->format),
                             {product->x, product->x_is_bf16 != 0, nullptr}, product->k, product->counts, product->matrices,
                             product->threads);
-    const PreparedRows::Product by_weights = {weights.data(), product->n, product->y, product->n};
-    rows.multiply(&by_weights, 1);
+    rows.multiply(weights.data(), product->n, product->y);
 }

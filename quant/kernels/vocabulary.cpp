@@ -75,8 +75,7 @@ void zaya_logits(int instruction_set, const ZayaHead* head, int32_t threads, int
     });
     const PreparedRows x(set, static_cast<Format>(head->format), {normed.get(), false, nullptr}, d, &rows, 1, threads);
     const Weights weights = {head->matrix.codes, head->matrix.scales};
-    const PreparedRows::Product product = {&weights, v, logits, v};
-    x.multiply(&product, 1);
+    x.multiply(&weights, v, logits);
     if (head->bias)
         parallel_rows(threads, rows, [&](int64_t row) {
             for (int64_t i = 0; i < v; ++i) logits[row * v + i] += head->bias[i];
