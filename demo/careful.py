@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from demo.problems import apply, partial_products
+from demo.problems import apply, leading_part, leading_place, partial_products
 
 
 def simpler(pieces: Sequence[str]) -> str:
@@ -42,12 +42,6 @@ def is_number(text: str) -> bool:
     return re.fullmatch(r"-?\d+", text) is not None
 
 
-def leading_place(number: int) -> int:
-    """What its first digit counts: 100 for 385."""
-    place: int = 10 ** (len(str(number)) - 1)
-    return place
-
-
 def total(left: int, right: int) -> str:
     if min(left, right) < 0:
         return str(left + right)
@@ -55,7 +49,7 @@ def total(left: int, right: int) -> str:
         return f"{right}+{left}"
     place = leading_place(right)
     to_round = 10 * place - left % (10 * place) // place * place
-    part = min(right // place * place, to_round)
+    part = min(leading_part(right), to_round)
     return f"{left + part}+{right - part}" if right > part else str(left + part)
 
 
@@ -68,7 +62,7 @@ def difference(left: int, right: int) -> str:
     above_round = left % (10 * place) // place * place
     if place == 1 and left % 100 == 0 and left > 0 and right > 0:
         return f"{left - 10}+{10 - right}"
-    part = min(right // place * place, above_round or right)
+    part = min(leading_part(right), above_round or right)
     return f"{left - part}-{right - part}" if right > part else str(left - part)
 
 
@@ -81,7 +75,6 @@ def quotient(done: int, rest: int, divisor: int) -> str:
     """Of done + rest / divisor, with the next digit of the quotient moved to `done`; rounds down."""
     if rest < divisor or divisor <= 0:
         return str(done + apply(rest, "/", divisor))
-    place = leading_place(rest // divisor)
-    part = rest // divisor // place * place
+    part = leading_part(rest // divisor)
     rest -= part * divisor
     return f"{done + part}+{rest}/{divisor}" if rest >= divisor else str(done + part)

@@ -181,6 +181,18 @@ def partial_products(left: int, right: int) -> list[int]:
     return parts if sum(parts) == left * right else [left * right]
 
 
+def leading_place(number: int) -> int:
+    """What the first digit of a number that is not negative counts: 100 for 385."""
+    place: int = 10 ** (len(str(number)) - 1)
+    return place
+
+
+def leading_part(number: int) -> int:
+    """What is left when the other digits are zero: 300 for 385."""
+    place = leading_place(number)
+    return number // place * place
+
+
 def by_digits(left: int, operation: str, right: int, slips: Slips | None) -> tuple[list[str], int]:
     """A sum or difference one digit of the second number at a time: what is left to do after each, and the value.
 
@@ -192,7 +204,7 @@ def by_digits(left: int, operation: str, right: int, slips: Slips | None) -> tup
         rests.append(f"{left}+{right}")
     is_at_once = operation == "-" and left < right
     while right > 9 and not is_at_once:
-        leading = int(str(right)[0]) * 10 ** (len(str(right)) - 1)
+        leading = leading_part(right)
         left, right = apply(left, operation, leading), right - leading
         if slips:
             left = slips.of_result(BETWEEN_TERMS, left)

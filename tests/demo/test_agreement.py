@@ -11,6 +11,7 @@ from demo.problems import Slips, answer_of, draw_attempts, draw_problem, trace
 
 EXPRESSION = ["19", "*", "3", "-", "40", "+", "5"]
 RIGHT = "19*3-40+5\n19*3=30+27=57\n57-40+5\n57-40=17\n17+5=22"
+WRONG = RIGHT.replace("30+27=57\n57", "30+27=58\n58").replace("57-40=17\n17+5=22", "58-40=18\n18+5=23")
 
 
 def test_without_attempts_the_solution_is_worked_out_and_with_right_ones_it_is_theirs() -> None:
@@ -23,13 +24,11 @@ def test_without_attempts_the_solution_is_worked_out_and_with_right_ones_it_is_t
 
 
 def test_all_are_followed_where_they_agree_even_on_what_is_wrong() -> None:
-    wrong = RIGHT.replace("30+27=57\n57", "30+27=58\n58").replace("57-40=17\n17+5=22", "58-40=18\n18+5=23")
-    assert agreed_solution(EXPRESSION, [wrong, wrong]) == wrong.splitlines()
+    assert agreed_solution(EXPRESSION, [WRONG, WRONG]) == WRONG.splitlines()
 
 
 def test_one_that_differs_has_the_step_worked_out_in_smaller_steps() -> None:
-    wrong = RIGHT.replace("30+27=57\n57", "30+27=58\n58").replace("57-40=17\n17+5=22", "58-40=18\n18+5=23")
-    for attempts in ([wrong, RIGHT], [wrong, wrong, wrong, RIGHT]):
+    for attempts in ([WRONG, RIGHT], [WRONG, WRONG, WRONG, RIGHT]):
         assert agreed_solution(EXPRESSION, attempts)[:3] == ["19*3-40+5", "19*3=30+27=50+7=57", "57-40+5"]
     quotients = ["632/4=158", "632/4=153", "632/4=163"]
     assert agreed_solution(["632", "/", "4"], quotients) == ["632/4=100+232/4=150+32/4=158"]
