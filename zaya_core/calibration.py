@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from quant.compensation import InputStatistics
@@ -29,6 +29,7 @@ from zaya_core.errors import UsageError
 from zaya_core.load import ModelParts
 from zaya_core.model import cache_layout
 from zaya_core.rope import RotaryEmbedding
+from zaya_core.shard_writer import replacing
 from zaya_core.tokenizer import TURN_END_ID, Tokenizer
 
 BUILT_IN = Path(__file__).parent / "bundled" / "calibration.jsonl"
@@ -196,10 +197,9 @@ class CalibrationRun:
     def save(self, path: Path) -> None:
         """Write the state, as a whole or not at all."""
         assert self.router_states is not None
-        unfinished = path.with_name(path.name + ".tmp")
         states = {"residual": self.residual, "router_states": self.router_states}
-        save_file({**states, "layers_done": torch.tensor(self.layers_done)}, unfinished)
-        unfinished.replace(path)
+        with replacing(path) as file:  # safetensors' own way leaves a file of a random name when it is killed
+            file.write(save({**states, "layers_done": torch.tensor(self.layers_done)}))
 
     @torch.inference_mode()
     def advance(self, checkpoint: Checkpoint, with_dense: bool) -> dict[str, list[InputStatistics]]:

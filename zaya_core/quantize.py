@@ -194,7 +194,8 @@ class _Inputs:
 def _finish(job: QuantizationJob) -> None:
     """Everything that is no weights; the last step makes the folder a model."""
     folder = job.unfinished
-    (folder / _STATE).unlink(missing_ok=True)
+    for state in folder.glob(f"{_STATE}*"):  # and what is left of one whose writing was killed
+        state.unlink()
     _copy_small_files(job.source, folder)
     write_atomically(folder / INDEX, _index_json(job))
     if (folder / UNFINISHED).is_file():

@@ -16,13 +16,13 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from tests.core.quantized_models import contents, quantized_folder, source_folder
-from zaya_core.calibration import read_calibration_text
+from zaya_core.calibration import CalibrationRun, read_calibration_text
 from zaya_core.config import read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, ModelNotFoundError, UsageError
 from zaya_core.load import load_model
 from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize import quantize
-from zaya_core.shard_writer import ShardWriter
+from zaya_core.shard_writer import ShardWriter, replacing
 from zaya_core.tokenizer import load_tokenizer
 from zaya_core.verify import verify
 
@@ -84,6 +84,23 @@ def test_a_run_cut_anywhere_goes_on_to_the_same_bytes(source, calibrated, uninte
     run(source, tmp_path / "out", calibrated)
     assert contents(tmp_path / "out") == uninterrupted
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_state_whose_writing_was_killed_is_not_in_the_result(
+    source, calibrated, uninterrupted, tmp_path, monkeypatch
+):
+    def killed(self, path):
+        with replacing(path):
+            raise Cut
+
+    monkeypatch.setattr(CalibrationRun, "save", killed)
+    with pytest.raises(Cut):
+        run(source, tmp_path / "out", calibrated)
+    (unfinished,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert list(unfinished.glob("*.tmp"))
+    monkeypatch.setattr(CalibrationRun, "save", lambda self, path: None)
+    run(source, tmp_path / "out", calibrated)
+    assert contents(tmp_path / "out") == uninterrupted
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
