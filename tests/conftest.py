@@ -1,4 +1,4 @@
-"""All tests: one thread, no network, and none of the user's own models and settings.
+"""All tests: one thread, the same random numbers every time, no network, and none of the user's own models and settings.
 
 Tiny matrices are slower on two threads than on one, and far slower when another program uses the second core.
 """
@@ -10,6 +10,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a test's second thread shall not spin beside the other tests' process
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -20,3 +22,10 @@ for _name in [name for name in os.environ if name.startswith("ZAYA_")]:
     if _name not in ("ZAYA_TEST_MODEL", "ZAYA_KERNELS"):
         del os.environ[_name]
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    import torch  # only now that the threads are set
+
+    torch.manual_seed(0)

@@ -68,11 +68,6 @@ class Int8Case:
         return (sums * x_scales[:, None]).sum(-1) * self.row_scales
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 def spread(m, k):
     """Activations whose groups differ in size, one of them zero."""
     x = torch.randn(m, k) * torch.randn(m, k // 64).exp().repeat_interleave(64, 1)
