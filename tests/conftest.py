@@ -1,4 +1,4 @@
-"""All tests: one thread, the same random numbers every time, no network, and none of the user's own models and settings.
+"""All tests: one thread, the same random numbers each time, no network, and none of the user's own models and settings.
 
 Tiny matrices are slower on two threads than on one, and far slower when another program uses the second core.
 """

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "aligned.h"
 #include "bits.h"
 #include "block_tables.h"
 #include "instruction_set.h"
@@ -27,12 +28,14 @@ public:
         append();
         scale_queries();
         split();
-        parallel_for(pass_.threads, static_cast<int64_t>(parts_.size()), [&](int64_t item) { attend(parts_[static_cast<size_t>(item)]); });
+        // One part for all heads reads memory in order, but few parts would leave threads with nothing to do.
+        const auto parts = static_cast<int64_t>(parts_.size()), shares = parts < 2 * pass_.threads ? layer_.key_heads : 1;
+        parallel_for(pass_.threads, parts * shares, [&](int64_t item) { attend(parts_[static_cast<size_t>(item / shares)], item % shares, shares); });
         for (int64_t row = 0; row < pass_.batch; ++row) join(row);
     }
 
 private:
-    // What one thread works out: some positions of one row, with its state in states_ at `state`.
+    // Some positions of one row, with the state of all heads in states_ at `state`.
     struct Part {
         int64_t row, begin, end, state;
     };
@@ -66,10 +69,10 @@ private:
     }
 
     void scale_queries() {
-        const auto count = static_cast<size_t>(pass_.batch * layer_.query_heads * layer_.head_dim);
+        const int64_t count = pass_.batch * layer_.query_heads * layer_.head_dim;
         const float factor = 1.0f / std::sqrt(static_cast<float>(layer_.head_dim));
-        queries_.resize(count);
-        for (size_t i = 0; i < count; ++i) queries_[i] = pass_.query[i] * factor;
+        queries_ = aligned<float>(count);
+        for (int64_t i = 0; i < count; ++i) queries_[i] = pass_.query[i] * factor;
     }
 
     int64_t state_size() const { return layer_.query_heads * (layer_.head_dim + 2); }
@@ -79,17 +82,17 @@ private:
             for (int64_t at = pass_.begin[row]; at < pass_.end[row]; at = (at / kSegment + 1) * kSegment)
                 parts_.push_back({row, at, std::min((at / kSegment + 1) * kSegment, pass_.end[row]),
                                   static_cast<int64_t>(parts_.size()) * state_size()});
-        states_.resize(parts_.size() * static_cast<size_t>(state_size()));
+        states_ = aligned<float>(static_cast<int64_t>(parts_.size()) * state_size());
     }
 
     AttentionState state_of(const Part& part) {
-        float* at = states_.data() + part.state;
+        float* at = states_.get() + part.state;
         return {at, at + layer_.query_heads, at + 2 * layer_.query_heads};
     }
 
-    // Positions of a row from `at` on, at most to `end`, that lie side by side.
-    KeyValueRun run_at(int64_t row, int64_t at, int64_t end) const {
-        const int64_t step = run_length(pass_), head = slot_of(pass_, row, at) * layer_.key_heads;
+    // Positions of a row from `at` on, at most to `end`, that lie side by side, and the key heads from one on.
+    KeyValueRun run_at(int64_t row, int64_t key_head, int64_t at, int64_t end) const {
+        const int64_t step = run_length(pass_), head = slot_of(pass_, row, at) * layer_.key_heads + key_head;
         const int64_t bytes = head * layer_.head_dim * bytes_;
         const bool has_scales = format_ == KeyValueFormat::int8;
         return {format_,
@@ -102,19 +105,22 @@ private:
                 layer_.key_heads};
     }
 
-    void attend(const Part& part) {
-        const AttentionState state = state_of(part);
-        std::fill_n(state.largest, layer_.query_heads, -INFINITY);
-        std::fill_n(state.sum, layer_.query_heads * (layer_.head_dim + 1), 0.0f);
-        const float* queries = queries_.data() + part.row * layer_.query_heads * layer_.head_dim;
-        const AttentionHeads heads = {layer_.query_heads, layer_.key_heads, layer_.head_dim};
-        const int64_t end = pass_.end[part.row];
-        KeyValueRun run = run_at(part.row, part.begin, part.end);
+    // Of the heads, as many shares of key heads as are asked for, each with its queries.
+    void attend(const Part& part, int64_t share, int64_t shares) {
+        const AttentionHeads heads = {layer_.query_heads / shares, layer_.key_heads / shares, layer_.head_dim};
+        const int64_t first = share * heads.query, width = heads.query * heads.width;
+        const AttentionState all = state_of(part), state = {all.largest + first, all.sum + first, all.out + share * width};
+        std::fill_n(state.largest, heads.query, -INFINITY);
+        std::fill_n(state.sum, heads.query, 0.0f);
+        std::fill_n(state.out, width, 0.0f);
+        const float* queries = queries_.get() + (part.row * shares + share) * width;
+        const int64_t end = pass_.end[part.row], key_head = share * heads.key;
+        KeyValueRun run = run_at(part.row, key_head, part.begin, part.end);
         for (int64_t at = part.begin; at < part.end;) {
             at += run.count;
             // Behind the part, too: what comes next is most often this thread's own.
-            const KeyValueRun next = at < end ? run_at(part.row, at, at < part.end ? part.end : end) : KeyValueRun{};
-            run.next_keys = next.keys, run.next_values = next.values, run.next_count = next.count;
+            const KeyValueRun next = at < end ? run_at(part.row, key_head, at, at < part.end ? part.end : end) : KeyValueRun{};
+            if (shares == 1) run.next_keys = next.keys, run.next_values = next.values, run.next_count = next.count;
             set_.steps.attend(queries, heads, run, state);
             run = next;
         }
@@ -146,7 +152,7 @@ private:
     const ZayaAttention& pass_;
     int64_t width_, bytes_;
     KeyValueFormat format_;
-    std::vector<float> queries_, states_;
+    Aligned<float> queries_, states_;
     std::vector<Part> parts_;
 };
 

@@ -1,5 +1,6 @@
 // AVX2 with FMA and F16C.
 
+#include "bits.h"
 #include "instruction_set.h"
 
 #include <cmath>

@@ -1,5 +1,6 @@
 // AVX-512 with VNNI; with BF16 where the processor has it.
 
+#include "bits.h"
 #include "instruction_set.h"
 
 #include <cmath>

@@ -74,6 +74,8 @@ struct FloatSteps {
     void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
     // y (rows, 16 of them) = x (rows, k) times a panel [k][16] of float32 or bf16
     void (*multiply_panel)(const float* x, int64_t rows, int64_t k, const void* panel, bool is_bf16, float* y, int64_t stride);
+    // x (groups of 64) to codes of at most 127, `rows` * 4 bytes apart by fours; scales and sums of codes, `rows` apart
+    void (*quantize)(const float* x, int64_t groups, int64_t rows, int8_t* codes, float* scales, int32_t* sums);
     // out = silu(gate) * up
     void (*gate)(const float* gate, const float* up, int64_t n, float* out);
     // x = gelu(x), exact

@@ -24,29 +24,6 @@ void split_columns(const X* from, float* to) {
     for (int64_t i = 0; i < 16; ++i) to[16 + i] = as_float(as_bf16(from[2 * i + 1]));
 }
 
-// A group of one row to codes `stride` * 4 bytes apart by fours; returns their sum.
-template <class X>
-int32_t quantize_group(const X* x, int8_t* codes, int64_t stride, float* scale) {
-    float values[kGroup], largest = 0.0f;
-    for (int64_t i = 0; i < kGroup; ++i) {
-        values[i] = as_float(x[i]);
-        largest = std::max(largest, std::fabs(values[i]));
-    }
-    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-    int8_t rounded[kGroup];
-    int32_t sum = 0;
-    for (int64_t i = 0; i < kGroup; ++i) {
-        // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits: vector code on any compiler.
-        const float shifted = values[i] * inverse + 12582912.0f;
-        const auto code = static_cast<int32_t>(bits_of(shifted) - 0x4b400000u);
-        rounded[i] = static_cast<int8_t>(code);
-        sum += code;
-    }
-    for (int64_t i = 0; i < kGroup; i += 4) std::memcpy(codes + i * stride, rounded + i, 4);
-    *scale = largest / 127.0f;
-    return sum;
-}
-
 }  // namespace
 
 // --- rows ------------------------------------------------------------------------------------------------------------
@@ -63,8 +40,7 @@ PreparedRows::PreparedRows(const InstructionSet& set, Format format, const RowSo
     else
         rounded_ = aligned<uint16_t>(values);
     parallel_for(threads, static_cast<int64_t>(pieces_.size()), [&](int64_t item) {
-        const Piece& piece = pieces_[static_cast<size_t>(item)];
-        x.is_bf16 ? prepare<uint16_t>(x, piece) : prepare<float>(x, piece);
+        prepare(x, pieces_[static_cast<size_t>(item)]);
     });
 }
 
@@ -87,25 +63,25 @@ void PreparedRows::for_each_block(const Piece& piece, const Body& body) const {
         body(piece.first + row, std::min(piece.block, piece.count - row));
 }
 
-template <class X>
 void PreparedRows::prepare(const RowSource& source, const Piece& piece) {
-    const auto* x = static_cast<const X*>(source.values);
     if (format_ != Format::bf16)
-        quantize(x, source, piece);
+        quantize(source, piece);
+    else if (source.is_bf16)
+        round_to_bf16(source.bf16(), source, piece);
     else
-        round_to_bf16(x, source, piece);
+        round_to_bf16(source.floats(), source, piece);
 }
 
-template <class X>
-void PreparedRows::quantize(const X* x, const RowSource& source, const Piece& piece) {
+void PreparedRows::quantize(const RowSource& source, const Piece& piece) {
     const int64_t groups = k_ / kGroup;
+    const Aligned<float> widened = source.is_bf16 ? aligned<float>(k_) : nullptr;
     for_each_block(piece, [&](int64_t first, int64_t count) {
-        for (int64_t m = 0; m < count; ++m)
-            for (int64_t g = 0; g < groups; ++g) {
-                int8_t* codes = codes_.get() + (first * groups + g * count) * kGroup + 4 * m;
-                const auto at = static_cast<size_t>(first * groups + g * count + m);
-                sums_[at] = quantize_group(x + source.place(first + m) * k_ + g * kGroup, codes, count, &scales_[at]);
-            }
+        for (int64_t m = 0; m < count; ++m) {
+            const int64_t row = source.place(first + m) * k_, at = first * groups + m;
+            if (widened) std::transform(source.bf16() + row, source.bf16() + row + k_, widened.get(), [](uint16_t x) { return as_float(x); });
+            set_.steps.quantize(widened ? widened.get() : source.floats() + row, groups, count, codes_.get() + first * k_ + 4 * m,
+                                scales_.get() + at, sums_.get() + at);
+        }
     });
 }
 

@@ -26,6 +26,8 @@ struct RowSource {
     const int64_t* order;
 
     int64_t place(int64_t row) const { return order ? order[row] : row; }
+    const uint16_t* bf16() const { return static_cast<const uint16_t*>(values); }
+    const float* floats() const { return static_cast<const float*>(values); }
 };
 
 // The rows in the form that products read: rounded to int8 for integer weights, to bf16 for bf16 ones.
@@ -57,11 +59,9 @@ private:
     template <class Body>
     void for_each_block(const Piece& piece, const Body& body) const;
     void split(const int64_t* counts, int64_t groups);
-    template <class X>
-    void quantize(const X* x, const RowSource& source, const Piece& piece);
+    void quantize(const RowSource& source, const Piece& piece);
     template <class X>
     void round_to_bf16(const X* x, const RowSource& source, const Piece& piece);
-    template <class X>
     void prepare(const RowSource& source, const Piece& piece);
     void multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const;
     QuantizedBlock block_at(int64_t row) const;

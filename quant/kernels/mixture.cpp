@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <vector>
 
+#include "aligned.h"
 #include "instruction_set.h"
 #include "layer.h"
 #include "matmul.h"
@@ -13,8 +13,6 @@
 
 namespace zaya {
 namespace {
-
-std::unique_ptr<float[]> floats(int64_t count) { return std::unique_ptr<float[]>(new float[static_cast<size_t>(count)]); }
 
 class Mixture {
 public:
@@ -38,12 +36,12 @@ private:
 
     void merge_attention() {
         const int64_t d = layer_.hidden;
-        const std::unique_ptr<float[]> branch = floats(pass_.rows * d);
+        const Aligned<float> branch = aligned<float>(pass_.rows * d);
         const PreparedRows x(set_, static_cast<Format>(layer_.dense_format), {pass_.attention, pass_.attention_is_bf16 != 0, nullptr},
                              layer_.query_heads * layer_.head_dim, &pass_.rows, 1, pass_.threads);
         const Weights weights = {layer_.o.codes, layer_.o.scales};
         x.multiply(&weights, d, branch.get());
-        normed_ = floats(pass_.rows * d);
+        normed_ = aligned<float>(pass_.rows * d);
         parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) {
             float* own = branch.get() + row * d;
             for (int64_t i = 0; layer_.o_bias && i < d; ++i) own[i] += layer_.o_bias[i];
@@ -54,7 +52,7 @@ private:
 
     void route() {
         const int64_t r = layer_.router_down.n, n = pass_.rows, classes = (layer_.router_out.n + kTile - 1) / kTile * kTile;
-        const std::unique_ptr<float[]> a = floats(n * r), b = floats(n * r), logits = floats(n * classes);
+        const Aligned<float> a = aligned<float>(n * r), b = aligned<float>(n * r), logits = aligned<float>(n * classes);
         const auto gelu = [&](float* y, int64_t, int64_t) { set_.steps.gelu(y, kTile); };
         multiply_panels(set_, layer_.router_down, normed_.get(), n, a.get(), r, pass_.threads, [&](float* y, int64_t row, int64_t column) {
             float* state = pass_.state + row * r + column;
@@ -100,7 +98,7 @@ private:
 
     void multiply_experts() {
         const int64_t d = layer_.hidden, f = layer_.expert_width, n = static_cast<int64_t>(order_.size());
-        const std::unique_ptr<float[]> both = floats(n * 2 * f), hidden = floats(n * f), branch = floats(n * d);
+        const Aligned<float> both = aligned<float>(n * 2 * f), hidden = aligned<float>(n * f), branch = aligned<float>(n * d);
         multiply({normed_.get(), false, order_.data()}, d, gate_up_, 2 * f, both.get());
         parallel_for(pass_.threads, n, [&](int64_t row) {
             set_.steps.gate(both.get() + row * 2 * f, both.get() + row * 2 * f + f, f, hidden.get() + row * f);
@@ -128,7 +126,7 @@ private:
     const InstructionSet& set_;
     const ZayaLayer& layer_;
     const ZayaMixture& pass_;
-    std::unique_ptr<float[]> normed_;
+    Aligned<float> normed_;
     std::vector<int64_t> order_, counts_;
     std::vector<float> weight_;
     std::vector<Weights> gate_up_, down_;

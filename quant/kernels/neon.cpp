@@ -1,5 +1,6 @@
 // Arm NEON with the dot-product instructions.
 
+#include "bits.h"
 #include "instruction_set.h"
 
 #include <cmath>

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
 
+#include "aligned.h"
 #include "bits.h"
 #include "instruction_set.h"
 #include "layer.h"
@@ -52,8 +52,8 @@ private:
 
     void load_state() {
         const int64_t tails = pass_.batch * tail_ * channels_, delayed = pass_.batch * keys_ / 2;
-        tails_.reset(new float[static_cast<size_t>(tails)]);
-        delayed_.reset(new float[static_cast<size_t>(delayed)]);
+        tails_ = aligned<float>(tails);
+        delayed_ = aligned<float>(delayed);
         load(pass_.tail, 0, tails, tails_.get());
         load(pass_.delayed, 0, delayed, delayed_.get());
     }
@@ -61,11 +61,11 @@ private:
     // projected_ (N, queries | keys | current values | delayed values), rounded as the cache will be
     void project() {
         const int64_t d = layer_.hidden;
-        const std::unique_ptr<float[]> normed(new float[static_cast<size_t>(rows_ * d)]);
+        const Aligned<float> normed = aligned<float>(rows_ * d);
         parallel_rows(pass_.threads, rows_, [&](int64_t row) {
             set_.steps.rms_norm(pass_.residual + row * d, layer_.input_norm, d, layer_.rms_norm_eps, normed.get() + row * d);
         });
-        projected_.reset(new float[static_cast<size_t>(rows_ * width_)]);
+        projected_ = aligned<float>(rows_ * width_);
         const PreparedRows x(set_, static_cast<Format>(layer_.dense_format), {normed.get(), false, nullptr}, d, &rows_, 1, pass_.threads);
         const ZayaMatrix matrices[] = {layer_.q, layer_.k, layer_.v_current, layer_.v_delayed};
         const int64_t widths[] = {queries_, keys_, keys_ / 2, keys_ / 2};
@@ -106,26 +106,31 @@ private:
     // windows_ (heads, N, grouped taps * K): what the convolution within heads reads for each token
     void convolve_depthwise() {
         const int64_t k = layer_.head_dim, taps = layer_.grouped_taps, length = pass_.columns + taps - 1;
-        windows_.reset(new float[static_cast<size_t>(rows_ * channels_ * taps)]);
+        windows_ = aligned<float>(rows_ * channels_ * taps);
         parallel_rows(pass_.threads, pass_.batch * length, [&](int64_t item) {
             const int64_t b = item / length, at = item % length;
-            const std::unique_ptr<float[]> mixed(new float[static_cast<size_t>(channels_)]);
-            mix_channels(b, at, mixed.get());
-            // Column `at` is tap j of the window of token at - j.
-            for (int64_t j = std::max<int64_t>(0, at - pass_.columns + 1); j < taps && j <= at; ++j) {
-                const int64_t row = b * pass_.columns + at - j;
-                for (int64_t h = 0; h < channels_ / k; ++h)
-                    std::memcpy(windows_.get() + ((h * rows_ + row) * taps + j) * k, mixed.get() + h * k, static_cast<size_t>(k) * 4);
+            for (int64_t h = 0; h < channels_ / k; ++h) {
+                const float* mixed = nullptr;
+                // Column `at` is tap j of the window of token at - j.
+                for (int64_t j = std::max<int64_t>(0, at - pass_.columns + 1); j < taps && j <= at; ++j) {
+                    float* to = windows_.get() + ((h * rows_ + b * pass_.columns + at - j) * taps + j) * k;
+                    if (mixed)
+                        std::copy_n(mixed, k, to);
+                    else
+                        mix_head(b, at, h, to);
+                    mixed = to;
+                }
             }
         });
     }
 
-    void mix_channels(int64_t b, int64_t at, float* mixed) const {
-        std::copy_n(layer_.depthwise_bias, channels_, mixed);
+    void mix_head(int64_t b, int64_t at, int64_t h, float* mixed) const {
+        const int64_t k = layer_.head_dim;
+        std::copy_n(layer_.depthwise_bias + h * k, k, mixed);
         for (int64_t tap = 0; tap < layer_.depthwise_taps; ++tap) {
-            const float* weight = layer_.depthwise_weight + tap * channels_;
-            const float* x = column(b, at + tap);
-            for (int64_t c = 0; c < channels_; ++c) mixed[c] += x[c] * weight[c];
+            const float* weight = layer_.depthwise_weight + tap * channels_ + h * k;
+            const float* x = column(b, at + tap) + h * k;
+            for (int64_t c = 0; c < k; ++c) mixed[c] += x[c] * weight[c];
         }
     }
 
@@ -133,7 +138,7 @@ private:
     void convolve_within_heads() {
         const int64_t k = layer_.head_dim, taps = layer_.grouped_taps, tiles = k / kTile, heads = channels_ / k;
         const int64_t blocks = (rows_ + kPanelRows - 1) / kPanelRows;
-        convolved_.reset(new float[static_cast<size_t>(rows_ * channels_)]);
+        convolved_ = aligned<float>(rows_ * channels_);
         parallel_for(pass_.threads, heads * blocks, [&](int64_t item) {
             const int64_t h = item % heads, first = item / heads * kPanelRows, count = std::min(kPanelRows, rows_ - first);
             for (int64_t tile = 0; tile < tiles; ++tile) {
@@ -155,15 +160,15 @@ private:
         const float fraction = 1.0f / static_cast<float>(group);
         for (int64_t g = 0; g < layer_.key_heads; ++g) {
             const float* own = x + queries_ + g * k;
-            for (int64_t i = 0; i < k; ++i) {
-                float total = 0.0f;
-                for (int64_t j = g * group; j < (g + 1) * group; ++j) {
-                    const float mean = (x[j * k + i] + own[i]) * 0.5f;
-                    query[j * k + i] = convolved[j * k + i] + mean;
-                    total += mean;
+            float* total = key + g * k;
+            std::fill_n(total, k, 0.0f);
+            for (int64_t j = g * group * k; j < (g + 1) * group * k; j += k)
+                for (int64_t i = 0; i < k; ++i) {
+                    const float mean = (x[j + i] + own[i]) * 0.5f;
+                    query[j + i] = convolved[j + i] + mean;
+                    total[i] += mean;
                 }
-                key[g * k + i] = convolved[queries_ + g * k + i] + total * fraction;
-            }
+            for (int64_t i = 0; i < k; ++i) total[i] = convolved[queries_ + g * k + i] + total[i] * fraction;
         }
         for (int64_t h = 0; h < layer_.query_heads; ++h) normalise_and_rotate(row, query + h * k, layer_.head_scale[h]);
         for (int64_t g = 0; g < layer_.key_heads; ++g) normalise_and_rotate(row, key + g * k, layer_.head_scale[layer_.query_heads + g]);
@@ -189,7 +194,7 @@ private:
     const ZayaLayer& layer_;
     const ZayaProjection& pass_;
     int64_t rows_, queries_, keys_, channels_, width_, tail_;
-    std::unique_ptr<float[]> projected_, tails_, delayed_, windows_, convolved_;
+    Aligned<float> projected_, tails_, delayed_, windows_, convolved_;
 };
 
 }  // namespace
