@@ -25,13 +25,13 @@ public:
     }
 
     void run() {
-        append();
+        parallel_rows(pass_.threads, pass_.batch, [&](int64_t row) { append(row); });
         scale_queries();
         split();
         // One part for all heads reads memory in order, but few parts would leave threads with nothing to do.
         const auto parts = static_cast<int64_t>(parts_.size()), shares = parts < 2 * pass_.threads ? layer_.key_heads : 1;
         parallel_for(pass_.threads, parts * shares, [&](int64_t item) { attend(parts_[static_cast<size_t>(item / shares)], item % shares, shares); });
-        for (int64_t row = 0; row < pass_.batch; ++row) join(row);
+        parallel_rows(pass_.threads, pass_.batch, [&](int64_t row) { join(row); });
     }
 
 private:
@@ -40,11 +40,9 @@ private:
         int64_t row, begin, end, state;
     };
 
-    void append() const {
-        for (int64_t row = 0; row < pass_.batch; ++row) {
-            append_row(pass_.key + row * width_, pass_.keys, pass_.key_scales, pass_.slots[row]);
-            append_row(pass_.value + row * width_, pass_.values, pass_.value_scales, pass_.slots[row]);
-        }
+    void append(int64_t row) const {
+        append_row(pass_.key + row * width_, pass_.keys, pass_.key_scales, pass_.slots[row]);
+        append_row(pass_.value + row * width_, pass_.values, pass_.value_scales, pass_.slots[row]);
     }
 
     void append_row(const float* from, void* to, float* scales, int64_t slot) const {

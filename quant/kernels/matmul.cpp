@@ -39,9 +39,7 @@ PreparedRows::PreparedRows(const InstructionSet& set, Format format, const RowSo
         rounded_floats_ = aligned<float>(values);
     else
         rounded_ = aligned<uint16_t>(values);
-    parallel_for(threads, static_cast<int64_t>(pieces_.size()), [&](int64_t item) {
-        prepare(x, pieces_[static_cast<size_t>(item)]);
-    });
+    parallel_rows(threads, rows_, [&](int64_t row) { prepare(x, row); });
 }
 
 // Pieces of one group, those of codes with blocks as even as they can be.
@@ -63,37 +61,32 @@ void PreparedRows::for_each_block(const Piece& piece, const Body& body) const {
         body(piece.first + row, std::min(piece.block, piece.count - row));
 }
 
-void PreparedRows::prepare(const RowSource& source, const Piece& piece) {
+void PreparedRows::prepare(const RowSource& source, int64_t row) {
     if (format_ != Format::bf16)
-        quantize(source, piece);
+        quantize(source, row);
     else if (source.is_bf16)
-        round_to_bf16(source.bf16(), source, piece);
+        round_to_bf16(source.bf16() + source.place(row) * k_, row);
     else
-        round_to_bf16(source.floats(), source, piece);
+        round_to_bf16(source.floats() + source.place(row) * k_, row);
 }
 
-void PreparedRows::quantize(const RowSource& source, const Piece& piece) {
-    const int64_t groups = k_ / kGroup;
+void PreparedRows::quantize(const RowSource& source, int64_t row) {
+    const Piece& piece = *std::find_if(pieces_.begin(), pieces_.end(), [&](const Piece& one) { return row < one.first + one.count; });
+    const int64_t first = row - (row - piece.first) % piece.block, count = std::min(piece.block, piece.first + piece.count - first);
+    const int64_t groups = k_ / kGroup, at = first * groups + row - first;
     const Aligned<float> widened = source.is_bf16 ? aligned<float>(k_) : nullptr;
-    for_each_block(piece, [&](int64_t first, int64_t count) {
-        for (int64_t m = 0; m < count; ++m) {
-            const int64_t row = source.place(first + m) * k_, at = first * groups + m;
-            if (widened) std::transform(source.bf16() + row, source.bf16() + row + k_, widened.get(), [](uint16_t x) { return as_float(x); });
-            set_.steps.quantize(widened ? widened.get() : source.floats() + row, groups, count, codes_.get() + first * k_ + 4 * m,
-                                scales_.get() + at, sums_.get() + at);
-        }
-    });
+    const int64_t begin = source.place(row) * k_;
+    for (int64_t i = 0; widened && i < k_; ++i) widened[static_cast<size_t>(i)] = as_float(source.bf16()[begin + i]);
+    set_.steps.quantize(widened ? widened.get() : source.floats() + begin, groups, count, codes_.get() + first * k_ + 4 * (row - first),
+                        scales_.get() + at, sums_.get() + at);
 }
 
 template <class X>
-void PreparedRows::round_to_bf16(const X* x, const RowSource& source, const Piece& piece) {
-    for (int64_t m = piece.first; m < piece.first + piece.count; ++m) {
-        const X* row = x + source.place(m) * k_;
-        if (rounded_)
-            std::transform(row, row + k_, rounded_.get() + m * k_, [](X value) { return as_bf16(value); });
-        else
-            for (int64_t i = 0; i < k_; i += 32) split_columns(row + i, rounded_floats_.get() + m * k_ + i);
-    }
+void PreparedRows::round_to_bf16(const X* x, int64_t row) {
+    if (rounded_)
+        std::transform(x, x + k_, rounded_.get() + row * k_, [](X value) { return as_bf16(value); });
+    else
+        for (int64_t i = 0; i < k_; i += 32) split_columns(x + i, rounded_floats_.get() + row * k_ + i);
 }
 
 QuantizedBlock PreparedRows::block_at(int64_t row) const {

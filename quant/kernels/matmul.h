@@ -59,10 +59,10 @@ private:
     template <class Body>
     void for_each_block(const Piece& piece, const Body& body) const;
     void split(const int64_t* counts, int64_t groups);
-    void quantize(const RowSource& source, const Piece& piece);
+    void prepare(const RowSource& source, int64_t row);
+    void quantize(const RowSource& source, int64_t row);
     template <class X>
-    void round_to_bf16(const X* x, const RowSource& source, const Piece& piece);
-    void prepare(const RowSource& source, const Piece& piece);
+    void round_to_bf16(const X* x, int64_t row);
     void multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const;
     QuantizedBlock block_at(int64_t row) const;
 

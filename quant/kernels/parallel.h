@@ -24,7 +24,7 @@ void parallel_for(int threads, int64_t items, const std::function<void(int64_t)>
 // Between loops they wait without sleeping: a step has hundreds, and to call threads together for each takes microseconds.
 void with_team(int threads, const std::function<void()>& body);
 
-constexpr int64_t kRowsAtOnce = 8;  // of a step that is short for one row
+constexpr int64_t kRowsAtOnce = 4;  // of a step that is short for one row
 
 // body(row) for every row, several of them as one item.
 template <class Body>

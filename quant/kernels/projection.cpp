@@ -96,11 +96,11 @@ private:
 
     void keep_state() const {
         const int64_t half = keys_ / 2;
-        for (int64_t b = 0; b < pass_.batch; ++b) {
+        parallel_rows(pass_.threads, pass_.batch, [&](int64_t b) {
             const int64_t real = pass_.lengths[b];
             for (int64_t t = 0; t < tail_; ++t) store(column(b, real + t), channels_, pass_.new_tail, (b * tail_ + t) * channels_);
             store(real ? projected(b, real - 1) + channels_ + half : delayed_.get() + b * half, half, pass_.new_delayed, b * half);
-        }
+        });
     }
 
     // windows_ (heads, N, grouped taps * K): what the convolution within heads reads for each token
