@@ -18,7 +18,7 @@ from torch import Tensor
 from zaya_core.bandwidth import BYTES, PASSES, read_bandwidth
 from zaya_core.cache import BLOCK, Cache, Snapshot
 from zaya_core.model import ZayaModel
-from zaya_core.sampling import RandomKey, Sampler, SamplingParams
+from zaya_core.sampling import RandomKey, Sampler, SamplingParams, normalise
 
 _CHUNK = 512
 _IDS = (300, 200)  # random prompt ids are drawn from the ids after the first, of so many
@@ -145,7 +145,7 @@ class Bench:
             logits = model(ids[:, step : step + 1], cache)[:, -1]
             for row in logits:
                 if sampler is None:
-                    row.argmax()
+                    normalise(row)
                 else:
                     sampler.sample(row, step)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
-from quant.kernels.sampling import draw_natively
+from quant.kernels.sampling import draw_natively, normalise_natively
 from quant.kernels.selection import cpu_products
 from zaya_core.errors import CheckpointError, UsageError
 
@@ -107,21 +107,33 @@ class Sampler:
 
         Raises: CheckpointError when the logits are no numbers (-inf is one: such a token is never chosen).
         """
-        normaliser = torch.logsumexp(logits, dim=0)
-        _expect_number(float(normaliser))
-        token_id = self._choose(logits, step) if forced is None else forced
+        normaliser, likeliest = normalise(logits)
+        token_id = self._choose(logits, likeliest, step) if forced is None else forced
         best: tuple[tuple[int, float], ...] = ()
         if self.top_logprobs:
             values, ids = largest(logits, min(self.top_logprobs, len(logits)))
             best = tuple(zip(ids.tolist(), (values - normaliser).tolist(), strict=True))
-        return Sampled(token_id, float(logits[token_id] - normaliser), best)
+        return Sampled(token_id, float(logits[token_id]) - normaliser, best)
 
-    def _choose(self, logits: Tensor, step: int) -> int:
+    def _choose(self, logits: Tensor, likeliest: int, step: int) -> int:
         if self.seen:
             logits = penalise_repetition(logits, self._seen_ids, self.params.repetition_penalty)
         if self.params.temperature == 0:
-            return int(logits.argmax())
+            return int(logits.argmax()) if self.seen else likeliest
         return draw(logits, self.params, self.key, step)
+
+
+def normalise(logits: Tensor) -> tuple[float, int]:
+    """log(sum(e^logits)), and the id of the largest logit, of equals the first. logits: (V) float32.
+
+    Raises: CheckpointError when the logits are no numbers.
+    """
+    if logits.device.type == "cpu" and (native := cpu_products().native):
+        normaliser, likeliest = normalise_natively(native, logits)
+    else:
+        normaliser, likeliest = float(torch.logsumexp(logits, dim=0)), int(logits.argmax())
+    _expect_number(normaliser)
+    return normaliser, likeliest
 
 
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -92,6 +92,7 @@ def library() -> ctypes.CDLL | None:
     loaded = ctypes.CDLL(spec.origin)
     loaded.zaya_instruction_set.restype = ctypes.c_char_p
     loaded.zaya_draw.restype = ctypes.c_int64
+    loaded.zaya_normalise.restype = ctypes.c_double
     loaded.zaya_use_parallel_region.argtypes = [ctypes.c_void_p]
     loaded.zaya_use_parallel_region(_parallel_region_of_torch())
     return loaded

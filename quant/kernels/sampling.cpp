@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kBlock = 4096;    // logits that one thread works on at a time
 constexpr float kImpossible = 2e-38f;  // weights up to here, e^-87, are none
 constexpr int64_t kParts = 4;          // of the row, counted one beside the other: so many whatever the threads
+constexpr int64_t kStretch = 32;       // weights that are passed over together
 constexpr int kChains = 8;             // of sums and comparisons that do not wait for each other
 
 float largest_of(const float* x, int64_t n) {
@@ -25,6 +26,21 @@ float largest_of(const float* x, int64_t n) {
         for (int c = 0; c < kChains; ++c) most[c] = most[c] < x[i + c] ? x[i + c] : most[c];
     for (; i < n; ++i) most[0] = std::max(most[0], x[i]);
     return *std::max_element(most, most + kChains);
+}
+
+// Whether any of kStretch weights is at least a bound.
+bool reaches(const float* weights, float bound) {
+    int32_t found = 0;
+    for (int64_t i = 0; i < kStretch; ++i) found |= weights[i] >= bound;
+    return found != 0;
+}
+
+// body(block, begin, end) for every block of n logits.
+template <class Body>
+void for_blocks(int threads, int64_t n, const Body& body) {
+    parallel_for(threads, (n + kBlock - 1) / kBlock, [&](int64_t block) {
+        body(static_cast<size_t>(block), block * kBlock, std::min((block + 1) * kBlock, n));
+    });
 }
 
 // The sum of what is above a bound.
@@ -56,18 +72,18 @@ public:
     // Weight by weight, with a run in one bin summed up before it is added: equal weights would wait for each other.
     // No weight is in a bin before `lowest`.
     template <class BinOf>
-    void fill(const std::vector<float>& weights, const BinOf& bin_of, uint32_t lowest) {
+    void fill(const float* weights, size_t n, const BinOf& bin_of, uint32_t lowest) {
         lowest_ = lowest;
         std::fill(bins_.begin() + lowest, bins_.end(), Bin{});
         Bin run = {};
         uint32_t at = lowest;
-        for (float weight : weights) {
-            if (const uint32_t bin = bin_of(weight); bin != at) {
+        for (size_t i = 0; i < n; ++i) {
+            if (const uint32_t bin = bin_of(weights[i]); bin != at) {
                 bins_[at] += run;
                 run = {};
                 at = bin;
             }
-            run += {1, weight};
+            run += {1, weights[i]};
         }
         bins_[at] += run;
     }
@@ -103,29 +119,37 @@ private:
 struct Part {
     Bins<0x3f81> upper;  // up to the upper half of the bits of 1
     Bins<256> lower;
-    std::vector<float> kept;
+    std::vector<float> kept;  // of which the first `count` are; never made smaller, which would clear them again
+    size_t count = 0;
 
     // Keeps the weights not below a floor, by the upper half of their bits.
     void take(const float* weights, int64_t n, float floor) {
-        kept.resize(static_cast<size_t>(n) + 1);
-        size_t count = 0;
-        for (int64_t i = 0; i < n; ++i) {
-            kept[count] = weights[i];
-            count += weights[i] >= floor;
+        kept.resize(std::max(kept.size(), static_cast<size_t>(n) + 1));
+        count = 0;
+        for (int64_t begin = 0; begin < n; begin += kStretch) {
+            if (begin + kStretch <= n && !reaches(weights + begin, floor)) continue;
+            keep(weights + begin, std::min(kStretch, n - begin), [floor](float weight) { return weight >= floor; });
         }
-        kept.resize(count);
-        upper.fill(kept, [](float weight) { return bits_of(weight) >> 16; }, bits_of(floor) >> 16);
+        upper.fill(kept.data(), count, [](float weight) { return bits_of(weight) >> 16; }, bits_of(floor) >> 16);
     }
 
     // Keeps the weights whose bits from shift + 8 on are those of `begin`, by the 8 bits from `shift` on.
     void narrow(uint32_t begin, int shift) {
-        size_t count = 0;
-        for (float weight : kept) {
+        const auto n = static_cast<int64_t>(count);
+        count = 0;
+        keep(kept.data(), n, [=](float weight) { return (bits_of(weight) ^ begin) >> (shift + 8) == 0; });
+        lower.fill(kept.data(), count, [shift](float weight) { return bits_of(weight) >> shift & 0xff; }, 0);
+    }
+
+private:
+    // Appends those of some weights that are wanted.
+    template <class IsWanted>
+    void keep(const float* weights, int64_t n, const IsWanted& is_wanted) {
+        for (int64_t i = 0; i < n; ++i) {
+            const float weight = weights[i];
             kept[count] = weight;
-            count += (bits_of(weight) ^ begin) >> (shift + 8) == 0;
+            count += is_wanted(weight);
         }
-        kept.resize(count);
-        lower.fill(kept, [shift](float weight) { return bits_of(weight) >> shift & 0xff; }, 0);
     }
 };
 
@@ -155,22 +179,17 @@ public:
     }
 
 private:
-    template <class Body>
-    void for_blocks(const Body& body) const {
-        parallel_for(draw_.threads, blocks_, [&](int64_t block) { body(block, block * kBlock, std::min((block + 1) * kBlock, draw_.n)); });
-    }
-
     // weights_ = p / max(p); returns their sum.
     double weigh() {
         weights_.resize(static_cast<size_t>(draw_.n));
         std::vector<float> largest(static_cast<size_t>(blocks_));
-        for_blocks([&](int64_t block, int64_t begin, int64_t end) {
-            largest[static_cast<size_t>(block)] = largest_of(draw_.logits + begin, end - begin);
+        for_blocks(draw_.threads, draw_.n, [&](size_t block, int64_t begin, int64_t end) {
+            largest[block] = largest_of(draw_.logits + begin, end - begin);
         });
         const float most = *std::max_element(largest.begin(), largest.end());
         std::vector<double> sums(static_cast<size_t>(blocks_));
-        for_blocks([&](int64_t block, int64_t begin, int64_t end) {
-            sums[static_cast<size_t>(block)] = set_.steps.exponentials(draw_.logits + begin, end - begin, most, draw_.temperature, weights_.data() + begin);
+        for_blocks(draw_.threads, draw_.n, [&](size_t block, int64_t begin, int64_t end) {
+            sums[block] = set_.steps.exponentials(draw_.logits + begin, end - begin, most, draw_.temperature, weights_.data() + begin);
         });
         double total = 0;
         for (double sum : sums) total += sum;
@@ -200,16 +219,11 @@ private:
 
     // In proportion to the weights that are kept, in the order of the ids.
     int64_t pick(const Cut& cut) const {
-        std::vector<int64_t> ties(static_cast<size_t>(blocks_));
-        for_blocks([&](int64_t block, int64_t begin, int64_t end) {
-            ties[static_cast<size_t>(block)] = std::count(weights_.begin() + begin, weights_.begin() + end, cut.value);
-        });
-        int64_t left = cut.ties;
-        for (int64_t& of_block : ties) left -= of_block = std::min(of_block, left);
+        std::vector<int64_t> ties(static_cast<size_t>(blocks_), 0);
+        if (cut.ties > 0) share_ties(cut, ties);
         std::vector<double> sums(static_cast<size_t>(blocks_));
-        for_blocks([&](int64_t block, int64_t begin, int64_t end) {
-            sums[static_cast<size_t>(block)] = static_cast<double>(ties[static_cast<size_t>(block)]) * cut.value +
-                                               sum_above(weights_.data() + begin, end - begin, cut.value);
+        for_blocks(draw_.threads, draw_.n, [&](size_t block, int64_t begin, int64_t end) {
+            sums[block] = static_cast<double>(ties[block]) * cut.value + sum_above(weights_.data() + begin, end - begin, cut.value);
         });
         double kept = 0;
         for (double sum : sums) kept += sum;
@@ -222,6 +236,15 @@ private:
             position -= sums[block];
         }
         return pick_in(last, cut, ties[last], INFINITY);
+    }
+
+    // How many of the ties that are kept each block has.
+    void share_ties(const Cut& cut, std::vector<int64_t>& ties) const {
+        for_blocks(draw_.threads, draw_.n, [&](size_t block, int64_t begin, int64_t end) {
+            ties[block] = std::count(weights_.begin() + begin, weights_.begin() + end, cut.value);
+        });
+        int64_t left = cut.ties;
+        for (int64_t& of_block : ties) left -= of_block = std::min(of_block, left);
     }
 
     int64_t pick_in(size_t block, const Cut& cut, int64_t ties, double position) const {
@@ -243,10 +266,40 @@ private:
     std::vector<float>& weights_;
 };
 
+// The largest of a block and the sum of the exponentials relative to it.
+struct BlockSum {
+    float most;
+    double sum;
+};
+
+BlockSum sum_block(const InstructionSet& set, const float* logits, int64_t n) {
+    const float most = largest_of(logits, n);
+    float exponentials[kBlock];
+    // Where nothing is larger, a difference is no number: these are all -inf, or there is none but NaN.
+    if (most == -INFINITY) return {most, std::accumulate(logits, logits + n, 0.0) == -INFINITY ? 0.0 : NAN};
+    return {most, set.steps.exponentials(logits, n, most, 1.0f, exponentials)};
+}
+
+double normalise(const InstructionSet& set, int threads, int64_t n, const float* logits, int64_t* likeliest) {
+    std::vector<BlockSum> blocks(static_cast<size_t>((n + kBlock - 1) / kBlock));
+    for_blocks(threads, n, [&](size_t block, int64_t begin, int64_t end) { blocks[block] = sum_block(set, logits + begin, end - begin); });
+    const auto best = std::max_element(blocks.begin(), blocks.end(), [](const BlockSum& a, const BlockSum& b) { return a.most < b.most; });
+    *likeliest = std::find(logits + (best - blocks.begin()) * kBlock, logits + n, best->most) - logits;
+    double total = 0;
+    for (const BlockSum& block : blocks) total += block.sum * std::exp(static_cast<double>(block.most) - best->most);
+    return best->most + std::log(total);
+}
+
 }  // namespace
 }  // namespace zaya
 
 int64_t zaya_draw(int instruction_set, const ZayaDraw* draw) {
     thread_local std::vector<float> weights;  // kept, like the bins
-    return zaya::Draw(zaya::instruction_set_at(instruction_set), *draw, weights).run();
+    int64_t id = -1;
+    zaya::with_team(draw->threads, [&] { id = zaya::Draw(zaya::instruction_set_at(instruction_set), *draw, weights).run(); });
+    return id;
+}
+
+double zaya_normalise(int instruction_set, int32_t threads, int64_t n, const float* logits, int64_t* likeliest) {
+    return zaya::normalise(zaya::instruction_set_at(instruction_set), threads, n, logits, likeliest);
 }

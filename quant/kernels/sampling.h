@@ -1,4 +1,4 @@
-// One draw from the logits of a row, in the C interface (zaya_core/sampling.py has the definition).
+// What becomes of the logits of a row, in the C interface (zaya_core/sampling.py has the definition of a draw).
 
 #pragma once
 
@@ -16,3 +16,5 @@ struct ZayaDraw {
 
 // The token drawn, or -1 where the logits are not numbers.
 ZAYA_API int64_t zaya_draw(int instruction_set, const ZayaDraw* draw);
+// log(sum(e^logits)), not finite where the logits are not numbers; `likeliest`: the id of the largest, of equals the first.
+ZAYA_API double zaya_normalise(int instruction_set, int32_t threads, int64_t n, const float* logits, int64_t* likeliest);

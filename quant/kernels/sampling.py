@@ -1,4 +1,4 @@
-"""The native draw of a token (`sampling.h`)."""
+"""What becomes of the logits of a row, natively (`sampling.h`)."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def draw_natively(
     draw = _Draw(threads, temperature, top_p, min_p, top_k, uniform, len(logits), logits.data_ptr())
     found = native.library.zaya_draw(native.index, ctypes.byref(draw))
     return None if found < 0 else int(found)
+
+
+def normalise_natively(native: NativeProducts, logits: Tensor) -> tuple[float, int]:
+    """log(sum(e^logits)), not finite where the logits are no numbers, and the id of the largest, of equals the first.
+
+    logits: (V) float32.
+    """
+    logits, likeliest, threads = logits.contiguous(), ctypes.c_int64(), torch.get_num_threads()
+    row = ctypes.c_int64(len(logits)), ctypes.c_void_p(logits.data_ptr())
+    return native.library.zaya_normalise(native.index, threads, *row, ctypes.byref(likeliest)), likeliest.value

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quant.kernels.selection import cpu_products
 from zaya_core.errors import CheckpointError, UsageError
-from zaya_core.sampling import RandomKey, Sampler, SamplingParams, draw, largest, penalise_repetition
+from zaya_core.sampling import RandomKey, Sampler, SamplingParams, draw, largest, normalise, penalise_repetition
 
 
 @pytest.fixture(autouse=True, params=["torch", "auto"], ids=["torch", "native"])
@@ -282,6 +282,35 @@ def test_log_probabilities_are_those_of_the_raw_logits():
     assert sampled.logprob == pytest.approx(float(exact[sampled.token_id]), abs=1e-5)
     assert [id_ for id_, _ in sampled.top_logprobs] == exact.topk(4).indices.tolist()
     assert [value for _, value in sampled.top_logprobs] == pytest.approx(exact.topk(4).values.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 4097, 8200, 20_000])
+def test_a_row_is_normalised_and_its_likeliest_token_the_first_of_equals(size):
+    logits = random_logits(size, 5.0).round().clamp(max=9)
+    logits[::3] = -math.inf  # in all lengths but one, whole blocks of 4,096 among them
+    logits[4096:8192] = -math.inf
+    if size == 1:
+        logits[0] = -80.0
+    normaliser, likeliest = normalise(logits)
+    assert normaliser == pytest.approx(float(logits.double().logsumexp(0)), abs=1e-5)
+    assert likeliest == int((logits == logits.max()).nonzero()[0])
+
+
+def test_any_number_of_threads_normalises_to_the_same_bits():
+    logits, threads = random_logits(50_000, 3.0), torch.get_num_threads()
+    try:
+        found = {torch.set_num_threads(count) or normalise(logits) for count in (1, 2, 3)}
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1 or cpu_products().native is None
+
+
+@pytest.mark.parametrize("at", [0, 5000])
+def test_no_number_is_found_among_impossible_tokens(at):
+    logits = torch.full((9000,), -math.inf)
+    logits[8999], logits[at] = 1.0, math.nan
+    with pytest.raises(CheckpointError, match="not numbers"):
+        normalise(logits)
 
 
 def test_a_forced_token_has_its_own_log_probability():
