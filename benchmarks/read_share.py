@@ -29,7 +29,7 @@ from zaya_core.bench import Bench, PreparedCase
 from zaya_core.dummy import dummy_model
 from zaya_core.memory import keep_freed_memory, spare_the_collector
 
-_STEPS = 4  # of a turn
+_STEPS = 8  # of a turn
 _READ = 800 << 20  # bytes of a reading
 _THIRDS = ("slowest", "middle", "fastest")
 
