@@ -3,9 +3,9 @@
     python -m benchmarks.read_share [--quant int4] [--dense int4] [--kv auto] [--batch 1,8] [--seconds 60]
 
 On a machine shared with others the memory's speed changes by the second, up to twofold: a rate from one moment beside
-the best speed of another says little. Here the memory is read before and after every few steps (at least as many bytes
-as a step of one row reads), random full-size weights in memory. The turns are sorted by the speed of those readings and
-shown in thirds: medians of the readings, of the steps, and of each turn's share. The last line is JSON.
+the best speed of another says little. Here 800 MB are read before and after every eight steps of a model with random
+full-size weights. The turns are sorted by the speed of those readings and shown in thirds: medians of the readings, of
+the steps, and of each turn's share. The last line is JSON.
 """
 
 from __future__ import annotations
