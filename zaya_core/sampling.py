@@ -112,7 +112,7 @@ class Sampler:
         best: tuple[tuple[int, float], ...] = ()
         if self.top_logprobs:
             values, ids = largest(logits, min(self.top_logprobs, len(logits)))
-            best = tuple(zip(ids.tolist(), (values - normaliser).tolist(), strict=True))
+            best = tuple(zip(ids.tolist(), (values.double() - normaliser).tolist(), strict=True))
         return Sampled(token_id, float(logits[token_id]) - normaliser, best)
 
     def _choose(self, logits: Tensor, likeliest: int, step: int) -> int:

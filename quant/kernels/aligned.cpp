@@ -1,17 +1,25 @@
 #include "aligned.h"
 
 #include <new>
-#include <vector>
 
 namespace zaya {
 namespace {
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ZAYA_ADDRESS_SANITIZER
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define ZAYA_ADDRESS_SANITIZER
+#endif
+
 constexpr std::align_val_t kCacheLine{64};
-constexpr std::size_t kLeast = 1024, kMostKept = 8;  // bytes of the smallest blocks, and how many are kept of each size
-#if defined(__SANITIZE_ADDRESS__)
-constexpr int kSizes = 0;  // which watches where blocks end and how long they live
+constexpr std::size_t kLeast = 1024;  // bytes of the smallest blocks that are kept; each size is twice the one before
+constexpr int kSizes = 9;             // the largest kept: 256 KB
+#if defined(ZAYA_ADDRESS_SANITIZER)
+constexpr int kMostKept = 0;  // the sanitizer watches only blocks that are freed
 #else
-constexpr int kSizes = 9;  // the largest kept: 256 KB
+constexpr int kMostKept = 8;  // of each size
 #endif
 
 // In the cache line before a block: which size it has, kSizes for one that is not kept.
@@ -23,28 +31,32 @@ constexpr std::size_t kHeader = 64;
 void release(void* begin) { ::operator delete(begin, kCacheLine); }
 
 struct KeptBlocks {
-    std::vector<void*> of_size[kSizes + 1];  // the last: none
+    void* blocks[kSizes][kMostKept + 1];
+    int count[kSizes] = {};
 
     ~KeptBlocks() {
-        for (const auto& blocks : of_size)
-            for (void* begin : blocks) release(begin);
+        for (int size = 0; size < kSizes; ++size)
+            while (count[size] > 0) release(blocks[size][--count[size]]);
     }
 };
 
 thread_local KeptBlocks kept;
 
+int size_of(std::size_t bytes) {
+    int size = kMostKept > 0 ? 0 : kSizes;
+    while (size < kSizes && kLeast << size < bytes) ++size;
+    return size;
+}
+
 }  // namespace
 
 void* allocate_aligned(std::size_t bytes) {
-    int size = 0;
-    while (size < kSizes && kLeast << size < bytes) ++size;
+    const int size = size_of(bytes);
     void* begin;
-    if (size < kSizes && !kept.of_size[size].empty()) {
-        begin = kept.of_size[size].back();
-        kept.of_size[size].pop_back();
-    } else {
+    if (size < kSizes && kept.count[size] > 0)
+        begin = kept.blocks[size][--kept.count[size]];
+    else
         begin = ::operator new(kHeader + (size < kSizes ? kLeast << size : bytes), kCacheLine);
-    }
     static_cast<Header*>(begin)->size = size;
     return static_cast<char*>(begin) + kHeader;
 }
@@ -52,8 +64,8 @@ void* allocate_aligned(std::size_t bytes) {
 void free_aligned(void* memory) {
     void* begin = static_cast<char*>(memory) - kHeader;
     const int size = static_cast<Header*>(begin)->size;
-    if (size < kSizes && kept.of_size[size].size() < kMostKept)
-        kept.of_size[size].push_back(begin);
+    if (size < kSizes && kept.count[size] < kMostKept)
+        kept.blocks[size][kept.count[size]++] = begin;
     else
         release(begin);
 }

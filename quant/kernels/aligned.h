@@ -1,7 +1,7 @@
 // Memory that begins at a cache line, so that no vector lies in two.
 //
 // A thread keeps the blocks that it frees: a step asks for the same sizes over and over, and the system's allocator, which
-// merges and splits them, takes longer than some of the work in them.
+// merges and splits them, takes longer than some of the work in them. It keeps 4 MB at most.
 
 #pragma once
 

@@ -29,7 +29,8 @@ public:
         scale_queries();
         split();
         // One part for all heads reads memory in order, but few parts would leave threads with nothing to do.
-        const auto parts = static_cast<int64_t>(parts_.size()), shares = parts < 2 * pass_.threads ? layer_.key_heads : 1;
+        const auto parts = static_cast<int64_t>(parts_.size());
+        const int64_t shares = pass_.threads > 1 && parts < 2 * pass_.threads ? layer_.key_heads : 1;
         parallel_for(pass_.threads, parts * shares, [&](int64_t item) { attend(parts_[static_cast<size_t>(item / shares)], item % shares, shares); });
         parallel_rows(pass_.threads, pass_.batch, [&](int64_t row) { join(row); });
     }

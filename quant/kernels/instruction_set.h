@@ -43,7 +43,7 @@ struct AttentionHeads {
     int64_t query, key, width;  // how many of both, and their size
 };
 
-// Some positions of all key/value heads, `stride` elements apart, and those that come next; int8 codes have a scale for
+// Some positions of key/value heads, all or from one on, `stride` elements apart, and those that come next; int8 codes have a scale for
 // each position and head, those of a position `scale_stride` apart.
 struct KeyValueRun {
     KeyValueFormat format;
@@ -74,7 +74,8 @@ struct FloatSteps {
     void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
     // y (rows, 16 of them) = x (rows, k) times a panel [k][16] of float32 or bf16
     void (*multiply_panel)(const float* x, int64_t rows, int64_t k, const void* panel, bool is_bf16, float* y, int64_t stride);
-    // x (groups of 64) to codes of at most 127, `rows` * 4 bytes apart by fours; scales and sums of codes, `rows` apart
+    // x (groups of 64) to codes of at most 127: each four of them lie together, `rows` * 4 bytes behind the four before;
+    // scales of the groups and sums of their codes, `rows` apart
     void (*quantize)(const float* x, int64_t groups, int64_t rows, int8_t* codes, float* scales, int32_t* sums);
     // out = silu(gate) * up
     void (*gate)(const float* gate, const float* up, int64_t n, float* out);

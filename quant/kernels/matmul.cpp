@@ -1,8 +1,6 @@
 #include "matmul.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 
 #include "bits.h"
 #include "parallel.h"
@@ -73,12 +71,14 @@ void PreparedRows::prepare(const RowSource& source, int64_t row) {
 void PreparedRows::quantize(const RowSource& source, int64_t row) {
     const Piece& piece = *std::find_if(pieces_.begin(), pieces_.end(), [&](const Piece& one) { return row < one.first + one.count; });
     const int64_t first = row - (row - piece.first) % piece.block, count = std::min(piece.block, piece.first + piece.count - first);
-    const int64_t groups = k_ / kGroup, at = first * groups + row - first;
-    const Aligned<float> widened = source.is_bf16 ? aligned<float>(k_) : nullptr;
-    const int64_t begin = source.place(row) * k_;
-    for (int64_t i = 0; widened && i < k_; ++i) widened[static_cast<size_t>(i)] = as_float(source.bf16()[begin + i]);
-    set_.steps.quantize(widened ? widened.get() : source.floats() + begin, groups, count, codes_.get() + first * k_ + 4 * (row - first),
-                        scales_.get() + at, sums_.get() + at);
+    const int64_t groups = k_ / kGroup, at = first * groups + row - first, begin = source.place(row) * k_;
+    int8_t* codes = codes_.get() + first * k_ + 4 * (row - first);
+    if (!source.is_bf16) return set_.steps.quantize(source.floats() + begin, groups, count, codes, scales_.get() + at, sums_.get() + at);
+    for (int64_t g = 0; g < groups; ++g) {
+        float values[kGroup];
+        for (int64_t i = 0; i < kGroup; ++i) values[i] = as_float(source.bf16()[begin + g * kGroup + i]);
+        set_.steps.quantize(values, 1, count, codes + g * kGroup * count, scales_.get() + at + g * count, sums_.get() + at + g * count);
+    }
 }
 
 template <class X>

@@ -307,12 +307,19 @@ def test_any_number_of_threads_normalises_to_the_same_bits():
     assert len(found) == 1 or cpu_products().native is None
 
 
-@pytest.mark.parametrize("at", [0, 5000])
-def test_no_number_is_found_among_impossible_tokens(at):
-    logits = torch.full((9000,), -math.inf)
-    logits[8999], logits[at] = 1.0, math.nan
+@pytest.mark.parametrize("others", [-math.inf, 0.5])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("at", [0, 4095, 5000, 8998])
+def test_one_logit_that_is_no_number_is_found_among_the_others(at, bad, others):
+    logits = torch.full((9000,), others)
+    logits[8999], logits[at] = 1.0, bad
     with pytest.raises(CheckpointError, match="not numbers"):
         normalise(logits)
+
+
+def test_a_token_has_one_log_probability():
+    sampled = Sampler(SamplingParams(temperature=0), RandomKey(0), top_logprobs=1).sample(random_logits(5000, 3.0), 0)
+    assert sampled.top_logprobs == ((sampled.token_id, sampled.logprob),)
 
 
 def test_a_forced_token_has_its_own_log_probability():
