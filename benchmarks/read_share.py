@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections import defaultdict
@@ -22,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from zaya_cli.machine import processor
+from zaya_cli.cmd_bench import machine_facts
 from zaya_cli.threads import default_threads
 from zaya_core.bandwidth import read_bandwidth
 from zaya_core.bench import Bench, PreparedCase
@@ -51,7 +49,7 @@ class Figures:
     read_bandwidth: float
     step: float
     share: float
-    gain: float = 1.0
+    gain: float
 
 
 def main() -> None:
@@ -80,8 +78,8 @@ def main() -> None:
             f"{one.third:>10}{one.read_bandwidth / 1e9:7.1f}{one.batch:6}{read:9.3f}"
             f"{one.step * 1e3:9.2f}{one.share:7.0%}{rate:8.1f}{gain}"
         )
-    machine = {"platform": platform.platform(), "processor": processor(), "cpus": os.cpu_count()}
-    print(json.dumps({"thirds": [asdict(one) for one in found], "settings": vars(arguments), **machine}))
+    machine = machine_facts(bench.model, arguments.threads)
+    print(json.dumps({"thirds": [asdict(one) for one in found], "settings": vars(arguments), "machine": machine}))
 
 
 def measure(cases: Sequence[PreparedCase], seconds: float) -> dict[int, list[Turn]]:

@@ -65,7 +65,7 @@ def bench(settings: BenchSettings) -> None:
     spare_the_collector()
     cases = [(depth, batch) for depth in depths for batch in batches]
     shown, checked = tee(_measure(Bench(model, settings.repeats), cases, prompts, tokens))
-    _WRITERS[settings.format](shown, {"machine": _machine(model, threads), "model": _model_facts(model, name)})
+    _WRITERS[settings.format](shown, {"machine": machine_facts(model, threads), "model": _model_facts(model, name)})
     if settings.dummy:
         _expect_spread(checked)
 
@@ -119,7 +119,8 @@ def _expect_spread(results: Iterator[Measurement]) -> None:
         )
 
 
-def _machine(model: ZayaModel, threads: int) -> dict[str, Any]:
+def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
+    """What a rate depends on besides the model, for the last line of JSON."""
     return {
         "platform": platform.platform(),
         "processor": processor(),
