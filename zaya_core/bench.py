@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from zaya_core.bandwidth import BYTES, PASSES, read_bandwidth
-from zaya_core.cache import BLOCK, Cache, Snapshot
+from zaya_core.cache import Cache, Snapshot
+from zaya_core.kv_layout import BLOCK
 from zaya_core.model import ZayaModel
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams, normalise
 

@@ -27,9 +27,8 @@ from torch import Tensor
 from quant.int8 import nearest_int8
 from zaya_core.errors import MemoryFitError
 from zaya_core.kv_format import KVFormat, bytes_of_head
+from zaya_core.kv_layout import BLOCK, Arrangement, Keys, Scales, Values
 from zaya_core.large_pages import zeros_in_large_pages
-
-BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -49,34 +48,32 @@ class CacheLayout:
 class BlockPool:
     """Storage of K and V for all rows of all caches of one model, in blocks with reference counts.
 
-    Shapes: `keys[layer]`, `values[layer]`: (blocks, BLOCK, G, K), contiguous, in the model's dtype. With `kv` "int8"
-    they are int8 codes, and `key_scales[layer]`, `value_scales[layer]` are (blocks, BLOCK, G) float32; otherwise these
-    are empty lists. `tensors` has all of them by name. New blocks are zeroed: torch's attention multiplies what lies
-    behind a row's end by weights of zero, and zero times the NaN of unwritten memory is NaN.
+    `tensors` has by name one tensor a layer, (blocks, ...) as the one of that name in `arrangements` says, contiguous:
+    `keys` and `values` in the model's dtype; with `kv` "int8" in int8 codes, with `key_scales` and `value_scales` in
+    float32. New blocks are zeroed: torch's attention multiplies what lies behind a row's end by weights of zero, and
+    zero times the NaN of unwritten memory is NaN.
     """
 
     def __init__(self, layout: CacheLayout, max_blocks: int | None = None):
         self.layout = layout
         self.max_blocks = max_blocks
-        is_int8 = layout.kv == "int8"
-        heads = (BLOCK, layout.num_key_value_heads)
-        self.keys = self._no_blocks((*heads, layout.head_dim), torch.int8 if is_int8 else layout.dtype)
-        self.values = self._no_blocks((*heads, layout.head_dim), torch.int8 if is_int8 else layout.dtype)
-        self.key_scales = self._no_blocks(heads, torch.float32) if is_int8 else []
-        self.value_scales = self._no_blocks(heads, torch.float32) if is_int8 else []
+        heads, dtype = layout.num_key_value_heads, torch.int8 if layout.kv == "int8" else layout.dtype
+        self.arrangements: dict[str, Arrangement] = {
+            "keys": Keys(heads, layout.head_dim, dtype),
+            "values": Values(heads, layout.head_dim, dtype),
+        }
+        if layout.kv == "int8":
+            self.arrangements |= {"key_scales": Scales(heads), "value_scales": Scales(heads)}
+        self.tensors = {
+            name: self._no_blocks(one.block_shape, torch.float32 if name.endswith("scales") else dtype)
+            for name, one in self.arrangements.items()
+        }
         self._owners: list[int] = []
         self._free: list[int] = []
 
     def _no_blocks(self, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
         empty = torch.zeros((0, *shape), dtype=dtype, device=self.layout.device)
         return [empty] * self.layout.num_layers
-
-    @property
-    def tensors(self) -> dict[str, list[Tensor]]:
-        """All storage: for each name one tensor (blocks, BLOCK, ...) a layer."""
-        kept = {"keys": self.keys, "values": self.values}
-        scales = {"key_scales": self.key_scales, "value_scales": self.value_scales}
-        return kept | scales if self.key_scales else kept
 
     @property
     def bytes_per_block(self) -> int:
@@ -191,8 +188,9 @@ class BlockTable:
     def read(self, length: int) -> dict[str, Tensor]:
         """A copy of the first `length` positions, by the names of the pool's tensors: (L, length, G, ...) each."""
         index = torch.tensor(self.blocks, dtype=torch.long, device=self.pool.layout.device)
+        arrangements = self.pool.arrangements
         return {
-            name: torch.stack([storage[index].flatten(0, 1)[:length] for storage in layers])
+            name: torch.stack([arrangements[name].rows(storage[index]).flatten(0, 1)[:length] for storage in layers])
             for name, layers in self.pool.tensors.items()
         }
 
@@ -204,7 +202,7 @@ class BlockTable:
         slots = torch.tensor(table.slots(0, length), dtype=torch.long, device=pool.layout.device)
         for name, layers in pool.tensors.items():
             for storage, rows in zip(layers, tensors[name], strict=True):
-                storage.view(-1, *storage.shape[2:]).index_copy_(0, slots, rows.to(storage.device))
+                pool.arrangements[name].write(storage, slots, rows.to(storage.device))
         return table
 
     def __del__(self) -> None:
@@ -443,40 +441,34 @@ class CacheStep:
 
     def store(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Write the new keys and values into their slots. key, value: (B, T, G, K), rounded only as the cache is."""
-        pool = self.cache.pool
-        if pool.layout.kv == "int8":
-            for codes, scales, new in (
-                (pool.keys, pool.key_scales, key),
-                (pool.values, pool.value_scales, value),
-            ):
-                new_codes, new_scales = nearest_int8(new)
-                self._write(codes[layer], new_codes)
-                self._write(scales[layer], new_scales)
-            return
-        self._write(pool.keys[layer], key)
-        self._write(pool.values[layer], value)
+        if self.cache.pool.layout.kv == "int8":
+            (key, key_scales), (value, value_scales) = nearest_int8(key), nearest_int8(value)
+            self._write("key_scales", layer, key_scales)
+            self._write("value_scales", layer, value_scales)
+        self._write("keys", layer, key)
+        self._write("values", layer, value)
 
     def gather(self, layer: int) -> tuple[Tensor, Tensor]:
         """All keys and values of the rows: (B, S, G, K) each, in the model's dtype. See `BlockPool` for the blocks."""
-        pool = self.cache.pool
-        keys, values = self._read(pool.keys[layer]), self._read(pool.values[layer])
-        if pool.layout.kv == "int8":
-            key_scales, value_scales = self._read(pool.key_scales[layer]), self._read(pool.value_scales[layer])
-            keys = (keys * key_scales[..., None]).to(pool.layout.dtype)
-            values = (values * value_scales[..., None]).to(pool.layout.dtype)
+        dtype = self.cache.pool.layout.dtype
+        keys, values = self._read("keys", layer), self._read("values", layer)
+        if self.cache.pool.layout.kv == "int8":
+            keys = (keys * self._read("key_scales", layer)[..., None]).to(dtype)
+            values = (values * self._read("value_scales", layer)[..., None]).to(dtype)
         return keys, values
 
-    def _write(self, storage: Tensor, new: Tensor) -> None:
-        """storage: (blocks, BLOCK, G, ...), new: (B, T, G, ...)."""
+    def _write(self, name: str, layer: int, new: Tensor) -> None:
+        """new: (B, T, G, ...)."""
+        storage = self.cache.pool.tensors[name][layer]
         rows = new.to(storage.dtype).reshape(-1, *new.shape[2:])
-        storage.view(-1, *storage.shape[2:]).index_copy_(0, self.slots, rows[self._real] if self.is_padded else rows)
+        arrangement = self.cache.pool.arrangements[name]
+        arrangement.write(storage, self.slots, rows[self._real] if self.is_padded else rows)
 
-    def _read(self, storage: Tensor) -> Tensor:
-        """storage: (blocks, BLOCK, G, ...) -> (B, S, G, ...); a view where the blocks lie side by side."""
-        if self._side_by_side:
-            start = self._first_block * BLOCK
-            return storage.view(-1, *storage.shape[2:])[start : start + self.num_keys][None]
-        return storage[self.tables].flatten(1, 2)[:, : self.num_keys]
+    def _read(self, name: str, layer: int) -> Tensor:
+        """(B, S, G, ...), a copy."""
+        storage, first = self.cache.pool.tensors[name][layer], self._first_block
+        blocks = storage[None, first : first + self.tables.shape[1]] if self._side_by_side else storage[self.tables]
+        return self.cache.pool.arrangements[name].rows(blocks).flatten(1, 2)[:, : self.num_keys]
 
 
 def _are_consecutive(blocks: list[int]) -> bool:

@@ -18,7 +18,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from zaya_core.cache import BLOCK, Cache
+from zaya_core.cache import Cache
 from zaya_core.errors import PromptTooLongError, UsageError
 from zaya_core.events import (
     Event,
@@ -33,6 +33,7 @@ from zaya_core.events import (
     Unparked,
 )
 from zaya_core.known_ids import common_length
+from zaya_core.kv_layout import BLOCK
 from zaya_core.memory import peak_memory_bytes
 from zaya_core.model import Cancelled, ZayaModel
 from zaya_core.parking import ParkedCache

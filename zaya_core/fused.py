@@ -20,6 +20,7 @@ from quant.dense import DenseMatrix
 from quant.int4 import Int4Matrix
 from quant.int8 import Int8Matrix
 from quant.kernels.decode import AttentionKind, NativeDecoder, Places
+from quant.kernels.key_values import KeyValues
 from quant.kernels.layer import LANES, LayerParameters, NativeLayer
 from quant.kernels.native import NativeProducts
 from quant.kernels.parameters import NativeMatrix
@@ -29,6 +30,7 @@ from quant.kernels.vocabulary import NativeEmbedding, NativeHead
 from quant.matrix import Matrix
 from zaya_core.attention import Attention, AttentionInputs, grouped_query_attention
 from zaya_core.cache import CacheStep
+from zaya_core.kv_layout import BLOCK
 from zaya_core.norm import RMSNorm
 from zaya_core.residual import ResidualScaling
 
@@ -39,10 +41,8 @@ if TYPE_CHECKING:
 class FusedSteps:
     """One layer. State: as `Attention`; moreover changes the residual stream and the router's state in place."""
 
-    def __init__(self, native: NativeLayer, key_value_heads: int, query_heads: int):
+    def __init__(self, native: NativeLayer):
         self.native = native
-        self.key_value_heads = key_value_heads
-        self.query_heads = query_heads
 
     def __call__(
         self, residual: Tensor, router_state: Tensor | None, inputs: AttentionInputs, step: CacheStep, layer: int
@@ -51,20 +51,19 @@ class FusedSteps:
         tail, delayed = step.conv_tail(layer), step.delayed(layer)
         *qkv, tail, delayed = self.native.project(residual, tail, delayed, step.lengths, inputs.cos, inputs.sin)
         step.replace_state(tail, delayed)
-        query, key, value = qkv
-        step.store(layer, *(x.unflatten(-1, (self.key_value_heads, -1)) for x in (key, value)))
-        router_state, choice = self.native.mix(self._attend(query, inputs, step, layer), residual, router_state)
+        router_state, choice = self.native.mix(self._attend(qkv, inputs, step, layer), residual, router_state)
         return residual, router_state, choice
 
-    def _attend(self, query: Tensor, inputs: AttentionInputs, step: CacheStep, layer: int) -> Tensor:
-        """query: (B, T, H*K) float32 -> the attention's output, the same shape, in float32 or the model's dtype."""
+    def _attend(self, qkv: Sequence[Tensor], inputs: AttentionInputs, step: CacheStep, layer: int) -> Tensor:
+        """query (B, T, H*K), key and value (B, T, G*K), float32 -> (B, T, H*K) in float32 or the model's dtype."""
         dtype = step.cache.pool.layout.dtype
         if not can_attend(self.native, dtype):
-            by_head = query.to(dtype).unflatten(-1, (self.query_heads, -1))
-            return grouped_query_attention(by_head, *step.gather(layer), inputs).flatten(2)
+            query, key, value = (x.unflatten(-1, (-1, self.native.head_dim)) for x in qkv)
+            return grouped_query_attention(query.to(dtype), *step.append(layer, key, value), inputs).flatten(2)
         storage = [tensors[layer] for tensors in step.cache.pool.tensors.values()]
         past = step.ends - step.lengths
-        return attend_prompt(self.native, query, storage, step.tables, past, step.lengths, inputs.window)
+        cache = KeyValues(storage, step.tables, BLOCK)
+        return attend_prompt(self.native, qkv, cache, past, step.lengths, inputs.window)
 
 
 class FusedDecoder:
@@ -85,7 +84,7 @@ class FusedDecoder:
         kinds = [AttentionKind(x.cos, x.sin, x.first_visible) for x in map(inputs.__getitem__, self._kinds)]
         places = Places(step.slots, step.tables, step.ends)
         states, storage = (cache.conv_tail, cache.delayed), list(cache.pool.tensors.values())
-        tails, delayed, choices = self._native(residual, states, kinds, storage, places)
+        tails, delayed, choices = self._native(residual, states, kinds, storage, BLOCK, places)
         step.replace_states(tails, delayed)
         return choices
 
@@ -111,8 +110,7 @@ def fuse(block: Block) -> FusedSteps | None:
     widths = (len(parameters.input_norm), parameters.head_dim, parameters.expert_width, len(parameters.router_norm))
     if any(width % LANES for width in widths):
         return None
-    cca = attention.qkv_proj
-    return FusedSteps(NativeLayer(native, parameters), cca.num_key_value_heads, cca.num_attention_heads)
+    return FusedSteps(NativeLayer(native, parameters))
 
 
 def fuse_embedding(matrix: Matrix, bias: Tensor, scale: Tensor) -> NativeEmbedding | None:

@@ -10,8 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zaya_core.cache import BLOCK, BlockPool, BlockTable, Snapshot
+from zaya_core.cache import BlockPool, BlockTable, Snapshot
 from zaya_core.errors import CheckpointError
+from zaya_core.kv_layout import BLOCK
 from zaya_core.prefix import Prefix
 
 _FORMAT = {"format": "zaya prefixes", "version": "1"}
@@ -66,7 +67,7 @@ def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
         "ids": ((length,), torch.int64),
         "lengths": ((count,), torch.int64),
         **{
-            name: ((layout.num_layers, length, *layers[0].shape[2:]), layers[0].dtype)
+            name: ((layout.num_layers, length, *pool.arrangements[name].row_shape), layers[0].dtype)
             for name, layers in pool.tensors.items()
         },
         "conv_tail": ((*per_prefix, layout.conv_tail, layout.cca_channels), layout.dtype),

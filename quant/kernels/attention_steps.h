@@ -1,57 +1,58 @@
 // Attention over a run of positions of the cache, written once for all instruction sets on float_lanes.h.
 //
-// Include after float_lanes.h. The keys and values of all heads of a position lie side by side, so a run is read in order
-// whatever the number of heads: the processor follows that, where it does not follow one head among others.
+// Include after float_lanes.h. Keys and values lie as key_values.h says: in words of 32 bits, sixteen words of positions or
+// of a head's numbers beside each other. V also provides
+//
+//   V::load_words(p)           kLanes words
+//   V::shift_left(Int, bits)   of each word; shift_right extends the sign
+//   V::upper_half(Int)         each word with its lower 16 bits zero
+//   V::as_floats(Int)          the same bits
 
-// Brings the next run nearer while one is worked on, a little at a time. A run is too long for the first-level cache.
-struct NextRun {
-    static constexpr int kSecondLevel = 2;
-    const char *keys, *values;
-    int64_t bytes, lines;  // of each of both; lines of 64 bytes for each position worked on
-    int64_t at = 0;
+// Bytes that memory is asked for ahead of what is worked on: the processor by itself does not look far enough.
+constexpr int64_t kFetchedAhead = 8192;
 
-    void fetch(int64_t positions) {
+inline void fetch_ahead([[maybe_unused]] const void* at) {
 #if defined(__GNUC__)  // clang too
-        for (const int64_t end = at + 64 * lines * positions; at < end && at < bytes; at += 64) {
-            __builtin_prefetch(keys + at, 0, kSecondLevel);
-            __builtin_prefetch(values + at, 0, kSecondLevel);
-        }
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(at) + kFetchedAhead));  // maybe behind all that is ours
 #endif
-    }
-};
-
-// Products of M queries and P keys: sixteen lanes for each query and one of 16 positions, (M, 16, 16).
-template <class V, int M, int P, class KV>
-void multiply_keys(const float* queries, int64_t width, const KV* keys, int64_t stride, float* lanes) {
-    using L = Lanes<V>;
-    L total[P][M];
-    for (auto& position : total)
-        for (auto& one : position) one = L::splat(0.0f);
-    for (int64_t i = 0; i < width; i += kTile) {
-        L key[P];
-        for (int p = 0; p < P; ++p) key[p] = L::load(keys + p * stride + i);
-        for (int m = 0; m < M; ++m) {
-            const L query = L::load(queries + m * width + i);
-            for (int p = 0; p < P; ++p) total[p][m] = multiply_add(key[p], query, total[p][m]);
-        }
-    }
-    for (int p = 0; p < P; ++p)
-        for (int m = 0; m < M; ++m) total[p][m].store(lanes + (m * kTile + p) * kTile);
 }
 
-// Of one key head: M queries by the keys of a run, scores (M, kMostPositions).
+// The i-th number of each word.
+template <class V, class KV>
+typename V::Float number_of(typename V::Int words, int i) {
+    if constexpr (sizeof(KV) == 4)
+        return V::as_floats(words);
+    else if constexpr (sizeof(KV) == 2)
+        return V::as_floats(i ? V::upper_half(words) : V::shift_left(words, 16));
+    else
+        return V::to_float(V::shift_right(V::shift_left(words, 24 - 8 * i), 24));
+}
+
+// y (M, 16), rows y_stride apart, = or += x (M, k), rows x_stride apart, times sixteen columns [k / each][16][each] of which a
+// word holds `each` numbers. Numbers at the same place of a word have a sum of their own.
 template <class V, int M, class KV>
-void score(const float* queries, int64_t width, const KV* keys, const KeyValueRun& run, NextRun& next, float* scores) {
-    constexpr int kAtOnce = V::kLanes < kTile ? 1 : 4;  // as many as the registers hold
-    alignas(64) float lanes[M * kTile * kTile] = {};
-    for (int64_t begin = 0; begin < run.count; begin += kTile) {
-        const int64_t count = run.count - begin < kTile ? run.count - begin : kTile;
-        const KV* first = keys + begin * run.stride;
-        int64_t p = 0;
-        for (; p + kAtOnce <= count; p += kAtOnce, next.fetch(kAtOnce))
-            multiply_keys<V, M, kAtOnce>(queries, width, first + p * run.stride, run.stride, lanes + p * kTile);
-        for (; p < count; ++p, next.fetch(1)) multiply_keys<V, M, 1>(queries, width, first + p * run.stride, run.stride, lanes + p * kTile);
-        for (int m = 0; m < M; ++m) fold_rows<V>(lanes + m * kTile * kTile, scores + m * kMostPositions + begin);
+void multiply_words(const float* x, int64_t x_stride, const KV* columns, int64_t k, float* y, int64_t y_stride, bool adds) {
+    constexpr int kEach = 4 / sizeof(KV);
+    for (int lane = 0; lane < kTile; lane += V::kLanes) {
+        typename V::Float total[M][kEach];
+        for (int m = 0; m < M; ++m)
+            for (int i = 0; i < kEach; ++i) total[m][i] = adds && i == 0 ? V::load(y + m * y_stride + lane) : V::splat(0.0f);
+        for (int64_t c = 0; c < k; c += kEach) {
+            const KV* line = columns + c * kTile;
+            if (lane == 0) fetch_ahead(line);
+            const typename V::Int words = V::load_words(line + lane * kEach);
+#pragma GCC unroll 4
+            for (int i = 0; i < kEach; ++i) {
+                const typename V::Float numbers = number_of<V, KV>(words, i);
+#pragma GCC unroll 4
+                for (int m = 0; m < M; ++m) total[m][i] = V::multiply_add(numbers, V::splat(x[m * x_stride + c + i]), total[m][i]);
+            }
+        }
+        for (int m = 0; m < M; ++m) {
+            typename V::Float sum = total[m][0];
+            for (int i = 1; i < kEach; ++i) sum = V::add(sum, total[m][i]);
+            V::store(sum, y + m * y_stride + lane, V::kLanes);
+        }
     }
 }
 
@@ -85,70 +86,55 @@ void weigh(float* scores, int64_t count, int64_t width, float* largest_score, fl
     *largest_score = most;
 }
 
-// out (M, kTiles * 16 columns) += weights (M, positions) times the values, with the sums in registers.
-template <class V, int M, int kTiles, class KV>
-void add_columns(const float* weights, const KV* values, int64_t stride, int64_t count, float* out, int64_t width) {
-    using L = Lanes<V>;
-    L total[M][kTiles];
-    for (int m = 0; m < M; ++m)
-        for (int t = 0; t < kTiles; ++t) total[m][t] = L::load(out + m * width + t * kTile);
-    for (int64_t p = 0; p < count; ++p)
-        for (int t = 0; t < kTiles; ++t) {
-            const L value = L::load(values + p * stride + t * kTile);
-            for (int m = 0; m < M; ++m) total[m][t] = multiply_add(value, L::splat(weights[m * kMostPositions + p]), total[m][t]);
-        }
-    for (int m = 0; m < M; ++m)
-        for (int t = 0; t < kTiles; ++t) total[m][t].store(out + m * width + t * kTile);
+inline void multiply_by(const float* scales, int64_t first, int64_t count, float* row) {
+    for (int64_t p = 0; scales && p < count; ++p) row[p] *= scales[first + p];
 }
 
-// out (M, width) += weights (M, positions) times the values of one head.
+// out (M, 16) += weights (M, positions) times sixteen columns of values. Of a word that is not full the rest is not read
+// into anything, whatever it holds.
 template <class V, int M, class KV>
-void add_values(const float* weights, int64_t width, const KV* values, const KeyValueRun& run, float* out) {
-    constexpr int kWide = V::kLanes < kTile ? 1 : 4;
-    int64_t i = 0;
-    for (; i + kWide * kTile <= width; i += kWide * kTile)
-        add_columns<V, M, kWide>(weights, values + i, run.stride, run.count, out + i, width);
-    for (; i < width; i += kTile) add_columns<V, M, 1>(weights, values + i, run.stride, run.count, out + i, width);
+void add_values(const float* weights, const KV* values, int64_t count, float* out, int64_t width) {
+    constexpr int kEach = 4 / sizeof(KV);
+    const int64_t whole = count / kEach * kEach;
+    multiply_words<V, M>(weights, kMostPositions, values, whole, out, width, true);
+    if (whole == count) return;
+    KV rest[kTile * kEach] = {};
+    for (int64_t i = 0; i < kTile; ++i) std::copy_n(values + whole * kTile + i * kEach, count - whole, rest + i * kEach);
+    multiply_words<V, M>(weights + whole, kMostPositions, rest, kEach, out, width, true);
 }
 
-inline void multiply_by(const float* scales, int64_t stride, int64_t count, float* row) {
-    for (int64_t p = 0; scales && p < count; ++p) row[p] *= scales[p * stride];
-}
-
-// M queries of one key head.
 template <class V, int M, class KV>
-void attend_some(const float* queries, int64_t width, const KeyValueRun& run, int64_t head, NextRun& next, const AttentionState& state) {
+void attend_some(const float* queries, int64_t width, const KeyValueRun& run, const AttentionState& state) {
+    const int64_t hidden = run.begin % kTile, first = run.begin - hidden, count = run.end - first;
+    const KV *keys = static_cast<const KV*>(run.keys) + first * width, *values = static_cast<const KV*>(run.values) + first * kTile;
     alignas(64) float scores[M * kMostPositions];
-    score<V, M>(queries, width, static_cast<const KV*>(run.keys) + head * width, run, next, scores);
+    for (int64_t p = 0; p < count; p += kTile) multiply_words<V, M>(queries, width, keys + p * width, width, scores + p, kMostPositions, false);
     for (int m = 0; m < M; ++m) {
         float* row = scores + m * kMostPositions;
-        multiply_by(run.key_scales ? run.key_scales + head : nullptr, run.scale_stride, run.count, row);
-        weigh<V>(row, run.count, width, state.largest + m, state.sum + m, state.out + m * width);
-        multiply_by(run.value_scales ? run.value_scales + head : nullptr, run.scale_stride, run.count, row);
+        multiply_by(run.key_scales, first, count, row);
+        std::fill_n(row, hidden, -INFINITY);
+        weigh<V>(row, count, width, state.largest + m, state.sum + m, state.out + m * width);
+        std::fill_n(row, hidden, 0.0f);
+        multiply_by(run.value_scales, first, count, row);
     }
-    add_values<V, M>(scores, width, static_cast<const KV*>(run.values) + head * width, run, state.out);
+    for (int64_t i = 0; i < width; i += kTile) add_values<V, M>(scores, values + i * run.block_size, count, state.out + i, width);
 }
 
 template <class V, class KV>
-void attend_as(const float* queries, const AttentionHeads& heads, const KeyValueRun& run, const AttentionState& state) {
-    const int64_t width = heads.width, group = heads.query / heads.key;
-    const int64_t bytes = run.stride * static_cast<int64_t>(sizeof(KV));
-    // Lines of a position by the groups of four heads that pass over it.
-    const int64_t lines = (bytes / 64 * 4 + heads.query - 1) / heads.query;
-    NextRun next = {static_cast<const char*>(run.next_keys), static_cast<const char*>(run.next_values), run.next_count * bytes, lines};
-    for (int64_t h = 0; h < heads.query;) {
-        const AttentionState own = {state.largest + h, state.sum + h, state.out + h * width};
-        const bool four = h % group + 4 <= group;
-        (four ? attend_some<V, 4, KV> : attend_some<V, 1, KV>)(queries + h * width, width, run, h / group, next, own);
-        h += four ? 4 : 1;
+void attend_as(const float* queries, int64_t count, int64_t width, const KeyValueRun& run, const AttentionState& state) {
+    for (int64_t q = 0; q < count;) {
+        const AttentionState own = {state.largest + q, state.sum + q, state.out + q * width};
+        const bool four = q + 4 <= count;
+        (four ? attend_some<V, 4, KV> : attend_some<V, 1, KV>)(queries + q * width, width, run, own);
+        q += four ? 4 : 1;
     }
 }
 
 template <class V>
-void attend(const float* queries, const AttentionHeads& heads, const KeyValueRun& run, const AttentionState& state) {
+void attend(const float* queries, int64_t count, int64_t width, const KeyValueRun& run, const AttentionState& state) {
     switch (run.format) {
-        case KeyValueFormat::float32: return attend_as<V, float>(queries, heads, run, state);
-        case KeyValueFormat::bf16: return attend_as<V, uint16_t>(queries, heads, run, state);
-        case KeyValueFormat::int8: return attend_as<V, int8_t>(queries, heads, run, state);
+        case KeyValueFormat::float32: return attend_as<V, float>(queries, count, width, run, state);
+        case KeyValueFormat::bf16: return attend_as<V, uint16_t>(queries, count, width, run, state);
+        case KeyValueFormat::int8: return attend_as<V, int8_t>(queries, count, width, run, state);
     }
 }

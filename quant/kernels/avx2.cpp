@@ -3,6 +3,7 @@
 #include "bits.h"
 #include "instruction_set.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -50,6 +51,12 @@ struct Avx2 {
     }
     static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
 
+    static Int load_words(const void* p) { return load(static_cast<const uint8_t*>(p)); }
+    static Int shift_left(Int words, int bits) { return _mm256_sll_epi32(words, _mm_cvtsi32_si128(bits)); }
+    static Int shift_right(Int words, int bits) { return _mm256_sra_epi32(words, _mm_cvtsi32_si128(bits)); }
+    static Int upper_half(Int words) { return _mm256_and_si256(words, splat(static_cast<int32_t>(0xffff0000u))); }
+    static Float as_floats(Int words) { return _mm256_castsi256_ps(words); }
+
     static Float splat(float value) { return _mm256_set1_ps(value); }
     static Float to_float(Int value) { return _mm256_cvtepi32_ps(value); }
     static Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
@@ -63,9 +70,6 @@ struct Avx2 {
         return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
     }
     static Float load(const float* p) { return _mm256_loadu_ps(p); }
-    static Float load_codes(const int8_t* p) {
-        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-    }
     static Float load_bf16(const uint16_t* p) {
         const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));

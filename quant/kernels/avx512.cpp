@@ -3,6 +3,7 @@
 #include "bits.h"
 #include "instruction_set.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -23,8 +24,6 @@ namespace {
 // The first and the second of each pair of bf16 numbers.
 __m512 first_of(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
 __m512 second_of(__m512i pairs) { return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))); }
-
-__m512i load_sixteen(const uint16_t* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 
 struct Avx512 {
     static constexpr int kLanes = 16;
@@ -49,6 +48,12 @@ struct Avx512 {
     static Int dot_int8(Int sum, Bytes w, const int8_t* x) { return dot_int4(sum, w, x); }
     static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
 
+    static Int load_words(const void* p) { return _mm512_loadu_si512(p); }
+    static Int shift_left(Int words, int bits) { return _mm512_sll_epi32(words, _mm_cvtsi32_si128(bits)); }
+    static Int shift_right(Int words, int bits) { return _mm512_sra_epi32(words, _mm_cvtsi32_si128(bits)); }
+    static Int upper_half(Int words) { return _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xffff0000u))); }
+    static Float as_floats(Int words) { return _mm512_castsi512_ps(words); }
+
     static Float splat(float value) { return _mm512_set1_ps(value); }
     static Float to_float(Int value) { return _mm512_cvtepi32_ps(value); }
     static Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
@@ -59,28 +64,11 @@ struct Avx512 {
     static Float largest(Float a, Float b) { return _mm512_max_ps(a, b); }
     static Float power_of_two(Float n) { return _mm512_scalef_ps(splat(1.0f), n); }
     static Float load(const float* p) { return _mm512_loadu_ps(p); }
-    static Float load_codes(const int8_t* p) {
-        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-    }
     static Float load_bf16(const uint16_t* p) {
-        return _mm512_castsi512_ps(_mm512_slli_epi32(load_sixteen(p), 16));
+        return first_of(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
     }
     static Float load_half(const uint16_t* p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    }
-    static void fold_rows(const float* rows, float* sums) {
-        __m512 eight[8], four[4], two[2];
-        for (int i = 0; i < 8; ++i) {  // rows j, j + 4, j + 8, j + 12 end in four[j]
-            const __m512 a = load(rows + kTile * (i / 2 + 8 * (i % 2))), b = load(rows + kTile * (i / 2 + 8 * (i % 2) + 4));
-            eight[i] = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-        }
-        for (int i = 0; i < 4; ++i)
-            four[i] = add(_mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0x88), _mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0xdd));
-        for (int i = 0; i < 2; ++i) {
-            const __m512d a = _mm512_castps_pd(four[2 * i]), b = _mm512_castps_pd(four[2 * i + 1]);
-            two[i] = add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-        }
-        store(add(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xdd)), sums, kLanes);
     }
     static void store(Float value, float* p, int64_t count) {
         if (count >= kLanes)

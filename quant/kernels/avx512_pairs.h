@@ -58,28 +58,14 @@ struct FloatPairs {
     }
 };
 
-inline void pair_columns(const uint16_t* columns, int64_t stride, int64_t valid, int64_t k, void* pairs) {
-    auto* out = static_cast<__m512i*>(pairs);
-    for (int64_t i = 0; i < k; i += 32) {
-        __m512i block[16];
-        for (int64_t c = 0; c < kTile; ++c) block[c] = _mm512_loadu_si512(columns + (c < valid ? c : 0) * stride + i);
-        transpose(block);
-        for (const __m512i& pair : block) *out++ = pair;
-    }
-}
-
-inline void pair_rows(const uint16_t* rows, int64_t stride, int64_t k, void* pairs) {
-    auto* out = static_cast<__m512i*>(pairs);
-    for (int64_t c = 0; c < k; c += 2, rows += 2 * stride)
-        *out++ = c + 1 < k ? _mm512_or_si512(load_sixteen(rows), _mm512_slli_epi32(load_sixteen(rows + stride), 16)) : load_sixteen(rows);
-}
-
 // Codes are bf16 numbers: rounding would change nothing.
-inline void widen(const int8_t* codes, int64_t n, uint16_t* bf16) {
-    for (int64_t i = 0; i < n; i += kTile) {
-        const __m512i bits = _mm512_castps_si512(Avx512::load_codes(codes + i));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(bf16 + i), _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
-    }
+inline void widen(const int8_t* codes, int64_t k, uint16_t* pairs) {
+    for (int64_t c = 0; c < k; c += 4, codes += 4 * kTile)
+        for (int i = 0; i < 4; i += 2, pairs += 2 * kTile) {
+            const __m512i words = _mm512_loadu_si512(codes);
+            const __m512i first = _mm512_castps_si512(number_of<Avx512, int8_t>(words, i)), second = _mm512_castps_si512(number_of<Avx512, int8_t>(words, i + 1));
+            _mm512_storeu_si512(pairs, _mm512_or_si512(_mm512_srli_epi32(first, 16), second));
+        }
 }
 
 template <class Pairs>
@@ -94,9 +80,9 @@ void multiply_pairs(const void* x, const void* columns, int64_t k, float* y, int
     __m512 total[kTile];
     for (int m = 0; m < kTile; ++m) total[m] = adds ? _mm512_loadu_ps(y + m * stride) : _mm512_setzero_ps();
     for (int64_t j = 0; j < k / 2; ++j, values += 2 * kTile)
-        for (int m = 0; m < kTile; ++m) total[m] = Pairs::multiply_add(total[m], turned[j], values + 2 * m);
+        for (int m = 0; m < kTile; ++m) total[m] = Pairs::multiply_add(total[m], _mm512_loadu_si512(turned + j), values + 2 * m);
     for (int m = 0; m < kTile; ++m) _mm512_storeu_ps(y + m * stride, total[m]);
 }
 
 template <class Pairs>
-constexpr PairProducts kPairProducts = {sizeof(typename Pairs::X), pair_x<Pairs>, pair_columns, pair_rows, multiply_pairs<Pairs>, widen};
+constexpr PairProducts kPairProducts = {sizeof(typename Pairs::X), pair_x<Pairs>, multiply_pairs<Pairs>, widen};

@@ -55,12 +55,12 @@ private:
     void attend(int64_t i) {
         void* const* storage = pass_.storage + i;
         const bool has_scales = static_cast<KeyValueFormat>(pass_.format) == KeyValueFormat::int8;
-        const ZayaAttention pass = {pass_.threads, pass_.format, pass_.batch, query_.data(), key_.data(), value_.data(),
-                                    storage[0], storage[pass_.layers],
-                                    has_scales ? static_cast<float*>(storage[2 * pass_.layers]) : nullptr,
-                                    has_scales ? static_cast<float*>(storage[3 * pass_.layers]) : nullptr,
-                                    pass_.block_size, pass_.most_blocks, pass_.slots, pass_.tables, kind_of(i).begin, pass_.end,
-                                    attended_.data()};
+        const ZayaKeyValues cache = {pass_.format, storage[0], storage[pass_.layers],
+                                     has_scales ? static_cast<float*>(storage[2 * pass_.layers]) : nullptr,
+                                     has_scales ? static_cast<float*>(storage[3 * pass_.layers]) : nullptr,
+                                     pass_.block_size, pass_.most_blocks, pass_.tables};
+        const ZayaAttention pass = {pass_.threads, pass_.batch, query_.data(), key_.data(), value_.data(), cache, pass_.slots,
+                                    kind_of(i).begin, pass_.end, attended_.data()};
         zaya_attend(instruction_set_, pass_.layer[i], &pass);
     }
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from quant.kernels.layer import KV_DTYPES, NativeLayer
+from quant.kernels.key_values import DTYPES
+from quant.kernels.layer import NativeLayer
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 
@@ -60,13 +61,13 @@ class NativeDecoder:
 
     def __call__(
         self, residual: Tensor, states: tuple[Tensor, Tensor], kinds: Sequence[AttentionKind],
-        storage: Sequence[Sequence[Tensor]], places: Places,
+        storage: Sequence[Sequence[Tensor]], block_size: int, places: Places,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Changes `residual` (B, 1, D) float32 in place and writes the new keys and values into the cache.
 
         states: tails (L, B, W, C) and delayed (L, B, G*K/2) in the cache's dtype; storage: of each layer keys, then
-        values (blocks, BLOCK, G, K) in float32, bf16 or int8, and with int8 the scales of both (blocks, BLOCK, G)
-        float32 -> the new tails and delayed, and the choices (L, B) as of `NativeLayer.mix`.
+        values in float32, bf16 or int8, and with int8 the scales of both, in blocks of `block_size` positions as
+        `key_values.h` says -> the new tails and delayed, and the choices (L, B) as of `NativeLayer.mix`.
         """
         tails, delayed = (state.contiguous() for state in states)
         new_tails, new_delayed = torch.empty_like(tails), torch.empty_like(delayed)
@@ -75,13 +76,12 @@ class NativeDecoder:
         of_kinds = (_AttentionKind * len(kinds))(*kind_list)
         pointers = [tensor.data_ptr() for tensors in storage for tensor in tensors]
         of_storage = (_POINTER * len(pointers))(*pointers)
-        keys = storage[0][0]
         arguments = _Decode(
-            torch.get_num_threads(), tails.dtype == torch.bfloat16, KV_DTYPES.index(keys.dtype),
+            torch.get_num_threads(), tails.dtype == torch.bfloat16, DTYPES.index(storage[0][0].dtype),
             len(residual), len(tails),
             *(ctypes.addressof(array) for array in (self._pointers, self._kinds, of_kinds)), residual.data_ptr(),
             *map(Tensor.data_ptr, (tails, delayed, new_tails, new_delayed)),
-            ctypes.addressof(of_storage), keys.shape[1], places.tables.shape[1],
+            ctypes.addressof(of_storage), block_size, places.tables.shape[1],
             *map(Tensor.data_ptr, (places.slots, places.tables, places.ends, choices)),
         )  # fmt: skip
         self._library.zaya_decode(self._index, ctypes.byref(arguments))

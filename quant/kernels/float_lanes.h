@@ -4,9 +4,7 @@
 //
 //   V::add, subtract, divide, largest(Float, Float), where the largest of a number and NaN is the second
 //   V::load_bf16(p)         kLanes bf16 values
-//   V::load_codes(p)        kLanes int8 values
 //   V::power_of_two(n)      2^n for whole n in -126..127
-//   V::fold_rows(p, q)      of 16 lanes only: to q the sums of 16 rows of 16 floats at p, each folded as `sum` does
 //
 // The lanes are always sixteen and sums are folded in halves, so that results have the same bits everywhere.
 
@@ -28,11 +26,6 @@ struct Lanes {
     static Lanes load(const uint16_t* bf16) {
         Lanes made;
         for (int i = 0; i < kParts; ++i) made.part[i] = V::load_bf16(bf16 + i * V::kLanes);
-        return made;
-    }
-    static Lanes load(const int8_t* codes) {
-        Lanes made;
-        for (int i = 0; i < kParts; ++i) made.part[i] = V::load_codes(codes + i * V::kLanes);
         return made;
     }
     void store(float* p) const {
@@ -98,23 +91,6 @@ float sum(const Lanes<V>& lanes) {
     for (int half = kTile / 2; half > 0; half /= 2)
         for (int i = 0; i < half; ++i) values[i] += values[i + half];
     return values[0];
-}
-
-// The sums of 16 rows of 16 lanes, each folded as `sum` does.
-template <class V>
-void fold_rows(const float* rows, float* sums) {
-    if constexpr (V::kLanes == kTile) {
-        V::fold_rows(rows, sums);
-    } else {
-        float eight[8 * kTile], four[4 * kTile], two[2 * kTile];
-        for (int r = 0; r < kTile; ++r)
-            for (int i = 0; i < 8; ++i) eight[8 * r + i] = rows[kTile * r + i] + rows[kTile * r + 8 + i];
-        for (int r = 0; r < kTile; ++r)
-            for (int i = 0; i < 4; ++i) four[4 * r + i] = eight[8 * r + i] + eight[8 * r + 4 + i];
-        for (int r = 0; r < kTile; ++r)
-            for (int i = 0; i < 2; ++i) two[2 * r + i] = four[4 * r + i] + four[4 * r + 2 + i];
-        for (int r = 0; r < kTile; ++r) sums[r] = two[2 * r] + two[2 * r + 1];
-    }
 }
 
 // Horner's rule, highest power first.

@@ -28,45 +28,33 @@ struct PairProducts {
     int64_t x_bytes;  // of a value of x: 2 (bf16) or 4 (float32)
     // 16 rows of k (a multiple of 32) floats, `stride` apart
     void (*pair_inputs)(const float* x, int64_t stride, int64_t k, void* pairs);
-    // columns that lie in memory one after the other, `stride` apart, `valid` of them; k a multiple of 32
-    void (*pair_columns)(const uint16_t* columns, int64_t stride, int64_t valid, int64_t k, void* pairs);
-    // columns that lie side by side in each of k rows, `stride` apart; zero behind an odd k
-    void (*pair_rows)(const uint16_t* rows, int64_t stride, int64_t k, void* pairs);
     // y (16, 16) = or += x times the columns
     void (*multiply)(const void* x, const void* columns, int64_t k, float* y, int64_t stride, bool adds);
-    void (*widen)(const int8_t* codes, int64_t n, uint16_t* bf16);  // n: a multiple of 16
+    // columns of int8 codes, [k/4][16][4], in pairs of bf16 numbers; k a multiple of 4
+    void (*widen)(const int8_t* codes, int64_t k, uint16_t* pairs);
 };
 
 enum class KeyValueFormat : int32_t { float32 = 0, bf16 = 1, int8 = 2 };
 
-struct AttentionHeads {
-    int64_t query, key, width;  // how many of both, and their size
-};
-
-// Some positions of key/value heads, all or from one on, `stride` elements apart, and those that come next; int8 codes have a scale for
-// each position and head, those of a position `scale_stride` apart.
+// Positions `begin` to `end` - 1 of one head of a block, which lie as key_values.h says; int8 codes have a scale for each.
 struct KeyValueRun {
     KeyValueFormat format;
     const void* keys;
     const void* values;
-    int64_t stride, count;
     const float* key_scales;
     const float* value_scales;
-    int64_t scale_stride;
-    const void* next_keys = nullptr;
-    const void* next_values = nullptr;
-    int64_t next_count = 0;
+    int64_t begin, end, block_size;
 };
 
-// Softmax over the positions so far for each query head: the largest score, the sum of the exponentials relative to it,
-// and the values' sum (heads, width) weighted by those.
+// Softmax over the positions so far for each of some queries: the largest score, the sum of the exponentials relative to it,
+// and the values' sum (queries, width) weighted by those.
 struct AttentionState {
     float* largest;
     float* sum;
     float* out;
 };
 
-constexpr int64_t kMostPositions = 128;  // of a KeyValueRun
+constexpr int64_t kMostPositions = 256;  // of a KeyValueRun, from the multiple of 16 at or before its begin
 
 // Steps on rows of float32; all widths are multiples of 16 if nothing else is said. The same bits on every instruction set.
 struct FloatSteps {
@@ -85,8 +73,8 @@ struct FloatSteps {
     float (*square_sum)(const float* x, int64_t n);
     // out = e^((x - most) / temperature), any n; returns the sum
     double (*exponentials)(const float* x, int64_t n, float most, float temperature, float* out);
-    // queries (H, width), already divided by sqrt(width); adds the run's positions to the state
-    void (*attend)(const float* queries, const AttentionHeads& heads, const KeyValueRun& run, const AttentionState& state);
+    // `count` queries of the run's head (count, width), already divided by sqrt(width); adds the run's positions to the state
+    void (*attend)(const float* queries, int64_t count, int64_t width, const KeyValueRun& run, const AttentionState& state);
     // scores (up to kMostPositions of one query, room for a multiple of 16) to weights relative to the largest so far, zero
     // behind them; brings the state, out (width), to that scale
     void (*weigh)(float* scores, int64_t count, int64_t width, float* largest, float* sum, float* out);

@@ -56,31 +56,35 @@ struct ZayaProjection {
     float *query, *key, *value;  // (N, H*K), (N, G*K), (N, G*K)
 };
 
+// One layer's keys and values of all rows, in blocks that lie as key_values.h says.
+struct ZayaKeyValues {
+    int32_t format;  // 0 float32, 1 bf16, 2 int8
+    void *keys, *values;
+    float *key_scales, *value_scales;  // int8 only: value = code * scale
+    int64_t block_size, most_blocks;   // positions of a block, a multiple of 16; blocks of the longest row
+    const int64_t* tables;             // (batch, most_blocks)
+};
+
 // One new token a row: its key and value go into the cache, its query sees positions begin..end-1.
 struct ZayaAttention {
     int32_t threads;
-    int32_t format;  // of keys and values in the cache: 0 float32, 1 bf16, 2 int8
     int64_t batch;
     const float *query, *key, *value;
-    void *keys, *values;               // (blocks, block_size, G, K); block_size: up to 128 or a multiple of it
-    float *key_scales, *value_scales;  // (blocks, block_size, G), int8 only: value = code * scale
-    int64_t block_size, most_blocks;
-    const int64_t *slots, *tables, *begin, *end;  // (batch), (batch, most_blocks), (batch), (batch)
-    float* out;                                   // (batch, H*K)
+    ZayaKeyValues cache;
+    const int64_t *slots, *begin, *end;  // (batch)
+    float* out;                          // (batch, H*K)
 };
 
-// The new tokens of a prompt, whose keys and values are in the cache already, as bf16 or int8: each sees the last `window`
+// The new tokens of a prompt: their keys and values go into the cache, as bf16 or int8, and each sees the last `window`
 // positions up to its own, or all with 0. Where the instruction set has PairProducts; head_dim a multiple of 32.
 struct ZayaPromptAttention {
     int32_t threads;
-    int32_t format;
     int64_t batch, columns;
-    const float* query;                            // (N, H*K)
-    const void *keys, *values;                     // as in ZayaAttention
-    const float *key_scales, *value_scales;
-    int64_t block_size, most_blocks, window;
-    const int64_t *tables, *past, *lengths;        // (batch, most_blocks), (batch): positions before, real columns
-    float* out;                                    // (N, H*K): only real columns are written
+    const float *query, *key, *value;  // (N, H*K), (N, G*K), (N, G*K)
+    ZayaKeyValues cache;
+    int64_t window;
+    const int64_t *past, *lengths;  // (batch): positions before, real columns
+    float* out;                     // (N, H*K): only real columns are written
 };
 
 // From the attention's output through its projection, both merges, the router and the experts.
@@ -105,7 +109,7 @@ struct ZayaAttentionKind {
 struct ZayaDecode {
     int32_t threads;
     int32_t is_bf16;  // the states' dtype, else float32
-    int32_t format;   // of keys and values, as in ZayaAttention
+    int32_t format;   // of keys and values, as in ZayaKeyValues
     int64_t batch, layers;
     const ZayaLayer* const* layer;
     const int32_t* kind;  // of each layer, in `kinds`

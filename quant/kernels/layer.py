@@ -14,7 +14,6 @@ from quant.kernels.native import FORMATS, NativeProducts
 from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
 
 LANES = 16  # all widths are multiples of it
-KV_DTYPES = (torch.float32, torch.bfloat16, torch.int8)  # in the order of the library's numbers
 
 _INT32, _INT64, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 

@@ -3,6 +3,7 @@
 #include "bits.h"
 #include "instruction_set.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -47,6 +48,12 @@ struct NeonDotprod {
     static Int dot_int8(Int sum, Bytes w, const int8_t* x) { return dot_int4(sum, w, x); }
     static Int add(Int a, Int b) { return vaddq_s32(a, b); }
 
+    static Int load_words(const void* p) { return vreinterpretq_s32_u8(vld1q_u8(static_cast<const uint8_t*>(p))); }
+    static Int shift_left(Int words, int bits) { return vshlq_s32(words, vdupq_n_s32(bits)); }
+    static Int shift_right(Int words, int bits) { return vshlq_s32(words, vdupq_n_s32(-bits)); }
+    static Int upper_half(Int words) { return vandq_s32(words, vdupq_n_s32(static_cast<int32_t>(0xffff0000u))); }
+    static Float as_floats(Int words) { return vreinterpretq_f32_s32(words); }
+
     static Float splat(float value) { return vdupq_n_f32(value); }
     static Float to_float(Int value) { return vcvtq_f32_s32(value); }
     static Float multiply(Float a, Float b) { return vmulq_f32(a, b); }
@@ -59,11 +66,6 @@ struct NeonDotprod {
         return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
     }
     static Float load(const float* p) { return vld1q_f32(p); }
-    static Float load_codes(const int8_t* p) {
-        int32_t four;
-        std::memcpy(&four, p, 4);
-        return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
-    }
     static Float load_bf16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
     static Float load_half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
     static void store(Float value, float* p, int64_t count) {

@@ -3,8 +3,10 @@
 #include "bits.h"
 #include "instruction_set.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <type_traits>
 
 namespace zaya {
@@ -40,6 +42,16 @@ struct Portable {
     }
     static Int add(Int a, Int b) { return a + b; }
 
+    static Int load_words(const void* p) {
+        Int word;
+        std::memcpy(&word, p, sizeof word);
+        return word;
+    }
+    static Int shift_left(Int word, int bits) { return static_cast<Int>(static_cast<uint32_t>(word) << bits); }
+    static Int shift_right(Int word, int bits) { return word >> bits; }
+    static Int upper_half(Int word) { return static_cast<Int>(static_cast<uint32_t>(word) & 0xffff0000u); }
+    static Float as_floats(Int word) { return from_bits(static_cast<uint32_t>(word)); }
+
     static Float splat(float value) { return value; }
     static Float to_float(Int value) { return static_cast<float>(value); }
     static Float multiply(Float a, Float b) { return a * b; }
@@ -50,7 +62,6 @@ struct Portable {
     static Float largest(Float a, Float b) { return a > b ? a : b; }
     static Float power_of_two(Float n) { return std::ldexp(1.0f, static_cast<int>(n)); }
     static Float load(const float* p) { return *p; }
-    static Float load_codes(const int8_t* p) { return *p; }
     static Float load_bf16(const uint16_t* p) { return as_float(*p); }
     static Float load_half(const uint16_t* p) { return half_as_float(*p); }
     static void store(Float value, float* p, int64_t count) {

@@ -5,40 +5,39 @@
 #include <memory>
 
 #include "aligned.h"
-#include "block_tables.h"
 #include "instruction_set.h"
+#include "key_values.h"
 #include "layer.h"
 #include "parallel.h"
 
 namespace zaya {
 namespace {
 
-constexpr int64_t kTokens = 32;  // new ones that are worked on together
+constexpr int64_t kTokens = 32;      // new ones that are worked on together
+constexpr int64_t kPositions = 128;  // that they see at a time, from multiples of it on
 
 // What one thread works out: some new tokens of one row, and the queries of one key head. Query q of them is that of
 // token q / group; so many as fill 16 rows are worked on, the last ones zero.
 class TokenGroup {
 public:
     TokenGroup(const InstructionSet& set, const ZayaLayer& layer, const ZayaPromptAttention& pass, int64_t row, int64_t head, int64_t first)
-        : set_(set), pairs_(*set.pairs), layer_(layer), pass_(pass), row_(row), head_(head), first_(first), width_(layer.head_dim) {
+        : set_(set), pairs_(*set.pairs), layer_(layer), pass_(pass), cache_(layer, pass.cache), row_(row), head_(head), first_(first), width_(layer.head_dim) {
         group_ = layer.query_heads / layer.key_heads;
         tokens_ = std::min(kTokens, pass.lengths[row] - first);
         queries_ = (tokens_ * group_ + kTile - 1) / kTile * kTile;
         const auto floats = [](int64_t n) { return std::unique_ptr<float[]>(new float[static_cast<size_t>(n)]()); };
-        x_ = floats(queries_ * width_), weights_ = floats(kTile * kMostPositions);
-        scores_ = floats(queries_ * kMostPositions), out_ = floats(queries_ * width_), sum_ = floats(queries_), largest_ = floats(queries_);
-        columns_ = aligned<float>(kMostPositions * width_ / 2);
-        if (is_int8()) codes_.reset(new uint16_t[static_cast<size_t>(kMostPositions * width_)]);
+        x_ = floats(queries_ * width_), weights_ = floats(queries_ * kPositions);
+        scores_ = floats(queries_ * kPositions), out_ = floats(queries_ * width_), sum_ = floats(queries_), largest_ = floats(queries_);
+        if (cache_.format == KeyValueFormat::int8) columns_ = aligned<uint16_t>(kTile * std::max(kPositions, width_));
         std::fill_n(largest_.get(), queries_, -INFINITY);
     }
 
     void run() {
         load_queries();
         const int64_t last = position_of(tokens_ - 1), begin = first_seen(position_of(0));
-        const int64_t step = run_length(pass_);
-        for (int64_t at = begin / step * step; at <= last; at += step) {
-            begin_ = at, count_ = std::min(step, last + 1 - at);
-            first_head_ = slot_of(pass_, row_, at) * layer_.key_heads + head_;
+        for (int64_t at = begin / kTile * kTile; at <= last; at += count_) {
+            run_ = cache_.run_at(row_, head_, at, last + 1, kPositions);
+            begin_ = at, count_ = run_.end - run_.begin;
             score();
             for (int64_t q = 0; q < tokens_ * group_; ++q) weigh(q);
             add_values();
@@ -47,7 +46,6 @@ public:
     }
 
 private:
-    bool is_int8() const { return static_cast<KeyValueFormat>(pass_.format) == KeyValueFormat::int8; }
     int64_t position_of(int64_t token) const { return pass_.past[row_] + first_ + token; }
     int64_t first_seen(int64_t position) const { return pass_.window ? std::max<int64_t>(0, position + 1 - pass_.window) : 0; }
     // The queries of a token lie side by side.
@@ -55,6 +53,7 @@ private:
         return ((row_ * pass_.columns + first_ + token) * layer_.query_heads + head_ * group_) * width_;
     }
     char* x_at(int64_t query) const { return reinterpret_cast<char*>(x_.get()) + query * width_ * pairs_.x_bytes; }
+    char* weights_at(int64_t query) const { return reinterpret_cast<char*>(weights_.get()) + query * kPositions * pairs_.x_bytes; }
 
     void load_queries() {
         const float factor = 1.0f / std::sqrt(static_cast<float>(width_));
@@ -67,24 +66,19 @@ private:
         std::fill_n(rows, queries_ * width_, 0.0f);
     }
 
-    // The run's keys or values of this head as bf16, `stride` apart.
-    const uint16_t* as_bf16(const void* storage, int64_t* stride) const {
-        *stride = layer_.key_heads * width_;
-        if (!is_int8()) return static_cast<const uint16_t*>(storage) + first_head_ * width_;
-        const int8_t* codes = static_cast<const int8_t*>(storage) + first_head_ * width_;
-        for (int64_t p = 0; p < count_; ++p) pairs_.widen(codes + p * *stride, width_, codes_.get() + p * width_);
-        *stride = width_;
-        return codes_.get();
+    // Columns of the run's keys or values, `count` numbers each, in pairs.
+    const uint16_t* pairs_of(const void* columns, int64_t number, int64_t count) {
+        if (cache_.format != KeyValueFormat::int8) return static_cast<const uint16_t*>(columns) + number;
+        pairs_.widen(static_cast<const int8_t*>(columns) + number, count, columns_.get());
+        return columns_.get();
     }
 
-    // scores_ (queries, kMostPositions)
+    // scores_ (queries, kPositions)
     void score() {
-        int64_t stride;
-        const uint16_t* keys = as_bf16(pass_.keys, &stride);
         for (int64_t p = 0; p < count_; p += kTile) {
-            pairs_.pair_columns(keys + p * stride, stride, count_ - p, width_, columns_.get());
+            const uint16_t* keys = pairs_of(run_.keys, (run_.begin + p) * width_, width_);
             for (int64_t q = 0; q < queries_; q += kTile)
-                pairs_.multiply(x_at(q), columns_.get(), width_, scores_.get() + q * kMostPositions + p, kMostPositions, false);
+                pairs_.multiply(x_at(q), keys, width_, scores_.get() + q * kPositions + p, kPositions, false);
         }
     }
 
@@ -92,34 +86,47 @@ private:
     void weigh(int64_t q) {
         const int64_t position = position_of(q / group_);
         const int64_t seen = std::clamp<int64_t>(position + 1 - begin_, 0, count_), unseen = std::clamp<int64_t>(first_seen(position) - begin_, 0, seen);
-        float* scores = scores_.get() + q * kMostPositions;
+        float* scores = scores_.get() + q * kPositions;
         if (unseen == seen) {  // only other tokens of the group see it
-            std::fill_n(scores, kMostPositions, 0.0f);
+            std::fill_n(scores, kPositions, 0.0f);
             return;
         }
-        multiply_by(pass_.key_scales, scores);
+        multiply_by(run_.key_scales, scores);
         std::fill_n(scores, unseen, -INFINITY);
         const auto at = static_cast<size_t>(q);
         set_.steps.weigh(scores, seen, width_, &largest_[at], &sum_[at], out_.get() + q * width_);
         std::fill_n(scores, unseen, 0.0f);
-        std::fill(scores + seen, scores + kMostPositions, 0.0f);
-        multiply_by(pass_.value_scales, scores);
+        std::fill(scores + seen, scores + kPositions, 0.0f);
+        multiply_by(run_.value_scales, scores);
     }
 
     void multiply_by(const float* scales, float* row) const {
-        for (int64_t p = 0; is_int8() && p < count_; ++p) row[p] *= scales[first_head_ + p * layer_.key_heads];
+        for (int64_t p = 0; scales && p < count_; ++p) row[p] *= scales[run_.begin + p];
     }
 
     void add_values() {
-        int64_t stride;
-        const uint16_t* values = as_bf16(pass_.values, &stride);
-        const int64_t pairs = (count_ + 1) / 2;
-        for (int64_t i = 0; i < width_; i += kTile) pairs_.pair_rows(values + i, stride, count_, columns_.get() + i * pairs);
-        for (int64_t q = 0; q < queries_; q += kTile) {
-            pairs_.pair_inputs(scores_.get() + q * kMostPositions, kMostPositions, (count_ + 31) / 32 * 32, weights_.get());
-            for (int64_t i = 0; i < width_; i += kTile)
-                pairs_.multiply(weights_.get(), columns_.get() + i * pairs, 2 * pairs, out_.get() + q * width_ + i, width_, true);
+        const int64_t even = count_ / 2 * 2;
+        weigh_pairs();
+        for (int64_t i = 0; i < width_; i += kTile) {
+            const int64_t number = i * run_.block_size + run_.begin * kTile;
+            const uint16_t* values = pairs_of(run_.values, number, (count_ + 3) / 4 * 4);
+            for (int64_t q = 0; q < queries_; q += kTile)
+                pairs_.multiply(weights_at(q), values, even, out_.get() + q * width_ + i, width_, true);
+            if (even < count_) add_last(values + even * kTile, i);
         }
+    }
+
+    // The last position, whose pair may not have been written yet.
+    void add_last(const uint16_t* values, int64_t i) {
+        uint16_t alone[2 * kTile] = {};
+        for (int64_t c = 0; c < kTile; ++c) alone[2 * c] = values[2 * c];
+        for (int64_t q = 0; q < queries_; q += kTile)
+            pairs_.multiply(weights_at(q) + count_ / 2 * 2 * kTile * pairs_.x_bytes, alone, 2, out_.get() + q * width_ + i, width_, true);
+    }
+
+    void weigh_pairs() {
+        for (int64_t q = 0; q < queries_; q += kTile)
+            pairs_.pair_inputs(scores_.get() + q * kPositions, kPositions, (count_ + 31) / 32 * 32, weights_at(q));
     }
 
     void store() const {
@@ -133,11 +140,12 @@ private:
     const PairProducts& pairs_;
     const ZayaLayer& layer_;
     const ZayaPromptAttention& pass_;
+    const KeyValues cache_;
     int64_t row_, head_, first_, width_, group_, tokens_, queries_;
-    int64_t begin_ = 0, count_ = 0, first_head_ = 0;  // of the run of positions that is worked on
+    KeyValueRun run_ = {};  // of positions that is worked on
+    int64_t begin_ = 0, count_ = 0;
     std::unique_ptr<float[]> x_, weights_, scores_, out_, sum_, largest_;
-    Aligned<float> columns_;  // of keys or values in pairs
-    std::unique_ptr<uint16_t[]> codes_;
+    Aligned<uint16_t> columns_;  // of int8 keys or values in pairs
 };
 
 }  // namespace
@@ -145,6 +153,11 @@ private:
 
 void zaya_attend_prompt(int instruction_set, const ZayaLayer* layer, const ZayaPromptAttention* pass) {
     const zaya::InstructionSet& set = zaya::instruction_set_at(instruction_set);
+    const zaya::KeyValues cache(*layer, pass->cache);
+    zaya::parallel_rows(pass->threads, pass->batch * pass->columns, [&](int64_t token) {
+        const int64_t row = token / pass->columns, column = token % pass->columns, at = token * layer->key_heads * layer->head_dim;
+        if (column < pass->lengths[row]) cache.append(pass->key + at, pass->value + at, cache.slot_of(row, pass->past[row] + column));
+    });
     const int64_t groups = (pass->columns + zaya::kTokens - 1) / zaya::kTokens;
     zaya::parallel_for(pass->threads, pass->batch * layer->key_heads * groups, [&](int64_t item) {
         const int64_t row = item / (layer->key_heads * groups), first = item / layer->key_heads % groups * zaya::kTokens;

@@ -9,11 +9,12 @@ from itertools import pairwise
 import pytest
 import torch
 
+from quant.kernels.key_values import KeyValues
 from quant.kernels.native import supported_instruction_sets
 from quant.kernels.prompt_attention import can_attend
 from quant.kernels.selection import cpu_products
 from tests.core.quantized_models import quantized_folder, source_folder
-from tests.quant.native_attention import attend
+from tests.quant.native_attention import attend, laid_out
 from zaya_core.attention import AttentionInputs, grouped_query_attention
 from zaya_core.load import load_model
 from zaya_core.quantization_job import QuantizeSettings
@@ -259,22 +260,26 @@ def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, monkey
         near(own, theirs, tolerance)
 
 
-def floats(storage):
-    """Keys and values in float32."""
-    keys, values, *scales = (x.float() for x in storage)
+def floats(storage, pool):
+    """Keys and values in float32, (blocks, BLOCK, G, K)."""
+    keys, values, *scales = (one.rows(x.float()) for one, x in zip(pool.arrangements.values(), storage, strict=True))
     return (keys * scales[0][..., None], values * scales[1][..., None]) if scales else (keys, values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
 def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
-    model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)))
+    name, kv = ("bfloat16" if dtype == torch.bfloat16 else "float32"), ("int8" if dtype == torch.int8 else "auto")
+    model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)), name, kv)
     torch.manual_seed(1)
     config = model.config
     lengths = torch.tensor([1, 256, 2500])
     sizes = (12, 256, config.num_key_value_heads)
-    storage = [(torch.randn(*sizes, config.head_dim) * (100 if dtype == torch.int8 else 1)).to(dtype) for _ in range(2)]
+    noise = [(torch.randn(*sizes, config.head_dim) * (100 if dtype == torch.int8 else 1)).to(dtype) for _ in range(2)]
     if dtype == torch.int8:
-        storage += [torch.rand(sizes) / 100 for _ in range(2)]
+        noise += [torch.rand(sizes) / 100 for _ in range(2)]
+    storage = laid_out(noise)
+    for one, laid, given in zip(model.pool.arrangements.values(), storage, noise, strict=True):
+        assert torch.equal(one.rows(laid), given)
     tables = torch.stack([torch.randperm(12)[:10] for _ in range(3)])
     query = torch.randn(3, 1, config.num_attention_heads * config.head_dim)
     key, value = (torch.randn(3, 1, config.num_key_value_heads * config.head_dim) for _ in range(2))
@@ -287,13 +292,14 @@ def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
             query[one],
             key[one],
             value[one],
-            storage,
+            KeyValues(storage, tables[one].contiguous(), 256),
             slots[one],
-            tables[one].contiguous(),
             begin[one],
             lengths[one],
         )
-        seen_keys, seen_values = (x[tables[row]].flatten(0, 1)[begin[row] : lengths[row]] for x in floats(storage))
+        seen_keys, seen_values = (
+            x[tables[row]].flatten(0, 1)[begin[row] : lengths[row]] for x in floats(storage, model.pool)
+        )
         near(seen_keys[-1].flatten().float(), key[row, 0], 1e-9 if dtype == torch.float32 else 6e-3)
         expected = torch.nn.functional.scaled_dot_product_attention(
             query[row].view(1, -1, 1, config.head_dim),

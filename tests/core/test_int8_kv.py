@@ -12,10 +12,10 @@ from benchmarks.quantization_quality import differences, predictions, worked_row
 from demo.evaluate import BUNDLED
 from demo.problems import held_out
 from tests.core.test_parking import prompts, requests, run, with_bound
-from zaya_core.cache import BLOCK
 from zaya_core.engine import Engine, Request
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.events import Parked
+from zaya_core.kv_layout import BLOCK
 from zaya_core.load import load_model
 from zaya_core.memory_fit import longest_context, memory_need
 from zaya_core.parking import ParkedCache
@@ -49,7 +49,7 @@ def test_what_is_kept_is_within_half_a_step_of_what_was_computed(folder, model):
 def test_bytes_are_those_of_the_tensors_and_fewer(folder, model):
     pool = model.pool
     model(torch.tensor([[300, 301]]), cache := model.new_cache())
-    blocks = len(pool.keys[0])
+    blocks = len(pool.tensors["keys"][0])
     stored = sum(one.nbytes for layers in pool.tensors.values() for one in layers)
     assert stored == blocks * pool.bytes_per_block
     assert cache.nbytes == pool.bytes_per_block + cache.conv_tail.nbytes + cache.delayed.nbytes

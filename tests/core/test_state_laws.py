@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.core.tiny_models import reference_model, save_native
-from zaya_core.cache import BLOCK, Cache
+from zaya_core.cache import Cache
+from zaya_core.kv_layout import BLOCK
 from zaya_core.load import load_model
 from zaya_core.model import Cancelled
 

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kHidden = 64, kHeads = 4, kKeyHeads = 2, kHeadDim = 16, kExperts = 3, kWidth = 64, kRouter = 16;
 constexpr int64_t kChannels = (kHeads + kKeyHeads) * kHeadDim, kKeys = kKeyHeads * kHeadDim, kTail = 2;
-constexpr int64_t kBatch = 2, kColumns = 3, kBlock = 4, kBlocks = 6;
+constexpr int64_t kBatch = 2, kColumns = 3, kBlock = 16, kBlocks = 6;
 
 uint32_t state = 1;
 uint32_t random_bits() { return state = state * 1664525u + 1013904223u; }
@@ -94,10 +94,11 @@ void attend_prompt(int set, int threads, int format, int64_t block_size, int64_t
     layer.query_heads = query_heads, layer.key_heads = key_heads, layer.head_dim = width;
     const int64_t heads = 8 * block_size * key_heads, tables[] = {7, 1, 5, 3, 6, 0, 0, 0}, past[] = {9, 30}, lengths[] = {kNew, 5};
     std::vector<char> keys(static_cast<size_t>(heads * width * (format == 1 ? 2 : 1))), values(keys);
-    const std::vector<float> scales(static_cast<size_t>(heads), 0.5f);
+    std::vector<float> scales(static_cast<size_t>(heads), 0.5f);
     std::vector<float> out(static_cast<size_t>(2 * kNew * query_heads * width));
-    const ZayaPromptAttention pass = {threads, format, 2, kNew, floats(static_cast<int64_t>(out.size())), keys.data(), values.data(),
-                                      scales.data(), scales.data(), block_size, kMostBlocks, 40, tables, past, lengths, out.data()};
+    const ZayaKeyValues cache = {format, keys.data(), values.data(), scales.data(), scales.data(), block_size, kMostBlocks, tables};
+    const ZayaPromptAttention pass = {threads, 2, kNew, floats(static_cast<int64_t>(out.size())), floats(2 * kNew * key_heads * width),
+                                      floats(2 * kNew * key_heads * width), cache, 40, past, lengths, out.data()};
     zaya_attend_prompt(set, &layer, &pass);
 }
 
@@ -121,12 +122,13 @@ int main(int, char** words) {
     print(query, rows * kHeads * kHeadDim * 4), print(key, rows * kKeys * 4), print(value, rows * kKeys * 4);
     print(new_tail, tail_size * bytes_each), print(new_delayed, delayed_size * bytes_each);
 
-    // The first columns of both rows as tokens on their own, behind 9 and 1 positions of zeros.
+    // The first columns of both rows as tokens on their own, behind 33 positions of zeros, of which 6 are hidden, and 1.
     void *keys = zeros(kBlocks * kBlock * kKeys), *values = zeros(kBlocks * kBlock * kKeys);
     float *key_scales = floats(kBlocks * kBlock * kKeyHeads), *value_scales = floats(kBlocks * kBlock * kKeyHeads);
-    const int64_t slots[] = {4 * kBlock + 1, 2 * kBlock + 1}, tables[] = {1, 3, 4, 2, 0, 0}, begin[] = {1, 0}, end[] = {10, 2};
+    const int64_t slots[] = {4 * kBlock + 1, 2 * kBlock + 1}, tables[] = {1, 3, 4, 2, 0, 0}, begin[] = {6, 0}, end[] = {34, 2};
     float* attended = floats(kBatch * kHeads * kHeadDim);
-    const ZayaAttention attention = {threads, format, kBatch, query, key, value, keys, values, key_scales, value_scales, kBlock, 3, slots, tables, begin, end, attended};
+    const ZayaKeyValues cache = {format, keys, values, key_scales, value_scales, kBlock, 3, tables};
+    const ZayaAttention attention = {threads, kBatch, query, key, value, cache, slots, begin, end, attended};
     zaya_attend(set, &layer, &attention);
     print(attended, kBatch * kHeads * kHeadDim * 4), print(keys, kBlocks * kBlock * kKeys), print(key_scales, kBlocks * kBlock * kKeyHeads * 4);
 
@@ -139,7 +141,7 @@ int main(int, char** words) {
     // The next tokens through the layer twice.
     const ZayaLayer* const layers[] = {&layer, &layer};
     const int32_t kind_of[] = {0, 1};
-    const int64_t nothing_hidden[] = {0, 0}, next_slots[] = {4 * kBlock + 2, 2 * kBlock + 2}, next_end[] = {11, 3};
+    const int64_t nothing_hidden[] = {0, 0}, next_slots[] = {4 * kBlock + 2, 2 * kBlock + 2}, next_end[] = {35, 3};
     const ZayaAttentionKind kinds[] = {{8, floats(kBatch * 8), floats(kBatch * 8), begin}, {4, floats(kBatch * 4), floats(kBatch * 4), nothing_hidden}};
     void* const storage[] = {keys, keys, values, values, key_scales, key_scales, value_scales, value_scales};
     void *tails = zeros(2 * tail_size), *delayeds = zeros(2 * delayed_size), *new_tails = zeros(2 * tail_size), *new_delayeds = zeros(2 * delayed_size);
@@ -167,7 +169,7 @@ int main(int, char** words) {
     }
 
     if (zaya_has_bf16(set) && is_bf16) {
-        attend_prompt(set, threads, format, 24, 3, 1, 32);  // blocks that do not hold whole tiles
+        attend_prompt(set, threads, format, 48, 3, 1, 32);  // blocks that do not hold whole runs
         attend_prompt(set, threads, format, 256, 4, 2, 64);
     }
 }

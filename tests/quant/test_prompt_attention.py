@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from quant.kernels.key_values import KeyValues
 from quant.kernels.layer import _Layer
 from quant.kernels.native import supported_instruction_sets
 from quant.kernels.prompt_attention import attend_prompt, can_attend
+from tests.quant.native_attention import by_position, laid_out
 
 SETS = [name for name, products in supported_instruction_sets().items() if products.has_bf16]
 pytestmark = pytest.mark.skipif(not SETS, reason="no products of bf16 on this machine")
@@ -33,7 +35,7 @@ def layer_of(name, heads, key_heads, head_dim):
 
 
 def noise(heads, key_heads, head_dim, dtype, past, columns, seed=0):
-    """query (B, T, H*K), storage, tables (B, 5) of blocks that are not in order."""
+    """query, key, value (B, T, ...), and a cache with tables (B, 5) of blocks that are not in order."""
     generator = torch.Generator().manual_seed(seed)
     sizes = (BLOCKS, BLOCK, key_heads)
     if dtype == torch.int8:
@@ -43,16 +45,25 @@ def noise(heads, key_heads, head_dim, dtype, past, columns, seed=0):
         storage = [torch.randn(*sizes, head_dim, generator=generator).to(dtype) for _ in range(2)]
     order = torch.randperm(BLOCKS, generator=generator)
     tables = order[: 5 * len(past)].view(len(past), 5).contiguous()
-    return torch.randn(len(past), columns, heads * head_dim, generator=generator), storage, tables
+    qkv = [
+        torch.randn(len(past), columns, count * head_dim, generator=generator)
+        for count in (heads, key_heads, key_heads)
+    ]
+    return qkv, KeyValues(laid_out(storage), tables, BLOCK)
 
 
-def expected(query, storage, tables, past, lengths, window, head_dim):
-    keys, values, *scales = (x.double() for x in storage)
+def expected(qkv, cache, past, lengths, window, head_dim):
+    """The new keys and values must be in the cache, rounded."""
+    (query, *new), tables = qkv, cache.tables
+    keys, values, *scales = (x.double() for x in by_position(cache.storage))
     if scales:
         keys, values = keys * scales[0][..., None], values * scales[1][..., None]
     out = torch.zeros_like(query, dtype=torch.float64)
     for row, (before, length) in enumerate(zip(past.tolist(), lengths.tolist(), strict=True)):
         own_keys, own_values = (x[tables[row]].flatten(0, 1).transpose(0, 1) for x in (keys, values))  # (G, S, K)
+        for own, given in zip((own_keys, own_values), new, strict=True):
+            stored = own[:, before : before + length].transpose(0, 1).flatten(1)
+            near(stored, given[row, :length], 2**-8 if not scales else 0.51 / 127)
         for column in range(length):
             end = before + column + 1
             begin = max(0, end - window) if window else 0
@@ -73,10 +84,10 @@ def near(actual, target, tolerance):
 def test_it_is_the_softmax_over_what_each_token_sees(name, sizes, window, dtype):
     heads, key_heads, head_dim = HEADS[sizes]
     past, lengths = torch.tensor([0, 777]), torch.tensor([37, 21])
-    query, storage, tables = noise(heads, key_heads, head_dim, dtype, past, 37)
+    qkv, cache = noise(heads, key_heads, head_dim, dtype, past, 37)
     layer = layer_of(name, heads, key_heads, head_dim)
-    out = attend_prompt(layer, query, storage, tables, past, lengths, window)
-    target = expected(query, storage, tables, past, lengths, window, head_dim)
+    out = attend_prompt(layer, qkv, cache, past, lengths, window)
+    target = expected(qkv, cache, past, lengths, window, head_dim)
     near(out, target, 1e-5 if name == "avx512vnni" else 0.015)  # the other rounds queries and weights to bf16
     assert not out[1, 21:].any()
 
@@ -85,12 +96,11 @@ def test_it_is_the_softmax_over_what_each_token_sees(name, sizes, window, dtype)
 def test_positions_that_were_never_written_are_not_read_into_anything(name):
     heads, key_heads, head_dim = HEADS["grouped"]
     past, lengths = torch.tensor([0]), torch.tensor([19])
-    query, storage, tables = noise(heads, key_heads, head_dim, torch.bfloat16, past, 19)
-    for tensor in storage:
-        tensor[tables[0, 0], 19:] = float("nan")
-        tensor[tables[0, 1:]] = float("nan")
+    qkv, cache = noise(heads, key_heads, head_dim, torch.bfloat16, past, 19)
+    for tensor in cache.storage:
+        tensor.fill_(float("nan"))
     layer = layer_of(name, heads, key_heads, head_dim)
-    assert attend_prompt(layer, query, storage, tables, past, lengths, None).isfinite().all()
+    assert attend_prompt(layer, qkv, cache, past, lengths, None).isfinite().all()
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -98,23 +108,22 @@ def test_positions_that_were_never_written_are_not_read_into_anything(name):
 def test_a_token_has_the_same_bits_in_any_chunk_beside_any_row_and_on_any_number_of_threads(name, window):
     heads, key_heads, head_dim = HEADS["grouped"]
     past, lengths = torch.tensor([500, 3]), torch.tensor([70, 70])
-    query, storage, tables = noise(heads, key_heads, head_dim, torch.bfloat16, past, 70)
+    qkv, cache = noise(heads, key_heads, head_dim, torch.bfloat16, past, 70)
     layer = layer_of(name, heads, key_heads, head_dim)
-    whole = attend_prompt(layer, query, storage, tables, past, lengths, window)
+    whole = attend_prompt(layer, qkv, cache, past, lengths, window)
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3, 4):
             torch.set_num_threads(threads)
-            assert torch.equal(attend_prompt(layer, query, storage, tables, past, lengths, window), whole)
+            assert torch.equal(attend_prompt(layer, qkv, cache, past, lengths, window), whole)
     finally:
         torch.set_num_threads(before)
     for row, begin, end in ((0, 0, 1), (0, 1, 18), (0, 18, 70), (1, 0, 33), (1, 33, 70)):
         one = slice(row, row + 1)
         part = attend_prompt(
             layer,
-            query[one, begin:end].contiguous(),
-            storage,
-            tables[one],
+            [x[one, begin:end] for x in qkv],
+            cache._replace(tables=cache.tables[one]),
             past[one] + begin,
             torch.tensor([end - begin]),
             window,
@@ -126,6 +135,6 @@ def test_widths_that_do_not_fill_the_pairs_are_left_to_others():
     assert not can_attend(layer_of(SETS[0], 2, 1, 48), torch.bfloat16)
     assert not can_attend(layer_of(SETS[0], 2, 1, 64), torch.float32)
     assert can_attend(layer_of(SETS[0], 2, 1, 64), torch.bfloat16)
-    query, storage, tables = noise(2, 1, 64, torch.float32, torch.tensor([0]), 3)
+    qkv, cache = noise(2, 1, 64, torch.float32, torch.tensor([0]), 3)
     with pytest.raises(ValueError, match="float32"):
-        attend_prompt(layer_of(SETS[0], 2, 1, 64), query, storage, tables, torch.tensor([0]), torch.tensor([3]), None)
+        attend_prompt(layer_of(SETS[0], 2, 1, 64), qkv, cache, torch.tensor([0]), torch.tensor([3]), None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zaya_core.cache import BLOCK
 from zaya_core.engine import Engine
+from zaya_core.kv_layout import BLOCK
 from zaya_core.load import load_model
 from zaya_core.rsa import RsaParams, solve
 from zaya_core.rsa.canary import CHUNK, LoopCanary, compression_ratio

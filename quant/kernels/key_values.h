@@ -1,0 +1,98 @@
+// The cache's keys and values, for any pass that has a ZayaKeyValues (layer.h): where positions lie in them, and writing.
+//
+// Products read them as they lie, so they lie as packed weights do, in words of 32 bits that hold `each` = 1 (float32), 2
+// (bf16) or 4 (int8) numbers, sixteen words beside each other; every head of a block by itself:
+//
+//   keys    [block][G][block_size / 16][K / each][16][each]   16 positions by all numbers of the head
+//   values  [block][G][K / 16][block_size / each][16][each]   16 numbers of the head by all positions
+//   scales  [block][G][block_size]                            int8 only
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "bits.h"
+#include "instruction_set.h"
+#include "layer.h"
+
+namespace zaya {
+
+class KeyValues {
+public:
+    KeyValues(const ZayaLayer& layer, const ZayaKeyValues& cache)
+        : format(static_cast<KeyValueFormat>(cache.format)), cache_(cache), heads_(layer.key_heads), width_(layer.head_dim) {}
+
+    const KeyValueFormat format;
+
+    // The place of a row's position among all of the storage's.
+    int64_t slot_of(int64_t row, int64_t position) const {
+        const int64_t block = cache_.tables[row * cache_.most_blocks + position / cache_.block_size];
+        return block * cache_.block_size + position % cache_.block_size;
+    }
+
+    // One head of a row's positions from `at` on, before `end`, up to the end of their block or a multiple of `most` in it.
+    KeyValueRun run_at(int64_t row, int64_t head, int64_t at, int64_t end, int64_t most) const {
+        const int64_t size = cache_.block_size, slot = slot_of(row, at), begin = slot % size;
+        const int64_t stop = std::min({(begin / most + 1) * most, size, begin + end - at});
+        const int64_t scales = (slot / size * heads_ + head) * size, numbers = scales * width_;
+        const bool is_int8 = format == KeyValueFormat::int8;
+        return {format, at_number(cache_.keys, numbers), at_number(cache_.values, numbers), is_int8 ? cache_.key_scales + scales : nullptr,
+                is_int8 ? cache_.value_scales + scales : nullptr, begin, stop, size};
+    }
+
+    // key, value (G, K): a position's, to its slot.
+    void append(const float* key, const float* value, int64_t slot) const {
+        switch (format) {
+            case KeyValueFormat::float32: return append_as<float>(key, value, slot, [](float x) { return x; });
+            case KeyValueFormat::bf16: return append_as<uint16_t>(key, value, slot, to_bf16);
+            case KeyValueFormat::int8: return append_codes(key, value, slot);
+        }
+    }
+
+private:
+    const char* at_number(const void* storage, int64_t number) const {
+        const int64_t bytes = format == KeyValueFormat::float32 ? 4 : format == KeyValueFormat::bf16 ? 2 : 1;
+        return static_cast<const char*>(storage) + number * bytes;
+    }
+
+    template <class T, class Round>
+    void append_as(const float* key, const float* value, int64_t slot, const Round& round) const {
+        for (int64_t head = 0; head < heads_; ++head)
+            put<T>(slot, head, [&](int64_t i) { return round(key[head * width_ + i]); }, [&](int64_t i) { return round(value[head * width_ + i]); });
+    }
+
+    void append_codes(const float* key, const float* value, int64_t slot) const {
+        for (int64_t head = 0; head < heads_; ++head) {
+            const float *own_key = key + head * width_, *own_value = value + head * width_;
+            const int64_t size = cache_.block_size, at = (slot / size * heads_ + head) * size + slot % size;
+            const float of_key = scale_of(own_key, cache_.key_scales + at), of_value = scale_of(own_value, cache_.value_scales + at);
+            put<int8_t>(slot, head, [&](int64_t i) { return code(own_key[i] * of_key); }, [&](int64_t i) { return code(own_value[i] * of_value); });
+        }
+    }
+
+    // Stores a head's scale; returns what its numbers are multiplied by.
+    float scale_of(const float* numbers, float* scale) const {
+        float largest = 0.0f;
+        for (int64_t i = 0; i < width_; ++i) largest = std::max(largest, std::fabs(numbers[i]));
+        *scale = largest / 127.0f;
+        return largest > 0.0f ? 127.0f / largest : 0.0f;
+    }
+
+    static int8_t code(float number) { return static_cast<int8_t>(std::nearbyint(number)); }
+
+    template <class T, class Key, class Value>
+    void put(int64_t slot, int64_t head, const Key& key, const Value& value) const {
+        constexpr int64_t kEach = 4 / sizeof(T);
+        const int64_t size = cache_.block_size, at = slot % size, begin = (slot / size * heads_ + head) * size * width_;
+        T* keys = static_cast<T*>(cache_.keys) + begin + at / kTile * kTile * width_ + at % kTile * kEach;
+        T* values = static_cast<T*>(cache_.values) + begin + at / kEach * kEach * kTile + at % kEach;
+        for (int64_t i = 0; i < width_; ++i) keys[i / kEach * kEach * kTile + i % kEach] = key(i);
+        for (int64_t i = 0; i < width_; ++i) values[i / kTile * kTile * size + i % kTile * kEach] = value(i);
+    }
+
+    const ZayaKeyValues& cache_;
+    int64_t heads_, width_;
+};
+
+}  // namespace zaya
