@@ -56,14 +56,17 @@ void multiply_words(const float* x, int64_t x_stride, const KV* columns, int64_t
     }
 }
 
+// Folding the lanes takes as long as a dozen vectors of weights: most often there is nothing to find.
 template <class V>
 float largest_of(const float* x, int64_t n, float least) {
     Lanes<V> most = Lanes<V>::splat(least);
     for (int64_t i = 0; i < n; i += kTile) most = largest(Lanes<V>::load(x + i), most);
+    if (!any_above(most, Lanes<V>::splat(least))) return least;
     float lanes[kTile];
     most.store(lanes);
-    for (float lane : lanes) least = lane > least ? lane : least;
-    return least;
+    for (int half = kTile / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
+    return lanes[0];
 }
 
 // See FloatSteps.
@@ -77,13 +80,15 @@ void weigh(float* scores, int64_t count, int64_t width, float* largest_score, fl
     for (int64_t p = count; p < padded; ++p) scores[p] = 0.0f;
     L added = L::splat(0.0f);
     for (int64_t p = 0; p < padded; p += kTile) added = added + L::load(scores + p);
-    const L scale = exp<V>(L::splat(*largest_score - most));
-    float factor[kTile];
-    scale.store(factor);
-    *total = *total * factor[0] + sum(added);
-    if (factor[0] != 1.0f)
+    if (most != *largest_score) {
+        const L scale = exp<V>(L::splat(*largest_score - most));
+        float factor[kTile];
+        scale.store(factor);
+        *total *= factor[0];
         for (int64_t i = 0; i < width; i += kTile) (L::load(out + i) * scale).store(out + i);
-    *largest_score = most;
+        *largest_score = most;
+    }
+    *total += sum(added);
 }
 
 inline void multiply_by(const float* scales, int64_t first, int64_t count, float* row) {

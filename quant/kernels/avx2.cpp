@@ -65,6 +65,7 @@ struct Avx2 {
     static Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
     static Float divide(Float a, Float b) { return _mm256_div_ps(a, b); }
     static Float largest(Float a, Float b) { return _mm256_max_ps(a, b); }
+    static bool any_above(Float a, Float b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0; }
     static Float power_of_two(Float n) {
         const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
         return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));

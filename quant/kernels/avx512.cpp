@@ -62,6 +62,7 @@ struct Avx512 {
     static Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
     static Float divide(Float a, Float b) { return _mm512_div_ps(a, b); }
     static Float largest(Float a, Float b) { return _mm512_max_ps(a, b); }
+    static bool any_above(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
     static Float power_of_two(Float n) { return _mm512_scalef_ps(splat(1.0f), n); }
     static Float load(const float* p) { return _mm512_loadu_ps(p); }
     static Float load_bf16(const uint16_t* p) {

@@ -73,15 +73,23 @@ void pair_x(const float* x, int64_t stride, int64_t k, void* pairs) {
     Pairs::pair_x(x, stride, k, static_cast<typename Pairs::X*>(pairs));
 }
 
+// Eight rows by two tiles of columns at a time: sixteen sums, and fewer loads than products.
 template <class Pairs>
-void multiply_pairs(const void* x, const void* columns, int64_t k, float* y, int64_t stride, bool adds) {
-    const auto* values = static_cast<const typename Pairs::X*>(x);
-    const auto* turned = static_cast<const __m512i*>(columns);
-    __m512 total[kTile];
-    for (int m = 0; m < kTile; ++m) total[m] = adds ? _mm512_loadu_ps(y + m * stride) : _mm512_setzero_ps();
-    for (int64_t j = 0; j < k / 2; ++j, values += 2 * kTile)
-        for (int m = 0; m < kTile; ++m) total[m] = Pairs::multiply_add(total[m], _mm512_loadu_si512(turned + j), values + 2 * m);
-    for (int m = 0; m < kTile; ++m) _mm512_storeu_ps(y + m * stride, total[m]);
+void multiply_pairs(const void* x, const uint16_t* columns, int64_t next, int64_t k, float* y, int64_t stride, bool adds) {
+    constexpr int kRows = 8, kTiles = 2;
+    for (int row = 0; row < kTile; row += kRows, y += kRows * stride) {
+        const auto* values = static_cast<const typename Pairs::X*>(x) + 2 * row;
+        __m512 total[kRows][kTiles];
+        for (int m = 0; m < kRows; ++m)
+            for (int t = 0; t < kTiles; ++t) total[m][t] = adds ? _mm512_loadu_ps(y + m * stride + t * kTile) : _mm512_setzero_ps();
+        for (int64_t c = 0; c < k; c += 2, values += 2 * kTile) {
+            const __m512i pairs[kTiles] = {_mm512_loadu_si512(columns + c * kTile), _mm512_loadu_si512(columns + next + c * kTile)};
+            for (int m = 0; m < kRows; ++m)
+                for (int t = 0; t < kTiles; ++t) total[m][t] = Pairs::multiply_add(total[m][t], pairs[t], values + 2 * m);
+        }
+        for (int m = 0; m < kRows; ++m)
+            for (int t = 0; t < kTiles; ++t) _mm512_storeu_ps(y + m * stride + t * kTile, total[m][t]);
+    }
 }
 
 template <class Pairs>

@@ -3,6 +3,7 @@
 // Include inside an unnamed namespace, after V (see integer_tiles.h), which here also provides
 //
 //   V::add, subtract, divide, largest(Float, Float), where the largest of a number and NaN is the second
+//   V::any_above(Float, Float)  whether some lane of the first is larger
 //   V::load_bf16(p)         kLanes bf16 values
 //   V::power_of_two(n)      2^n for whole n in -126..127
 //
@@ -75,6 +76,13 @@ Lanes<V> largest(const Lanes<V>& a, const Lanes<V>& b) {
     Lanes<V> made;
     for (int i = 0; i < Lanes<V>::kParts; ++i) made.part[i] = V::largest(a.part[i], b.part[i]);
     return made;
+}
+
+template <class V>
+bool any_above(const Lanes<V>& a, const Lanes<V>& b) {
+    bool found = false;
+    for (int i = 0; i < Lanes<V>::kParts; ++i) found |= V::any_above(a.part[i], b.part[i]);
+    return found;
 }
 
 template <class V>

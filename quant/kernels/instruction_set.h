@@ -23,13 +23,13 @@ struct RowsOfX {
 // The product by a tile of bf16 weights: its first 16 or out.valid rows, k apart. A row's bits do not depend on the others.
 using Bf16Tile = void (*)(const RowsOfX& x, const uint16_t* w, const OutputTile& out);
 
-// Products of 16 rows by 16 columns that are bf16, with pairs of the inner dimension k side by side: [k/2][16][2].
+// Products of 16 rows by two tiles of 16 columns that are bf16, with pairs of the inner dimension k side by side: [k/2][16][2].
 struct PairProducts {
     int64_t x_bytes;  // of a value of x: 2 (bf16) or 4 (float32)
     // 16 rows of k (a multiple of 32) floats, `stride` apart
     void (*pair_inputs)(const float* x, int64_t stride, int64_t k, void* pairs);
-    // y (16, 16) = or += x times the columns
-    void (*multiply)(const void* x, const void* columns, int64_t k, float* y, int64_t stride, bool adds);
+    // y (16, 32) = or += x times the columns, the second tile of them `next` numbers behind the first
+    void (*multiply)(const void* x, const uint16_t* columns, int64_t next, int64_t k, float* y, int64_t stride, bool adds);
     // columns of int8 codes, [k/4][16][4], in pairs of bf16 numbers; k a multiple of 4
     void (*widen)(const int8_t* codes, int64_t k, uint16_t* pairs);
 };

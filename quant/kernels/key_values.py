@@ -27,7 +27,7 @@ class KeyValues(NamedTuple):
     """One layer's keys and values, with int8 the scales of both, and where each row's blocks are.
 
     storage: (blocks, ...) as `key_values.h` says; tables: (B, blocks of the longest row) int64, contiguous; block_size:
-    positions of a block, a multiple of 16.
+    positions of a block, a multiple of 32.
     """
 
     storage: Sequence[Tensor]

@@ -61,7 +61,7 @@ struct ZayaKeyValues {
     int32_t format;  // 0 float32, 1 bf16, 2 int8
     void *keys, *values;
     float *key_scales, *value_scales;  // int8 only: value = code * scale
-    int64_t block_size, most_blocks;   // positions of a block, a multiple of 16; blocks of the longest row
+    int64_t block_size, most_blocks;   // positions of a block, a multiple of 32; blocks of the longest row
     const int64_t* tables;             // (batch, most_blocks)
 };
 

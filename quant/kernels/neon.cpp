@@ -62,6 +62,7 @@ struct NeonDotprod {
     static Float subtract(Float a, Float b) { return vsubq_f32(a, b); }
     static Float divide(Float a, Float b) { return vdivq_f32(a, b); }
     static Float largest(Float a, Float b) { return vmaxq_f32(a, b); }
+    static bool any_above(Float a, Float b) { return vmaxvq_u32(vcgtq_f32(a, b)) != 0; }
     static Float power_of_two(Float n) {
         return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
     }

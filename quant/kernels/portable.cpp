@@ -60,6 +60,7 @@ struct Portable {
     static Float subtract(Float a, Float b) { return a - b; }
     static Float divide(Float a, Float b) { return a / b; }
     static Float largest(Float a, Float b) { return a > b ? a : b; }
+    static bool any_above(Float a, Float b) { return a > b; }
     static Float power_of_two(Float n) { return std::ldexp(1.0f, static_cast<int>(n)); }
     static Float load(const float* p) { return *p; }
     static Float load_bf16(const uint16_t* p) { return as_float(*p); }

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kTokens = 32;      // new ones that are worked on together
 constexpr int64_t kPositions = 128;  // that they see at a time, from multiples of it on
+constexpr int64_t kColumns = 2 * kTile;  // of a product
 
 // What one thread works out: some new tokens of one row, and the queries of one key head. Query q of them is that of
 // token q / group; so many as fill 16 rows are worked on, the last ones zero.
@@ -28,14 +29,14 @@ public:
         const auto floats = [](int64_t n) { return std::unique_ptr<float[]>(new float[static_cast<size_t>(n)]()); };
         x_ = floats(queries_ * width_), weights_ = floats(queries_ * kPositions);
         scores_ = floats(queries_ * kPositions), out_ = floats(queries_ * width_), sum_ = floats(queries_), largest_ = floats(queries_);
-        if (cache_.format == KeyValueFormat::int8) columns_ = aligned<uint16_t>(kTile * std::max(kPositions, width_));
+        if (cache_.format == KeyValueFormat::int8) columns_ = aligned<uint16_t>(kColumns * std::max(kPositions, width_));
         std::fill_n(largest_.get(), queries_, -INFINITY);
     }
 
     void run() {
         load_queries();
         const int64_t last = position_of(tokens_ - 1), begin = first_seen(position_of(0));
-        for (int64_t at = begin / kTile * kTile; at <= last; at += count_) {
+        for (int64_t at = begin / kColumns * kColumns; at <= last; at += count_) {
             run_ = cache_.run_at(row_, head_, at, last + 1, kPositions);
             begin_ = at, count_ = run_.end - run_.begin;
             score();
@@ -66,19 +67,25 @@ private:
         std::fill_n(rows, queries_ * width_, 0.0f);
     }
 
-    // Columns of the run's keys or values, `count` numbers each, in pairs.
-    const uint16_t* pairs_of(const void* columns, int64_t number, int64_t count) {
-        if (cache_.format != KeyValueFormat::int8) return static_cast<const uint16_t*>(columns) + number;
-        pairs_.widen(static_cast<const int8_t*>(columns) + number, count, columns_.get());
-        return columns_.get();
+    // Two tiles of columns of the run's keys or values, of `count` numbers each.
+    struct Columns {
+        const uint16_t* first;
+        int64_t next;
+    };
+    Columns columns_at(const void* storage, int64_t first, int64_t next, int64_t count) {
+        if (cache_.format != KeyValueFormat::int8) return {static_cast<const uint16_t*>(storage) + first, next};
+        const int8_t* codes = static_cast<const int8_t*>(storage) + first;
+        pairs_.widen(codes, count, columns_.get());
+        pairs_.widen(codes + next, count, columns_.get() + count * kTile);
+        return {columns_.get(), count * kTile};
     }
 
     // scores_ (queries, kPositions)
     void score() {
-        for (int64_t p = 0; p < count_; p += kTile) {
-            const uint16_t* keys = pairs_of(run_.keys, (run_.begin + p) * width_, width_);
+        for (int64_t p = 0; p < count_; p += kColumns) {
+            const Columns keys = columns_at(run_.keys, (run_.begin + p) * width_, kTile * width_, width_);
             for (int64_t q = 0; q < queries_; q += kTile)
-                pairs_.multiply(x_at(q), keys, width_, scores_.get() + q * kPositions + p, kPositions, false);
+                pairs_.multiply(x_at(q), keys.first, keys.next, width_, scores_.get() + q * kPositions + p, kPositions, false);
         }
     }
 
@@ -107,21 +114,23 @@ private:
     void add_values() {
         const int64_t even = count_ / 2 * 2;
         weigh_pairs();
-        for (int64_t i = 0; i < width_; i += kTile) {
-            const int64_t number = i * run_.block_size + run_.begin * kTile;
-            const uint16_t* values = pairs_of(run_.values, number, (count_ + 3) / 4 * 4);
+        for (int64_t i = 0; i < width_; i += kColumns) {
+            const int64_t first = i * run_.block_size + run_.begin * kTile;
+            const Columns values = columns_at(run_.values, first, run_.block_size * kTile, (count_ + 3) / 4 * 4);
             for (int64_t q = 0; q < queries_; q += kTile)
-                pairs_.multiply(weights_at(q), values, even, out_.get() + q * width_ + i, width_, true);
-            if (even < count_) add_last(values + even * kTile, i);
+                pairs_.multiply(weights_at(q), values.first, values.next, even, out_.get() + q * width_ + i, width_, true);
+            if (even < count_) add_last({values.first + even * kTile, values.next}, i);
         }
     }
 
     // The last position, whose pair may not have been written yet.
-    void add_last(const uint16_t* values, int64_t i) {
-        uint16_t alone[2 * kTile] = {};
-        for (int64_t c = 0; c < kTile; ++c) alone[2 * c] = values[2 * c];
-        for (int64_t q = 0; q < queries_; q += kTile)
-            pairs_.multiply(weights_at(q) + count_ / 2 * 2 * kTile * pairs_.x_bytes, alone, 2, out_.get() + q * width_ + i, width_, true);
+    void add_last(const Columns& values, int64_t i) {
+        uint16_t alone[2 * kColumns] = {};
+        for (int64_t c = 0; c < kColumns; ++c) alone[2 * c] = values.first[c / kTile * values.next + c % kTile * 2];
+        for (int64_t q = 0; q < queries_; q += kTile) {
+            const char* weights = weights_at(q) + count_ / 2 * 2 * kTile * pairs_.x_bytes;
+            pairs_.multiply(weights, alone, 2 * kTile, 2, out_.get() + q * width_ + i, width_, true);
+        }
     }
 
     void weigh_pairs() {

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kHidden = 64, kHeads = 4, kKeyHeads = 2, kHeadDim = 16, kExperts = 3, kWidth = 64, kRouter = 16;
 constexpr int64_t kChannels = (kHeads + kKeyHeads) * kHeadDim, kKeys = kKeyHeads * kHeadDim, kTail = 2;
-constexpr int64_t kBatch = 2, kColumns = 3, kBlock = 16, kBlocks = 6;
+constexpr int64_t kBatch = 2, kColumns = 3, kBlock = 32, kBlocks = 6;
 
 uint32_t state = 1;
 uint32_t random_bits() { return state = state * 1664525u + 1013904223u; }
@@ -122,10 +122,10 @@ int main(int, char** words) {
     print(query, rows * kHeads * kHeadDim * 4), print(key, rows * kKeys * 4), print(value, rows * kKeys * 4);
     print(new_tail, tail_size * bytes_each), print(new_delayed, delayed_size * bytes_each);
 
-    // The first columns of both rows as tokens on their own, behind 33 positions of zeros, of which 6 are hidden, and 1.
+    // The first columns of both rows as tokens on their own, behind 65 positions of zeros, of which 6 are hidden, and 1.
     void *keys = zeros(kBlocks * kBlock * kKeys), *values = zeros(kBlocks * kBlock * kKeys);
     float *key_scales = floats(kBlocks * kBlock * kKeyHeads), *value_scales = floats(kBlocks * kBlock * kKeyHeads);
-    const int64_t slots[] = {4 * kBlock + 1, 2 * kBlock + 1}, tables[] = {1, 3, 4, 2, 0, 0}, begin[] = {6, 0}, end[] = {34, 2};
+    const int64_t slots[] = {4 * kBlock + 1, 2 * kBlock + 1}, tables[] = {1, 3, 4, 2, 0, 0}, begin[] = {6, 0}, end[] = {66, 2};
     float* attended = floats(kBatch * kHeads * kHeadDim);
     const ZayaKeyValues cache = {format, keys, values, key_scales, value_scales, kBlock, 3, tables};
     const ZayaAttention attention = {threads, kBatch, query, key, value, cache, slots, begin, end, attended};
@@ -141,7 +141,7 @@ int main(int, char** words) {
     // The next tokens through the layer twice.
     const ZayaLayer* const layers[] = {&layer, &layer};
     const int32_t kind_of[] = {0, 1};
-    const int64_t nothing_hidden[] = {0, 0}, next_slots[] = {4 * kBlock + 2, 2 * kBlock + 2}, next_end[] = {35, 3};
+    const int64_t nothing_hidden[] = {0, 0}, next_slots[] = {4 * kBlock + 2, 2 * kBlock + 2}, next_end[] = {67, 3};
     const ZayaAttentionKind kinds[] = {{8, floats(kBatch * 8), floats(kBatch * 8), begin}, {4, floats(kBatch * 4), floats(kBatch * 4), nothing_hidden}};
     void* const storage[] = {keys, keys, values, values, key_scales, key_scales, value_scales, value_scales};
     void *tails = zeros(2 * tail_size), *delayeds = zeros(2 * delayed_size), *new_tails = zeros(2 * tail_size), *new_delayeds = zeros(2 * delayed_size);
@@ -169,7 +169,7 @@ int main(int, char** words) {
     }
 
     if (zaya_has_bf16(set) && is_bf16) {
-        attend_prompt(set, threads, format, 48, 3, 1, 32);  // blocks that do not hold whole runs
+        attend_prompt(set, threads, format, 96, 3, 1, 32);  // blocks that do not hold whole runs
         attend_prompt(set, threads, format, 256, 4, 2, 64);
     }
 }
