@@ -51,7 +51,7 @@ class BlockPool:
     `tensors` has by name one tensor a layer, (blocks, ...) as the one of that name in `arrangements` says, contiguous:
     `keys` and `values` in the model's dtype; with `kv` "int8" in int8 codes, with `key_scales` and `value_scales` in
     float32. New blocks are zeroed: torch's attention multiplies what lies behind a row's end by weights of zero, and
-    zero times the NaN of unwritten memory is NaN.
+    zero times the NaN of unwritten memory is NaN. `generation` counts how often they have moved.
     """
 
     def __init__(self, layout: CacheLayout, max_blocks: int | None = None):
@@ -68,6 +68,7 @@ class BlockPool:
             name: self._no_blocks(one.block_shape, torch.float32 if name.endswith("scales") else dtype)
             for name, one in self.arrangements.items()
         }
+        self.generation = 0
         self._owners: list[int] = []
         self._free: list[int] = []
 
@@ -129,6 +130,7 @@ class BlockPool:
                 f"The key/value cache is full: {old} blocks of {BLOCK} positions, "
                 f"{old * self.bytes_per_block / 2**30:.1f} GiB. Use a shorter context or fewer rows at once."
             )
+        self.generation += 1  # also of a growth that fails half way
         for layers in self.tensors.values():
             for layer, storage in enumerate(layers):  # one layer at a time: only its storage exists twice
                 layers[layer] = self._enlarged(storage, new)
@@ -385,10 +387,10 @@ class CacheStep:
 
     def _prepare_indices(self) -> None:
         tables, device = self.cache.tables, self.device
-        past = torch.tensor(self.past, device=device)
-        self.positions = past[:, None] + torch.arange(self.columns, device=device)  # (B, T)
-        self.lengths = torch.tensor(self.new_lengths, device=device)
-        self.ends = past + self.lengths
+        past, self.lengths, self.ends = torch.tensor([self.past, self.new_lengths, self.totals], device=device)
+        self.positions = past[:, None]  # (B, T)
+        if self.columns > 1:  # a step of one token has few operations, and each counts
+            self.positions = self.positions + torch.arange(self.columns, device=device)
         slots = [slot for table, a, b in zip(tables, self.past, self.totals, strict=True) for slot in table.slots(a, b)]
         self.slots = torch.tensor(slots, dtype=torch.long, device=device)
         self.is_padded = any(new != self.columns for new in self.new_lengths)

@@ -19,7 +19,7 @@ from torch import Tensor
 from quant.dense import DenseMatrix
 from quant.int4 import Int4Matrix
 from quant.int8 import Int8Matrix
-from quant.kernels.decode import AttentionKind, NativeDecoder, Places
+from quant.kernels.decode import AttentionKind, NativeDecoder, Places, StoragePointers
 from quant.kernels.key_values import KeyValues
 from quant.kernels.layer import LANES, LayerParameters, NativeLayer
 from quant.kernels.native import NativeProducts
@@ -29,7 +29,7 @@ from quant.kernels.selection import cpu_products
 from quant.kernels.vocabulary import NativeEmbedding, NativeHead
 from quant.matrix import Matrix
 from zaya_core.attention import Attention, AttentionInputs, grouped_query_attention
-from zaya_core.cache import CacheStep
+from zaya_core.cache import BlockPool, CacheStep
 from zaya_core.kv_layout import BLOCK
 from zaya_core.norm import RMSNorm
 from zaya_core.residual import ResidualScaling
@@ -72,6 +72,7 @@ class FusedDecoder:
     def __init__(self, layers: Sequence[NativeLayer], layer_types: Sequence[str]):
         self._kinds = sorted(set(layer_types))
         self._native = NativeDecoder(layers, [self._kinds.index(kind) for kind in layer_types])
+        self._storage: tuple[BlockPool, int, StoragePointers] | None = None  # of which pool, at which generation
 
     @staticmethod
     def can_take(step: CacheStep) -> bool:
@@ -83,10 +84,16 @@ class FusedDecoder:
         cache = step.cache
         kinds = [AttentionKind(x.cos, x.sin, x.first_visible) for x in map(inputs.__getitem__, self._kinds)]
         places = Places(step.slots, step.tables, step.ends)
-        states, storage = (cache.conv_tail, cache.delayed), list(cache.pool.tensors.values())
+        states, storage = (cache.conv_tail, cache.delayed), self._storage_of(cache.pool)
         tails, delayed, choices = self._native(residual, states, kinds, storage, BLOCK, places)
         step.replace_states(tails, delayed)
         return choices
+
+    def _storage_of(self, pool: BlockPool) -> StoragePointers:
+        kept = self._storage
+        if kept is None or kept[0] is not pool or kept[1] != pool.generation:
+            kept = self._storage = (pool, pool.generation, StoragePointers(list(pool.tensors.values())))
+        return kept[2]
 
 
 def fuse_all(blocks: Sequence[Block]) -> FusedDecoder | None:

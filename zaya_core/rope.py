@@ -14,12 +14,12 @@ class RotaryEmbedding:
     def __init__(self, parameters: RopeParameters, head_dim: int, device: torch.device):
         rotated = int(head_dim * parameters.partial_rotary_factor)
         exponents = torch.arange(0, rotated, 2, dtype=torch.float32, device=device) / rotated
-        self.inverse_frequencies = 1.0 / parameters.rope_theta**exponents
+        frequencies = 1.0 / parameters.rope_theta**exponents
+        self.frequencies = torch.cat([frequencies, frequencies])  # of both halves that are rotated
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions: (B, T) -> cos, sin: (B, T, 1, rotated), float32."""
-        angles = positions[..., None].float() * self.inverse_frequencies
-        angles = torch.cat([angles, angles], dim=-1)[:, :, None]
+        angles = positions[..., None, None].float() * self.frequencies
         return angles.cos(), angles.sin()
 
 

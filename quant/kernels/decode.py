@@ -50,6 +50,18 @@ class Places(NamedTuple):
     ends: Tensor
 
 
+class StoragePointers:
+    """All layers' keys, then values, in float32, bf16 or int8; with int8 the scales of both. See `key_values.h`.
+
+    Made once for a cache, not in every step: to ask so many tensors where they are takes long.
+    """
+
+    def __init__(self, storage: Sequence[Sequence[Tensor]]):
+        pointers = [tensor.data_ptr() for tensors in storage for tensor in tensors]
+        self.addresses = (_POINTER * len(pointers))(*pointers)
+        self.format = DTYPES.index(storage[0][0].dtype)
+
+
 class NativeDecoder:
     """All layers, `kinds[layer]` being each one's number among the kinds of attention."""
 
@@ -61,27 +73,24 @@ class NativeDecoder:
 
     def __call__(
         self, residual: Tensor, states: tuple[Tensor, Tensor], kinds: Sequence[AttentionKind],
-        storage: Sequence[Sequence[Tensor]], block_size: int, places: Places,
+        storage: StoragePointers, block_size: int, places: Places,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Changes `residual` (B, 1, D) float32 in place and writes the new keys and values into the cache.
 
-        states: tails (L, B, W, C) and delayed (L, B, G*K/2) in the cache's dtype; storage: of each layer keys, then
-        values in float32, bf16 or int8, and with int8 the scales of both, in blocks of `block_size` positions as
-        `key_values.h` says -> the new tails and delayed, and the choices (L, B) as of `NativeLayer.mix`.
+        states: tails (L, B, W, C) and delayed (L, B, G*K/2) in the cache's dtype; storage: in blocks of `block_size`
+        positions -> the new tails and delayed, and the choices (L, B) as of `NativeLayer.mix`.
         """
         tails, delayed = (state.contiguous() for state in states)
         new_tails, new_delayed = torch.empty_like(tails), torch.empty_like(delayed)
         choices = torch.empty(len(tails), len(residual), dtype=torch.int64)
         kind_list = [_AttentionKind(kind.cos.shape[-1], *map(Tensor.data_ptr, kind)) for kind in kinds]
         of_kinds = (_AttentionKind * len(kinds))(*kind_list)
-        pointers = [tensor.data_ptr() for tensors in storage for tensor in tensors]
-        of_storage = (_POINTER * len(pointers))(*pointers)
         arguments = _Decode(
-            torch.get_num_threads(), tails.dtype == torch.bfloat16, DTYPES.index(storage[0][0].dtype),
+            torch.get_num_threads(), tails.dtype == torch.bfloat16, storage.format,
             len(residual), len(tails),
             *(ctypes.addressof(array) for array in (self._pointers, self._kinds, of_kinds)), residual.data_ptr(),
             *map(Tensor.data_ptr, (tails, delayed, new_tails, new_delayed)),
-            ctypes.addressof(of_storage), block_size, places.tables.shape[1],
+            ctypes.addressof(storage.addresses), block_size, places.tables.shape[1],
             *map(Tensor.data_ptr, (places.slots, places.tables, places.ends, choices)),
         )  # fmt: skip
         self._library.zaya_decode(self._index, ctypes.byref(arguments))

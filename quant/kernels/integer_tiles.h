@@ -74,11 +74,13 @@ struct Int8 {
     }
 };
 
-// A group of the next tile, fetched meanwhile: with several rows the processor does not look so far ahead by itself.
+constexpr int64_t kGroupsAhead = 5;  // of one row's product, measured: 2 to 4 KB of int4 codes
+
+// A group that is multiplied later, fetched meanwhile: the processor does not look so far ahead by itself.
 template <int64_t kBytes>
-void fetch_group([[maybe_unused]] const uint8_t* line) {
+void fetch_group([[maybe_unused]] const uint8_t* codes, [[maybe_unused]] int64_t group) {
 #if defined(__GNUC__)  // clang too
-    for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(line + i);
+    for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(codes + group * kBytes + i);
 #endif
 }
 
@@ -88,7 +90,7 @@ void multiply_block(const QuantizedBlock& x, const uint8_t* codes, const typenam
         typename V::Float total[M];
         for (int m = 0; m < M; ++m) total[m] = V::splat(0.0f);
         for (int64_t g = 0; g < x.groups; ++g) {
-            if (M > 1 && lane == 0) fetch_group<Format::kBytes>(codes + (x.groups + g) * Format::kBytes);
+            if (lane == 0) fetch_group<Format::kBytes>(codes, g + (M == 1 ? kGroupsAhead : x.groups));
             Chains<V, M> sums;
             for (int m = 0; m < M; ++m) {
                 sums.part[0][m] = Format::start(x.sums[g * M + m]);
