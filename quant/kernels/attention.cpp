@@ -14,6 +14,7 @@ namespace zaya {
 namespace {
 
 constexpr int64_t kSegment = 256;  // positions: long rows are shared among threads, always at the same places
+constexpr int64_t kManyParts = 8;
 
 class Attention {
 public:
@@ -21,13 +22,11 @@ public:
         : set_(set), layer_(layer), pass_(pass), cache_(layer, pass.cache) {}
 
     void run() {
-        parallel_rows(pass_.threads, pass_.batch, [&](int64_t row) { append(row); });
-        scale_queries();
         split();
         const int64_t heads = layer_.key_heads;
         parallel_for(pass_.threads, static_cast<int64_t>(parts_.size()) * heads,
                      [&](int64_t item) { attend(parts_[static_cast<size_t>(item / heads)], item % heads); });
-        parallel_rows(pass_.threads, pass_.batch, [&](int64_t row) { join(row); });
+        parallel_for(is_long() ? pass_.threads : 1, pass_.batch * heads, [&](int64_t item) { join(item / heads, item % heads); });
     }
 
 private:
@@ -36,17 +35,8 @@ private:
         int64_t row, begin, end, state;
     };
 
-    void append(int64_t row) const {
-        const int64_t width = layer_.key_heads * layer_.head_dim;
-        cache_.append(pass_.key + row * width, pass_.value + row * width, pass_.slots[row]);
-    }
-
-    void scale_queries() {
-        const int64_t count = pass_.batch * layer_.query_heads * layer_.head_dim;
-        const float factor = 1.0f / std::sqrt(static_cast<float>(layer_.head_dim));
-        queries_ = aligned<float>(count);
-        for (int64_t i = 0; i < count; ++i) queries_[i] = pass_.query[i] * factor;
-    }
+    // Whether joining is worth the start of a loop on several threads.
+    bool is_long() const { return static_cast<int64_t>(parts_.size()) >= kManyParts || pass_.batch > kRowsAtOnce; }
 
     int64_t state_size() const { return layer_.query_heads * (layer_.head_dim + 2); }
 
@@ -63,27 +53,33 @@ private:
         return {at, at + layer_.query_heads, at + 2 * layer_.query_heads};
     }
 
-    // The queries of one key head.
+    // The queries of one key head. Who has the last part puts the new key and value into the cache, where they are read next.
     void attend(const Part& part, int64_t head) {
         const int64_t k = layer_.head_dim, group = layer_.query_heads / layer_.key_heads, first = head * group;
+        const int64_t of_key = (part.row * layer_.key_heads + head) * k;
+        if (part.end == pass_.end[part.row]) cache_.append(pass_.key + of_key, pass_.value + of_key, pass_.slots[part.row], head);
+        const Aligned<float> queries = aligned<float>(group * k);
+        const float factor = 1.0f / std::sqrt(static_cast<float>(k));
+        const float* query = pass_.query + (part.row * layer_.query_heads + first) * k;
+        for (int64_t i = 0; i < group * k; ++i) queries[static_cast<size_t>(i)] = query[i] * factor;
         const AttentionState all = state_of(part), state = {all.largest + first, all.sum + first, all.out + first * k};
         std::fill_n(state.largest, group, -INFINITY);
         std::fill_n(state.sum, group, 0.0f);
         std::fill_n(state.out, group * k, 0.0f);
         for (int64_t at = part.begin; at < part.end;) {
             const KeyValueRun run = cache_.run_at(part.row, head, at, part.end, kMostPositions);
-            set_.steps.attend(queries_.get() + (part.row * layer_.query_heads + first) * k, group, k, run, state);
+            set_.steps.attend(queries.get(), group, k, run, state);
             at += run.end - run.begin;
         }
     }
 
-    // The output of the queries of one row from its parts, in their order.
-    void join(int64_t row) {
+    // The output of a row's queries of one key head from the row's parts, in their order.
+    void join(int64_t row, int64_t head) {
         const auto is_own = [&](const Part& part) { return part.row == row; };
         const auto first = std::find_if(parts_.begin(), parts_.end(), is_own);
         const auto last = std::find_if_not(first, parts_.end(), is_own);
-        const int64_t k = layer_.head_dim;
-        for (int64_t q = 0; q < layer_.query_heads; ++q) {
+        const int64_t k = layer_.head_dim, group = layer_.query_heads / layer_.key_heads;
+        for (int64_t q = head * group; q < (head + 1) * group; ++q) {
             float most = -INFINITY, total = 0.0f;
             for (auto part = first; part != last; ++part) most = std::max(most, state_of(*part).largest[q]);
             float* out = pass_.out + (row * layer_.query_heads + q) * k;
@@ -102,7 +98,7 @@ private:
     const ZayaLayer& layer_;
     const ZayaAttention& pass_;
     const KeyValues cache_;
-    Aligned<float> queries_, states_;
+    Aligned<float> states_;
     std::vector<Part> parts_;
 };
 

@@ -11,9 +11,9 @@
 // Bytes that memory is asked for ahead of what is worked on: the processor by itself does not look far enough.
 constexpr int64_t kFetchedAhead = 8192;
 
-inline void fetch_ahead([[maybe_unused]] const void* at) {
+inline void fetch([[maybe_unused]] const void* at, [[maybe_unused]] int64_t ahead) {
 #if defined(__GNUC__)  // clang too
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(at) + kFetchedAhead));  // maybe behind all that is ours
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(at) + static_cast<uintptr_t>(ahead)));  // maybe behind all that is ours
 #endif
 }
 
@@ -28,31 +28,39 @@ typename V::Float number_of(typename V::Int words, int i) {
         return V::to_float(V::shift_right(V::shift_left(words, 24 - 8 * i), 24));
 }
 
-// y (M, 16), rows y_stride apart, = or += x (M, k), rows x_stride apart, times sixteen columns [k / each][16][each] of which a
-// word holds `each` numbers. Numbers at the same place of a word have a sum of their own.
-template <class V, int M, class KV>
-void multiply_words(const float* x, int64_t x_stride, const KV* columns, int64_t k, float* y, int64_t y_stride, bool adds) {
-    constexpr int kEach = 4 / sizeof(KV);
+// y (M, 16 * kTiles), rows y_stride apart, = or += x (M, k), rows x_stride apart, times tiles of sixteen columns, `next` numbers
+// apart: [k / each][16][each], of which a word holds `each` numbers. The even and the odd numbers of words have sums of their own.
+template <class V, int M, int kTiles, class KV>
+void multiply_words(const float* x, int64_t x_stride, const KV* columns, int64_t next, int64_t k, float* y, int64_t y_stride, bool adds) {
+    constexpr int kEach = 4 / sizeof(KV), kSums = kEach > 1 ? 2 : 1;
     for (int lane = 0; lane < kTile; lane += V::kLanes) {
-        typename V::Float total[M][kEach];
-        for (int m = 0; m < M; ++m)
-            for (int i = 0; i < kEach; ++i) total[m][i] = adds && i == 0 ? V::load(y + m * y_stride + lane) : V::splat(0.0f);
+        typename V::Float total[kTiles][M][kSums];
+        for (int t = 0; t < kTiles; ++t)
+            for (int m = 0; m < M; ++m)
+                for (int i = 0; i < kSums; ++i) total[t][m][i] = adds && i == 0 ? V::load(y + m * y_stride + t * kTile + lane) : V::splat(0.0f);
         for (int64_t c = 0; c < k; c += kEach) {
-            const KV* line = columns + c * kTile;
-            if (lane == 0) fetch_ahead(line);
-            const typename V::Int words = V::load_words(line + lane * kEach);
+            typename V::Int words[kTiles];
+            for (int t = 0; t < kTiles; ++t) {
+                const KV* line = columns + t * next + c * kTile;
+                if (lane == 0) fetch(line, kFetchedAhead);
+                words[t] = V::load_words(line + lane * kEach);
+            }
 #pragma GCC unroll 4
             for (int i = 0; i < kEach; ++i) {
-                const typename V::Float numbers = number_of<V, KV>(words, i);
+                typename V::Float numbers[kTiles];
+                for (int t = 0; t < kTiles; ++t) numbers[t] = number_of<V, KV>(words[t], i);
 #pragma GCC unroll 4
-                for (int m = 0; m < M; ++m) total[m][i] = V::multiply_add(numbers, V::splat(x[m * x_stride + c + i]), total[m][i]);
+                for (int m = 0; m < M; ++m) {
+                    const typename V::Float own = V::splat(x[m * x_stride + c + i]);
+                    for (int t = 0; t < kTiles; ++t) total[t][m][i % kSums] = V::multiply_add(numbers[t], own, total[t][m][i % kSums]);
+                }
             }
         }
-        for (int m = 0; m < M; ++m) {
-            typename V::Float sum = total[m][0];
-            for (int i = 1; i < kEach; ++i) sum = V::add(sum, total[m][i]);
-            V::store(sum, y + m * y_stride + lane, V::kLanes);
-        }
+        for (int t = 0; t < kTiles; ++t)
+            for (int m = 0; m < M; ++m) {
+                const typename V::Float sum = kSums > 1 ? V::add(total[t][m][0], total[t][m][kSums - 1]) : total[t][m][0];
+                V::store(sum, y + m * y_stride + t * kTile + lane, V::kLanes);
+            }
     }
 }
 
@@ -95,25 +103,37 @@ inline void multiply_by(const float* scales, int64_t first, int64_t count, float
     for (int64_t p = 0; scales && p < count; ++p) row[p] *= scales[first + p];
 }
 
-// out (M, 16) += weights (M, positions) times sixteen columns of values. Of a word that is not full the rest is not read
-// into anything, whatever it holds.
-template <class V, int M, class KV>
-void add_values(const float* weights, const KV* values, int64_t count, float* out, int64_t width) {
+// out (M, 16 * kTiles) += weights (M, positions) times tiles of values, `next` numbers apart. Of a word that is not full the
+// rest is not read into anything, whatever it holds.
+template <class V, int M, int kTiles, class KV>
+void add_values(const float* weights, const KV* values, int64_t next, int64_t count, float* out, int64_t width) {
     constexpr int kEach = 4 / sizeof(KV);
     const int64_t whole = count / kEach * kEach;
-    multiply_words<V, M>(weights, kMostPositions, values, whole, out, width, true);
+    multiply_words<V, M, kTiles>(weights, kMostPositions, values, next, whole, out, width, true);
     if (whole == count) return;
-    KV rest[kTile * kEach] = {};
-    for (int64_t i = 0; i < kTile; ++i) std::copy_n(values + whole * kTile + i * kEach, count - whole, rest + i * kEach);
-    multiply_words<V, M>(weights + whole, kMostPositions, rest, kEach, out, width, true);
+    KV rest[kTiles * kTile * kEach] = {};
+    for (int64_t i = 0; i < kTiles * kTile; ++i)
+        std::copy_n(values + i / kTile * next + whole * kTile + i % kTile * kEach, count - whole, rest + i * kEach);
+    multiply_words<V, M, kTiles>(weights + whole, kMostPositions, rest, kTile * kEach, kEach, out, width, true);
+}
+
+// They lie by themselves: too few for the processor to follow.
+inline void fetch_scales(const KeyValueRun& run, int64_t first, int64_t count) {
+    for (int64_t p = 0; run.key_scales && p < count; p += kTile) fetch(run.key_scales + first + p, 0), fetch(run.value_scales + first + p, 0);
 }
 
 template <class V, int M, class KV>
 void attend_some(const float* queries, int64_t width, const KeyValueRun& run, const AttentionState& state) {
     const int64_t hidden = run.begin % kTile, first = run.begin - hidden, count = run.end - first;
     const KV *keys = static_cast<const KV*>(run.keys) + first * width, *values = static_cast<const KV*>(run.values) + first * kTile;
+    // int8 numbers take more steps each, which hide that two tiles come from two places; and share a query's load.
+    constexpr int kTiles = V::kLanes == kTile && sizeof(KV) == 1 ? 2 : 1;
     alignas(64) float scores[M * kMostPositions];
-    for (int64_t p = 0; p < count; p += kTile) multiply_words<V, M>(queries, width, keys + p * width, width, scores + p, kMostPositions, false);
+    fetch_scales(run, first, count);
+    int64_t p = 0, i = 0;
+    for (; p + (kTiles - 1) * kTile < count; p += kTiles * kTile)
+        multiply_words<V, M, kTiles>(queries, width, keys + p * width, kTile * width, width, scores + p, kMostPositions, false);
+    for (; p < count; p += kTile) multiply_words<V, M, 1>(queries, width, keys + p * width, 0, width, scores + p, kMostPositions, false);
     for (int m = 0; m < M; ++m) {
         float* row = scores + m * kMostPositions;
         multiply_by(run.key_scales, first, count, row);
@@ -122,7 +142,9 @@ void attend_some(const float* queries, int64_t width, const KeyValueRun& run, co
         std::fill_n(row, hidden, 0.0f);
         multiply_by(run.value_scales, first, count, row);
     }
-    for (int64_t i = 0; i < width; i += kTile) add_values<V, M>(scores, values + i * run.block_size, count, state.out + i, width);
+    const int64_t next = kTile * run.block_size;
+    for (; i + kTiles * kTile <= width; i += kTiles * kTile) add_values<V, M, kTiles>(scores, values + i * run.block_size, next, count, state.out + i, width);
+    for (; i < width; i += kTile) add_values<V, M, 1>(scores, values + i * run.block_size, next, count, state.out + i, width);
 }
 
 template <class V, class KV>

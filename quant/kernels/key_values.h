@@ -41,12 +41,12 @@ public:
                 is_int8 ? cache_.value_scales + scales : nullptr, begin, stop, size};
     }
 
-    // key, value (G, K): a position's, to its slot.
-    void append(const float* key, const float* value, int64_t slot) const {
+    // key, value (K): a position's of one head, to its slot.
+    void append(const float* key, const float* value, int64_t slot, int64_t head) const {
         switch (format) {
-            case KeyValueFormat::float32: return append_as<float>(key, value, slot, [](float x) { return x; });
-            case KeyValueFormat::bf16: return append_as<uint16_t>(key, value, slot, to_bf16);
-            case KeyValueFormat::int8: return append_codes(key, value, slot);
+            case KeyValueFormat::float32: return append_as<float>(key, value, slot, head, [](float x) { return x; });
+            case KeyValueFormat::bf16: return append_as<uint16_t>(key, value, slot, head, to_bf16);
+            case KeyValueFormat::int8: return append_codes(key, value, slot, head);
         }
     }
 
@@ -57,18 +57,14 @@ private:
     }
 
     template <class T, class Round>
-    void append_as(const float* key, const float* value, int64_t slot, const Round& round) const {
-        for (int64_t head = 0; head < heads_; ++head)
-            put<T>(slot, head, [&](int64_t i) { return round(key[head * width_ + i]); }, [&](int64_t i) { return round(value[head * width_ + i]); });
+    void append_as(const float* key, const float* value, int64_t slot, int64_t head, const Round& round) const {
+        put<T>(slot, head, [&](int64_t i) { return round(key[i]); }, [&](int64_t i) { return round(value[i]); });
     }
 
-    void append_codes(const float* key, const float* value, int64_t slot) const {
-        for (int64_t head = 0; head < heads_; ++head) {
-            const float *own_key = key + head * width_, *own_value = value + head * width_;
-            const int64_t size = cache_.block_size, at = (slot / size * heads_ + head) * size + slot % size;
-            const float of_key = scale_of(own_key, cache_.key_scales + at), of_value = scale_of(own_value, cache_.value_scales + at);
-            put<int8_t>(slot, head, [&](int64_t i) { return code(own_key[i] * of_key); }, [&](int64_t i) { return code(own_value[i] * of_value); });
-        }
+    void append_codes(const float* key, const float* value, int64_t slot, int64_t head) const {
+        const int64_t size = cache_.block_size, at = (slot / size * heads_ + head) * size + slot % size;
+        const float of_key = scale_of(key, cache_.key_scales + at), of_value = scale_of(value, cache_.value_scales + at);
+        put<int8_t>(slot, head, [&](int64_t i) { return code(key[i] * of_key); }, [&](int64_t i) { return code(value[i] * of_value); });
     }
 
     // Stores a head's scale; returns what its numbers are multiplied by.

@@ -164,8 +164,11 @@ void zaya_attend_prompt(int instruction_set, const ZayaLayer* layer, const ZayaP
     const zaya::InstructionSet& set = zaya::instruction_set_at(instruction_set);
     const zaya::KeyValues cache(*layer, pass->cache);
     zaya::parallel_rows(pass->threads, pass->batch * pass->columns, [&](int64_t token) {
-        const int64_t row = token / pass->columns, column = token % pass->columns, at = token * layer->key_heads * layer->head_dim;
-        if (column < pass->lengths[row]) cache.append(pass->key + at, pass->value + at, cache.slot_of(row, pass->past[row] + column));
+        const int64_t row = token / pass->columns, column = token % pass->columns;
+        for (int64_t head = 0; column < pass->lengths[row] && head < layer->key_heads; ++head) {
+            const int64_t at = (token * layer->key_heads + head) * layer->head_dim;
+            cache.append(pass->key + at, pass->value + at, cache.slot_of(row, pass->past[row] + column), head);
+        }
     });
     const int64_t groups = (pass->columns + zaya::kTokens - 1) / zaya::kTokens;
     zaya::parallel_for(pass->threads, pass->batch * layer->key_heads * groups, [&](int64_t item) {
