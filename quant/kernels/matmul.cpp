@@ -10,7 +10,8 @@ namespace {
 
 // Rows of x that stay in a second-level cache while the tiles pass by: of codes, and of bf16 numbers, maybe as float32.
 constexpr int64_t kCodeRows = 240, kBf16Rows = 64;
-constexpr int64_t kMostTiles = 64;  // that a thread takes at once
+constexpr int64_t kMostTiles = 64;      // that a thread takes at once
+constexpr int64_t kGroupsAtOnce = 128;  // of all rows of a block that a thread rounds at once
 
 uint16_t as_bf16(uint16_t x) { return x; }
 uint16_t as_bf16(float x) { return to_bf16(x); }
@@ -30,14 +31,7 @@ PreparedRows::PreparedRows(const InstructionSet& set, Format format, const RowSo
                            int64_t groups, int threads)
     : set_(set), format_(format), k_(k), threads_(threads) {
     split(counts, groups);
-    const int64_t values = rows_ * k;
-    if (format != Format::bf16)
-        codes_ = aligned<int8_t>(values), scales_ = aligned<float>(values / kGroup), sums_ = aligned<int32_t>(values / kGroup);
-    else if (set.bf16_takes_float)
-        rounded_floats_ = aligned<float>(values);
-    else
-        rounded_ = aligned<uint16_t>(values);
-    parallel_rows(threads, rows_, [&](int64_t row) { prepare(x, row); });
+    format == Format::bf16 ? round_to_bf16(x) : quantize(x);
 }
 
 // Pieces of one group, those of codes with blocks as even as they can be.
@@ -59,30 +53,53 @@ void PreparedRows::for_each_block(const Piece& piece, const Body& body) const {
         body(piece.first + row, std::min(piece.block, piece.count - row));
 }
 
-void PreparedRows::prepare(const RowSource& source, int64_t row) {
-    if (format_ != Format::bf16)
-        quantize(source, row);
-    else if (source.is_bf16)
-        round_to_bf16(source.bf16() + source.place(row) * k_, row);
-    else
-        round_to_bf16(source.floats() + source.place(row) * k_, row);
+// The codes of a block's rows lie between each other, so a thread takes all rows of some columns: two that wrote to the same
+// cache lines would pass each of them to and fro.
+void PreparedRows::quantize(const RowSource& source) {
+    struct Share {
+        int64_t first, count, begin, end;  // rows of a block, and groups of columns
+    };
+    const int64_t groups = k_ / kGroup;
+    codes_ = aligned<int8_t>(rows_ * k_), scales_ = aligned<float>(rows_ * groups), sums_ = aligned<int32_t>(rows_ * groups);
+    std::vector<Share> shares;
+    for (const Piece& piece : pieces_)
+        for_each_block(piece, [&](int64_t first, int64_t count) {
+            const int64_t at_a_time = std::max<int64_t>(1, kGroupsAtOnce / count);
+            for (int64_t g = 0; g < groups; g += at_a_time) shares.push_back({first, count, g, std::min(g + at_a_time, groups)});
+        });
+    parallel_for(threads_, static_cast<int64_t>(shares.size()), [&](int64_t item) {
+        const Share& share = shares[static_cast<size_t>(item)];
+        for (int64_t row = 0; row < share.count; ++row) quantize_row(source, share.first, share.count, row, share.begin, share.end);
+    });
 }
 
-void PreparedRows::quantize(const RowSource& source, int64_t row) {
-    const Piece& piece = *std::find_if(pieces_.begin(), pieces_.end(), [&](const Piece& one) { return row < one.first + one.count; });
-    const int64_t first = row - (row - piece.first) % piece.block, count = std::min(piece.block, piece.first + piece.count - first);
-    const int64_t groups = k_ / kGroup, at = first * groups + row - first, begin = source.place(row) * k_;
-    int8_t* codes = codes_.get() + first * k_ + 4 * (row - first);
-    if (!source.is_bf16) return set_.steps.quantize(source.floats() + begin, groups, count, codes, scales_.get() + at, sums_.get() + at);
-    for (int64_t g = 0; g < groups; ++g) {
+// Groups of columns of one row of a block of `count` rows.
+void PreparedRows::quantize_row(const RowSource& source, int64_t first, int64_t count, int64_t row, int64_t group, int64_t end) {
+    const int64_t at = first * (k_ / kGroup) + group * count + row, begin = source.place(first + row) * k_ + group * kGroup;
+    int8_t* codes = codes_.get() + first * k_ + group * kGroup * count + 4 * row;
+    if (!source.is_bf16) return set_.steps.quantize(source.floats() + begin, end - group, count, codes, scales_.get() + at, sums_.get() + at);
+    for (int64_t g = 0; g < end - group; ++g) {
         float values[kGroup];
         for (int64_t i = 0; i < kGroup; ++i) values[i] = as_float(source.bf16()[begin + g * kGroup + i]);
         set_.steps.quantize(values, 1, count, codes + g * kGroup * count, scales_.get() + at + g * count, sums_.get() + at + g * count);
     }
 }
 
+void PreparedRows::round_to_bf16(const RowSource& source) {
+    if (set_.bf16_takes_float)
+        rounded_floats_ = aligned<float>(rows_ * k_);
+    else
+        rounded_ = aligned<uint16_t>(rows_ * k_);
+    parallel_rows(threads_, rows_, [&](int64_t row) {
+        if (source.is_bf16)
+            round_row(source.bf16() + source.place(row) * k_, row);
+        else
+            round_row(source.floats() + source.place(row) * k_, row);
+    });
+}
+
 template <class X>
-void PreparedRows::round_to_bf16(const X* x, int64_t row) {
+void PreparedRows::round_row(const X* x, int64_t row) {
     if (rounded_)
         std::transform(x, x + k_, rounded_.get() + row * k_, [](X value) { return as_bf16(value); });
     else

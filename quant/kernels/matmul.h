@@ -59,10 +59,11 @@ private:
     template <class Body>
     void for_each_block(const Piece& piece, const Body& body) const;
     void split(const int64_t* counts, int64_t groups);
-    void prepare(const RowSource& source, int64_t row);
-    void quantize(const RowSource& source, int64_t row);
+    void quantize(const RowSource& source);
+    void quantize_row(const RowSource& source, int64_t first, int64_t count, int64_t row, int64_t group, int64_t end);
+    void round_to_bf16(const RowSource& source);
     template <class X>
-    void round_to_bf16(const X* x, int64_t row);
+    void round_row(const X* x, int64_t row);
     void multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const;
     QuantizedBlock block_at(int64_t row) const;
 
