@@ -8,14 +8,7 @@
 //   V::upper_half(Int)         each word with its lower 16 bits zero
 //   V::as_floats(Int)          the same bits
 
-// Bytes that memory is asked for ahead of what is worked on: the processor by itself does not look far enough.
-constexpr int64_t kFetchedAhead = 8192;
-
-inline void fetch([[maybe_unused]] const void* at, [[maybe_unused]] int64_t ahead) {
-#if defined(__GNUC__)  // clang too
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(at) + static_cast<uintptr_t>(ahead)));  // maybe behind all that is ours
-#endif
-}
+constexpr int64_t kFetchedAhead = 8192;  // bytes, measured
 
 // The i-th number of each word.
 template <class V, class KV>

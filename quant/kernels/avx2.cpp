@@ -1,6 +1,7 @@
 // AVX2 with FMA and F16C.
 
 #include "bits.h"
+#include "fetch.h"
 #include "instruction_set.h"
 
 #include <algorithm>

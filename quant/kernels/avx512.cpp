@@ -1,6 +1,7 @@
 // AVX-512 with VNNI; with BF16 where the processor has it.
 
 #include "bits.h"
+#include "fetch.h"
 #include "instruction_set.h"
 
 #include <algorithm>

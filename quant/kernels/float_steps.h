@@ -3,6 +3,8 @@
 // Four sums at a time, so that additions do not wait for each other.
 constexpr int kChains = 4;
 
+constexpr int64_t kPanelAhead = 4096;  // bytes of a panel's weights that are fetched ahead, measured
+
 template <class V>
 Lanes<V> fold(const Lanes<V> (&chains)[kChains]) {
     return (chains[0] + chains[1]) + (chains[2] + chains[3]);
@@ -35,6 +37,7 @@ void multiply_panel_rows(const float* x, int64_t k, const W* panel, float* y, in
         for (auto& chain : row) chain = L::splat(0.0f);
     for (int64_t i = 0; i < k; i += kChains)
         for (int c = 0; c < kChains; ++c) {
+            if (c * kTile * sizeof(W) % 64 == 0) fetch(panel + (i + c) * kTile, kPanelAhead);
             const L weights = L::load(panel + (i + c) * kTile);
             for (int m = 0; m < M; ++m) chains[m][c] = multiply_add(weights, L::splat(x[m * k + i + c]), chains[m][c]);
         }

@@ -76,12 +76,9 @@ struct Int8 {
 
 constexpr int64_t kGroupsAhead = 5;  // of one row's product, measured: 2 to 4 KB of int4 codes
 
-// A group that is multiplied later, fetched meanwhile: the processor does not look so far ahead by itself.
 template <int64_t kBytes>
-void fetch_group([[maybe_unused]] const uint8_t* codes, [[maybe_unused]] int64_t group) {
-#if defined(__GNUC__)  // clang too
-    for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(codes + group * kBytes + i);
-#endif
+void fetch_group(const uint8_t* codes, int64_t group) {
+    for (int64_t i = 0; i < kBytes; i += 64) fetch(codes, group * kBytes + i);
 }
 
 template <class V, class Format, int M>

@@ -1,6 +1,7 @@
 // Arm NEON with the dot-product instructions.
 
 #include "bits.h"
+#include "fetch.h"
 #include "instruction_set.h"
 
 #include <algorithm>

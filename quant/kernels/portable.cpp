@@ -1,6 +1,7 @@
 // Plain C++ for any other processor, and the yardstick of the others.
 
 #include "bits.h"
+#include "fetch.h"
 #include "instruction_set.h"
 
 #include <algorithm>
