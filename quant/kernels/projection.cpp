@@ -27,8 +27,7 @@ public:
 
     void run() {
         project();
-        load_state();
-        keep_state();
+        replace_state();
         convolve_depthwise();
         convolve_within_heads();
         parallel_rows(pass_.threads, rows_, [&](int64_t row) { finish(row); });
@@ -47,14 +46,6 @@ private:
             std::transform(from, from + count, static_cast<uint16_t*>(to) + begin, to_bf16);
         else
             std::copy_n(from, count, static_cast<float*>(to) + begin);
-    }
-
-    void load_state() {
-        const int64_t tails = pass_.batch * tail_ * channels_, delayed = pass_.batch * keys_ / 2;
-        tails_ = aligned<float>(tails);
-        delayed_ = aligned<float>(delayed);
-        load(pass_.tail, 0, tails, tails_.get());
-        load(pass_.delayed, 0, delayed, delayed_.get());
     }
 
     // projected_ (N, queries | keys | current values | delayed values), rounded as the cache will be
@@ -93,9 +84,14 @@ private:
         return at < tail_ ? tails_.get() + (batch * tail_ + at) * channels_ : projected(batch, at - tail_);
     }
 
-    void keep_state() const {
-        const int64_t half = keys_ / 2;
+    // tails_ and delayed_ are what each row's last token left behind; what this pass leaves takes their place.
+    void replace_state() {
+        const int64_t half = keys_ / 2, tail = tail_ * channels_;
+        tails_ = aligned<float>(pass_.batch * tail);
+        delayed_ = aligned<float>(pass_.batch * half);
         parallel_rows(pass_.threads, pass_.batch, [&](int64_t b) {
+            load(pass_.tail, b * tail, tail, tails_.get() + b * tail);
+            load(pass_.delayed, b * half, half, delayed_.get() + b * half);
             const int64_t real = pass_.lengths[b];
             for (int64_t t = 0; t < tail_; ++t) store(column(b, real + t), channels_, pass_.new_tail, (b * tail_ + t) * channels_);
             store(real ? projected(b, real - 1) + channels_ + half : delayed_.get() + b * half, half, pass_.new_delayed, b * half);
