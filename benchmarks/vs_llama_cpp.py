@@ -7,7 +7,8 @@ Nothing is downloaded: zaya makes random weights in memory, llama.cpp gets a fil
 (`benchmarks/random_gguf.py`: Q4_0 everywhere, written once, 4.95 GB). Both have the same number of threads, random ids,
 no tokenizer and no choice of tokens. Random routers spread tokens about evenly over the experts on both sides; zaya's
 spread is counted and shown, llama.cpp's is not. Every side is a process that stays loaded and waits while another
-measures; a round is one run of every row by every side in turn, and the figures are medians over the rounds.
+measures; a round is one run of every row by every side in turn, of rows that decode three runs, since the memory of a
+shared machine changes its speed by the second. The figures are medians over all runs.
 
 | row | what |
 |---|---|
@@ -19,7 +20,7 @@ measures; a round is one run of every row by every side in turn, and the figures
 | int8 | int8 everywhere; zaya only |
 | int8-kv | int4 everywhere with `--kv int8`: one row from depth 0 and behind 16,384 tokens; zaya only |
 
-With all rows a run takes some 15 minutes on 2 cores and 13 GB of memory. The last line is JSON.
+With all rows a run takes some 10 to 20 minutes on 2 cores and 13 GB of memory. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ _MODULE = "benchmarks.vs_llama_cpp"
 _ROWS = ("decode", "sequences", "prefill-512", "prefill-4096", "depth", "int8-dense", "int8", "int8-kv")
 _PACKAGES = {"llama_cpp": "llama-cpp-python", "gguf": "gguf"}
 _PASSES = 10  # over the memory, at least, in between the runs of a row
+_TURNS = {"prefill": 1, "decode": 3}  # runs of a row in a round
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def _measure(arguments: argparse.Namespace, group: Group, path: Path) -> tuple[l
         memory = stack.enter_context(Worker(_MODULE, ["--side", "memory", *common]))
         figures = [_prepared(row, group.name, workers) for row in group.rows]
         for _ in range(arguments.repeats):
-            for one in figures:
+            for one in [figure for figure in figures for _ in range(_TURNS[figure.row.kind])]:
                 for side in one.rates:
                     one.rates[side].append(workers[side].ask(run=one.row.name)["rate"])
                 passes = max(2, -(-_PASSES // arguments.repeats))

@@ -223,6 +223,22 @@ def test_two_threads_may_run_two_caches_at_once(folders, monkeypatch):
     assert all(torch.equal(found[row], alone[row]) for row in (0, 1))
 
 
+def test_a_step_finds_the_keys_and_values_where_they_went_when_the_pool_grew(folders, monkeypatch):
+    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+
+    def steps(blocks_between):
+        cache = model.new_cache(1)
+        found = []
+        for i, blocks in enumerate(blocks_between):
+            model.pool.reserve(blocks)
+            found.append(model(IDS[:1, i : i + 1], cache))
+        return torch.cat(found)
+
+    moved = steps([0, 40, 0, 90, 0])
+    assert model.pool.generation > 1
+    assert torch.equal(steps([0] * 5), moved)
+
+
 def rows_of(cache):
     """All that is stored of each row."""
     rows = zip(cache.tables, cache.row_lengths, strict=True)
