@@ -13,8 +13,8 @@
 namespace zaya {
 namespace {
 
-constexpr int64_t kTokens = 32;      // new ones that are worked on together
-constexpr int64_t kPositions = 128;  // that they see at a time, from multiples of it on
+constexpr int64_t kTokens = 32;          // new ones that are worked on together
+constexpr int64_t kPositions = 128;      // that they see at a time, up to a multiple of it
 constexpr int64_t kColumns = 2 * kTile;  // of a product
 
 // What one thread works out: some new tokens of one row, and the queries of one key head. Query q of them is that of
