@@ -41,8 +41,8 @@ class Arrangement(Protocol):
 
 
 @dataclass(frozen=True)
-class Keys:
-    """(G, BLOCK/16, K/each, 16, each) a block."""
+class _Heads:
+    """What keys and values have in common: a row for each of the heads."""
 
     heads: int
     head_dim: int
@@ -51,6 +51,11 @@ class Keys:
     @property
     def row_shape(self) -> tuple[int, ...]:
         return self.heads, self.head_dim
+
+
+@dataclass(frozen=True)
+class Keys(_Heads):
+    """(G, BLOCK/16, K/each, 16, each) a block."""
 
     @property
     def block_shape(self) -> tuple[int, ...]:
@@ -70,16 +75,8 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Values:
+class Values(_Heads):
     """(G, K/16, BLOCK/each, 16, each) a block."""
-
-    heads: int
-    head_dim: int
-    dtype: torch.dtype
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        return self.heads, self.head_dim
 
     @property
     def block_shape(self) -> tuple[int, ...]:
