@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from quant.int8 import nearest_int8
+from quant.large_pages import zeros_in_large_pages
 from zaya_core.errors import MemoryFitError
 from zaya_core.kv_format import KVFormat, bytes_of_head
 from zaya_core.kv_layout import BLOCK, Arrangement, Keys, Scales, Values
-from zaya_core.large_pages import zeros_in_large_pages
 
 
 @dataclass(frozen=True)

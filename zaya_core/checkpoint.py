@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from quant.formats import StoredTensor
+from quant.large_pages import prefer_large_pages
 from zaya_core.config import ModelConfig, printable, read_json
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.large_pages import prefer_large_pages
 from zaya_core.names import expected_tensors, layout_of_names, packed_parameters, parameters
 
 INDEX = "model.safetensors.index.json"

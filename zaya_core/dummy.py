@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from quant.formats import FORMAT_VERSION, GROUP
+from quant.large_pages import prefer_large_pages, zeros_in_large_pages
 from zaya_core.checkpoint import Checkpoint, TensorInfo
 from zaya_core.config import parse_config
 from zaya_core.device import choose_placement
 from zaya_core.kv_format import KVFormat
-from zaya_core.large_pages import prefer_large_pages
 from zaya_core.load import build_model
 from zaya_core.model import ZayaModel
 from zaya_core.names import expected_tensors
@@ -62,7 +62,7 @@ class RandomTensors:
         if name.endswith("balancing_biases"):
             return torch.tensor([0.0] * (shape[0] - 1) + [-1.0])
         if name.endswith(".scales"):
-            return torch.full(shape, _SCALES[dtype], dtype=dtype)
+            return zeros_in_large_pages(shape, dtype, torch.device("cpu")).fill_(_SCALES[dtype])
         if len(shape) == 1:
             return torch.zeros(shape, dtype=dtype)
         return self._repeated(torch.Size(shape).numel(), self._block(name, shape, dtype)).view(shape)
@@ -77,9 +77,11 @@ class RandomTensors:
 
     def _repeated(self, count: int, block: Tensor) -> Tensor:
         offset = int(torch.randint(0, _NOISE, (1,), generator=self._generator))
-        repeats = -(-(count + offset) // _NOISE)
         values = prefer_large_pages(torch.empty(count, dtype=block.dtype))
-        return values.copy_(block.repeat(repeats)[offset : offset + count])
+        for part in values[: _NOISE - offset], *values[_NOISE - offset :].split(_NOISE):
+            part.copy_(block[offset : offset + len(part)])
+            offset = 0
+        return values
 
 
 # Small before the GELUs, where they are nearly odd functions, and large behind: otherwise what they add to every token

@@ -12,6 +12,7 @@ from torch import Tensor
 from quant.assemble import expect_usable, packed_matrix, packed_stack
 from quant.dense import DenseMatrix, DenseStack
 from quant.formats import Format
+from quant.large_pages import share_large_pages
 from quant.matrix import Matrix, Stack
 from quant.nf4 import MissingLibraryError
 from zaya_core.attention import Attention
@@ -37,8 +38,8 @@ def load_model(
 ) -> ZayaModel:
     """Load a model folder of either layout.
 
-    On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files; small parameters are copied
-    to float32.
+    On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files where they are large; others
+    are copied, small parameters to float32.
     dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `zaya_core.cache`.
     Raises: the errors of `read_config`, `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
     """
@@ -102,7 +103,7 @@ class ModelParts:
 
     def small(self, name: str) -> Tensor:
         """A parameter whose bytes do not matter, in float32."""
-        return self.checkpoint.tensor(name).to(self.device, torch.float32)
+        return share_large_pages(self.checkpoint.tensor(name).to(self.device, torch.float32))
 
     def matrix(self, name: str) -> Matrix:
         """The matrix `{name}.weight` with its bias, as floats or packed as it is stored."""
@@ -126,10 +127,10 @@ class ModelParts:
         return packed_stack(packed.kind, one_each, (n, k))
 
     def _on_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {suffix: tensor.to(self.device) for suffix, tensor in tensors.items()}
+        return {suffix: share_large_pages(tensor.to(self.device)) for suffix, tensor in tensors.items()}
 
     def _large(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype)
+        return share_large_pages(tensor.to(self.device, self.dtype))
 
     def rms_norm(self, name: str) -> RMSNorm:
         """A norm by name."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from quant.kernels.native import FORMATS, NativeProducts
 from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
+from quant.large_pages import share_large_pages
 
 LANES = 16  # all widths are multiples of it
 
@@ -171,7 +172,7 @@ class NativeLayer(Parameters):
         return ctypes.addressof(array)
 
     def _panels(self, weight: Tensor, bias: Tensor | None) -> _Panels:
-        panels = to_panels(weight)
+        panels = share_large_pages(to_panels(weight))
         padded = None if bias is None else F.pad(bias.float(), (0, -len(bias) % LANES))
         is_bf16 = panels.dtype == torch.bfloat16
         self.panel_nbytes += panels.nbytes

@@ -1,9 +1,10 @@
-"""Large tensors are asked for in large pages, mapped from a file or not; small ones are left alone."""
+"""Large tensors are asked for in large pages, mapped from a file or not; small ones share some."""
 
 from __future__ import annotations
 
 import mmap
 import re
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from zaya_core import large_pages
-from zaya_core.large_pages import LEAST, prefer_large_pages, zeros_in_large_pages
+from quant import large_pages
+from quant.large_pages import LEAST, SHARED, prefer_large_pages, share_large_pages, zeros_in_large_pages
 
 CPU = torch.device("cpu")
 SMAPS = Path("/proc/self/smaps")
@@ -72,6 +73,40 @@ def test_zeros_are_new_memory_of_their_own():
     tensors[0].fill_(1)
     assert not tensors[1].any()
     assert not zeros_in_large_pages((2, 3), torch.bfloat16, CPU).any()
+
+
+def test_small_tensors_lie_side_by_side_in_shared_pages(monkeypatch):
+    monkeypatch.setattr(large_pages, "_shared", large_pages._SharedPages())
+    tensors = [torch.randn(3, 5), torch.arange(7, dtype=torch.int8), torch.randn(64, 64).bfloat16(), torch.tensor(2.0)]
+    shared = [share_large_pages(tensor) for tensor in tensors]
+    for tensor, copy in zip(tensors, shared, strict=True):
+        assert torch.equal(copy, tensor) and copy.dtype == tensor.dtype and copy.shape == tensor.shape
+        assert copy.is_contiguous() and copy.data_ptr() % 64 == 0 and copy.data_ptr() != tensor.data_ptr()
+        assert is_asked_for(copy)
+    for before, after in pairwise(shared):  # in lines of a cache
+        assert before.nbytes <= after.data_ptr() - before.data_ptr() < before.nbytes + 64
+    shared[1].zero_()
+    assert torch.equal(shared[0], tensors[0]) and torch.equal(shared[2], tensors[2])
+
+
+def test_what_is_not_contiguous_is_afterwards():
+    matrix = torch.arange(12.0).view(3, 4)
+    shared = share_large_pages(matrix.T)
+    assert torch.equal(shared, matrix.T) and shared.is_contiguous()
+
+
+def test_what_fills_pages_of_its_own_and_what_is_empty_stay_where_they_are():
+    for tensor in (torch.empty(SHARED, dtype=torch.uint8), torch.empty(0, 3)):
+        assert share_large_pages(tensor) is tensor
+
+
+def test_more_small_tensors_than_fit_beside_each_other_do_not_overlap(monkeypatch):
+    """More than the 64 MB that are taken at a time, which were taken where tensors cannot be changed later."""
+    monkeypatch.setattr(large_pages, "_shared", large_pages._SharedPages())
+    with torch.inference_mode():
+        share_large_pages(torch.ones(SHARED - 64, dtype=torch.uint8))
+    shared = [share_large_pages(torch.full((SHARED - 64,), i, dtype=torch.uint8)) for i in range(40)]
+    assert all((tensor == i).all() for i, tensor in enumerate(shared))
 
 
 def test_memory_that_cannot_be_had_is_said_so():
