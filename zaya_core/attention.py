@@ -21,18 +21,27 @@ class AttentionInputs:
     """What all layers of one type share in one forward pass: rotary angles and who sees whom.
 
     `mask` is (B, 1, T, S) bool, or None where every query sees every key. `is_causal` replaces the mask of a whole
-    prompt. `first_visible`: (B) int64, the first position that a row's last query sees. `window`: how many positions a
+    prompt. `first_visible`: the first position that each row's last query sees. `window`: how many positions a
     query sees, itself among them; None: all.
     """
 
     def __init__(self, rotary: RotaryEmbedding, step: CacheStep, window: int | None):
-        self._step, self.window = step, window
-        self.cos, self.sin = rotary(step.positions)
+        self._step, self.window, self._rotary = step, window, rotary
         slides = window is not None and step.num_keys > window
-        self.first_visible = torch.zeros_like(step.ends) if window is None else (step.ends - window).clamp_min(0)
+        self.first_visible = [0 if window is None else max(0, end - window) for end in step.totals]
         uniform = len(set(step.totals)) == 1 and not step.is_padded
         self.is_causal = uniform and not slides and step.past[0] == 0 and step.columns > 1
         self._sees_all = uniform and not slides and step.columns == 1
+
+    @cached_property
+    def angles(self) -> tuple[Tensor, Tensor]:
+        """cos, sin: (B, T, 1, rotated)."""
+        return self._rotary(self._step.positions)
+
+    @property
+    def table(self) -> tuple[Tensor, Tensor]:
+        """`angles` of all positions so far, and of others: (1, P, 1, rotated)."""
+        return self._rotary.table(self._step.num_keys)
 
     @cached_property
     def mask(self) -> Tensor | None:
@@ -58,7 +67,7 @@ class Attention:
     def __call__(self, x: Tensor, inputs: AttentionInputs, step: CacheStep, layer: int) -> Tensor:
         """x: (B, T, D) -> (B, T, D), both in the model's dtype."""
         qk, value = self.qkv_proj(x, step, layer)
-        qk = rotate(self.qk_norm(qk), inputs.cos, inputs.sin).to(x.dtype)
+        qk = rotate(self.qk_norm(qk), *inputs.angles).to(x.dtype)
         query, key = qk[:, :, : self.num_attention_heads], qk[:, :, self.num_attention_heads :]
         keys, values = step.append(layer, key, value)
         return self.o_proj.matmul(grouped_query_attention(query, keys, values, inputs).flatten(2))

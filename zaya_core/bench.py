@@ -19,7 +19,7 @@ from zaya_core.bandwidth import BYTES, PASSES, read_bandwidth
 from zaya_core.cache import Cache, Snapshot
 from zaya_core.kv_layout import BLOCK
 from zaya_core.model import ZayaModel
-from zaya_core.sampling import RandomKey, Sampler, SamplingParams, normalise
+from zaya_core.sampling import RandomKey, Sampler, SamplingParams
 
 _CHUNK = 512
 _IDS = (300, 200)  # random prompt ids are drawn from the ids after the first, of so many
@@ -119,7 +119,7 @@ class Bench:
         return PreparedCase("prefill", batch, depth, batch * tokens, False, read, count.mean, run)
 
     def decode(self, tokens: int, batch: int, depth: int, sampling: SamplingParams | None = None) -> PreparedCase:
-        """Single steps of `batch` rows behind `depth` tokens (at least one); without `sampling` greedy ones."""
+        """Single steps of `batch` rows behind `depth` tokens (at least one); without `sampling` no token is chosen."""
         cache = self._filled(batch, max(depth, 1))
         start = self._start(cache, tokens)
         count = self._count_experts(lambda model: self._decode(model, cache, min(tokens, 8), sampling))
@@ -143,11 +143,9 @@ class Bench:
         sampler = None if sampling is None else Sampler(sampling, RandomKey(sampling.seed))
         ids = self._ids(len(cache.lengths), tokens)  # given: what random weights choose soon is the same in all rows
         for step in range(tokens):
-            logits = model(ids[:, step : step + 1], cache)[:, -1]
-            for row in logits:
-                if sampler is None:
-                    normalise(row)
-                else:
+            logits = model(ids[:, step : step + 1], cache)
+            if sampler is not None:
+                for row in logits[:, -1]:
                     sampler.sample(row, step)
 
     def _prefill(self, model: ZayaModel, cache: Cache, ids: Tensor) -> None:

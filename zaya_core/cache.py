@@ -18,6 +18,7 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from types import TracebackType
 
@@ -340,8 +341,10 @@ class Cache:
 class CacheStep:
     """One forward pass over a cache: where its tokens stand, what each layer sees, what each layer leaves behind.
 
-    `lengths`, `ends`: (B) int64, each row's new positions and all of them; `slots`: where the new ones are stored, as
-    block * BLOCK + offset, row by row; `tables`: (B, blocks) int64, filled up with block 0.
+    `new_lengths`, `totals`: each row's new positions and all of them; `slot_numbers`: where the new ones are stored, as
+    block * BLOCK + offset, row by row; `block_numbers`: each row's, filled up with block 0 to as many. As int64 tensors
+    `lengths`, `ends` (B), `slots`, `tables` (B, blocks), `positions` (B, T), which are made when somebody asks: a step
+    of one token by the native library needs only the last.
 
     A context manager. Lengths and states change at its end only; if the pass is cut short, the cache is as before.
     """
@@ -354,6 +357,7 @@ class CacheStep:
         self.totals = [past + new for past, new in zip(self.past, new_lengths, strict=True)]
         self.num_keys = max(self.totals)  # S
         self.device = cache.conv_tail.device
+        self.is_padded = any(new != columns for new in new_lengths)
         self._tails: list[Tensor] = []
         self._delayed: list[Tensor] = []
         self._states: tuple[Tensor, Tensor] | None = None
@@ -366,7 +370,6 @@ class CacheStep:
         except BaseException:
             self._give_back()
             raise
-        self._prepare_indices()
         return self
 
     def __exit__(
@@ -385,27 +388,57 @@ class CacheStep:
         for table, past in zip(self.cache.tables, self.past, strict=True):
             table.truncate(past)
 
-    def _prepare_indices(self) -> None:
-        tables, device = self.cache.tables, self.device
-        past, self.lengths, self.ends = torch.tensor([self.past, self.new_lengths, self.totals], device=device)
-        self.positions = past[:, None]  # (B, T)
-        if self.columns > 1:  # a step of one token has few operations, and each counts
-            self.positions = self.positions + torch.arange(self.columns, device=device)
-        slots = [slot for table, a, b in zip(tables, self.past, self.totals, strict=True) for slot in table.slots(a, b)]
-        self.slots = torch.tensor(slots, dtype=torch.long, device=device)
-        self.is_padded = any(new != self.columns for new in self.new_lengths)
-        if self.is_padded:
-            self._prepare_padding()
-        self._first_block = tables[0].blocks[0] if tables[0].blocks else 0
-        self._side_by_side = len(tables) == 1 and _are_consecutive(tables[0].blocks)
-        count = -(-self.num_keys // BLOCK)
-        self.tables = torch.tensor([(table.blocks + [0] * count)[:count] for table in tables], device=device)
+    @cached_property
+    def slot_numbers(self) -> list[int]:
+        rows = zip(self.cache.tables, self.past, self.totals, strict=True)
+        return [slot for table, past, total in rows for slot in table.slots(past, total)]
 
-    def _prepare_padding(self) -> None:
-        real = torch.arange(self.columns, device=self.device)[None] < self.lengths[:, None]  # (B, T)
-        self._real = real.flatten().nonzero()[:, 0]
-        # (B, W): where the columns before the next token stand in [tail, new columns]
-        self._last = self.lengths[:, None] + torch.arange(self.cache.conv_tail.shape[2], device=self.device)
+    @cached_property
+    def block_numbers(self) -> list[list[int]]:
+        count = -(-self.num_keys // BLOCK)
+        return [(table.blocks + [0] * count)[:count] for table in self.cache.tables]
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        return self._numbers(self.new_lengths)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        return self._numbers(self.totals)
+
+    @cached_property
+    def slots(self) -> Tensor:
+        return self._numbers(self.slot_numbers)
+
+    @cached_property
+    def tables(self) -> Tensor:
+        return self._numbers(self.block_numbers)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        first = self._numbers([[past] for past in self.past])
+        return first if self.columns == 1 else first + torch.arange(self.columns, device=self.device)
+
+    def _numbers(self, values: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.device)
+
+    @cached_property
+    def _real(self) -> Tensor:
+        """Which of the B * T new columns are real."""
+        real = torch.arange(self.columns, device=self.device)[None] < self.lengths[:, None]
+        return real.flatten().nonzero()[:, 0]
+
+    @cached_property
+    def _last(self) -> Tensor:
+        """(B, W): where the columns before the next token stand in [tail, new columns]."""
+        return self.lengths[:, None] + torch.arange(self.cache.conv_tail.shape[2], device=self.device)
+
+    @cached_property
+    def _side_by_side(self) -> slice | None:
+        """The blocks of an only row, where they are consecutive."""
+        blocks = self.block_numbers[0]
+        is_one = len(self.block_numbers) == 1 and all(b == a + 1 for a, b in pairwise(blocks))
+        return slice(blocks[0], blocks[0] + len(blocks)) if is_one and blocks else None
 
     def conv_tail(self, layer: int) -> Tensor:
         """(B, W, C): the raw query and key columns before this pass's first token."""
@@ -468,10 +501,6 @@ class CacheStep:
 
     def _read(self, name: str, layer: int) -> Tensor:
         """(B, S, G, ...), a copy."""
-        storage, first = self.cache.pool.tensors[name][layer], self._first_block
-        blocks = storage[None, first : first + self.tables.shape[1]] if self._side_by_side else storage[self.tables]
+        storage, side_by_side = self.cache.pool.tensors[name][layer], self._side_by_side
+        blocks = storage[self.tables] if side_by_side is None else storage[None, side_by_side]
         return self.cache.pool.arrangements[name].rows(blocks).flatten(1, 2)[:, : self.num_keys]
-
-
-def _are_consecutive(blocks: list[int]) -> bool:
-    return all(b == a + 1 for a, b in pairwise(blocks))

@@ -1,7 +1,7 @@
 """Layers, embedding and head by the native library's fused steps: what `Block` and `ZayaModel` spell out, in few calls.
 
 A prompt takes two calls a layer, around its attention, which is a third call for models in bf16 where the processor has
-products for it; one new token a row takes one for all layers.
+products for it; one new token a row takes one in all.
 
 Activations stay in float32 between the products (`Block` rounds them to the model's dtype), and products round their
 input to int8 or bf16 as the native products do, a prompt's attention its queries and weights. Which layers can: those
@@ -49,7 +49,7 @@ class FusedSteps:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """residual: (B, T, D) float32, router_state: (N, R) or None -> residual, router_state, choice (N)."""
         tail, delayed = step.conv_tail(layer), step.delayed(layer)
-        *qkv, tail, delayed = self.native.project(residual, tail, delayed, step.lengths, inputs.cos, inputs.sin)
+        *qkv, tail, delayed = self.native.project(residual, tail, delayed, step.lengths, *inputs.angles)
         step.replace_state(tail, delayed)
         router_state, choice = self.native.mix(self._attend(qkv, inputs, step, layer), residual, router_state)
         return residual, router_state, choice
@@ -67,11 +67,13 @@ class FusedSteps:
 
 
 class FusedDecoder:
-    """All layers of one new token a row. State: as `FusedSteps`."""
+    """One new token a row from its id to its logits. State: as `Attention`."""
 
-    def __init__(self, layers: Sequence[NativeLayer], layer_types: Sequence[str]):
+    def __init__(
+        self, embedding: NativeEmbedding, layers: Sequence[NativeLayer], layer_types: Sequence[str], head: NativeHead
+    ):
         self._kinds = sorted(set(layer_types))
-        self._native = NativeDecoder(layers, [self._kinds.index(kind) for kind in layer_types])
+        self._native = NativeDecoder(embedding, layers, [self._kinds.index(kind) for kind in layer_types], head)
         self._storage: tuple[BlockPool, int, StoragePointers] | None = None  # of which pool, at which generation
 
     @staticmethod
@@ -79,15 +81,15 @@ class FusedDecoder:
         """Whether each row has one token that is real."""
         return step.columns == 1 and not step.is_padded
 
-    def __call__(self, residual: Tensor, inputs: Mapping[str, AttentionInputs], step: CacheStep) -> Tensor:
-        """residual: (B, 1, D) float32, changed in place -> choices (L, B)."""
+    def __call__(self, ids: Tensor, inputs: Mapping[str, AttentionInputs], step: CacheStep) -> tuple[Tensor, Tensor]:
+        """ids: (B, 1) int64 -> logits (B, 1, V) float32, choices (L, B). Raises IndexError for an id that is no row."""
         cache = step.cache
-        kinds = [AttentionKind(x.cos, x.sin, x.first_visible) for x in map(inputs.__getitem__, self._kinds)]
-        places = Places(step.slots, step.tables, step.ends)
+        kinds = [AttentionKind(*x.table, x.first_visible) for x in map(inputs.__getitem__, self._kinds)]
+        places = Places(step.slot_numbers, step.block_numbers, step.totals)
         states, storage = (cache.conv_tail, cache.delayed), self._storage_of(cache.pool)
-        tails, delayed, choices = self._native(residual, states, kinds, storage, BLOCK, places)
+        logits, tails, delayed, choices = self._native(ids, states, kinds, storage, BLOCK, places)
         step.replace_states(tails, delayed)
-        return choices
+        return logits, choices
 
     def _storage_of(self, pool: BlockPool) -> StoragePointers:
         kept = self._storage
@@ -96,10 +98,14 @@ class FusedDecoder:
         return kept[2]
 
 
-def fuse_all(blocks: Sequence[Block]) -> FusedDecoder | None:
-    """The fused decoder of these layers, or None where not all of them are fused."""
+def fuse_all(
+    embedding: NativeEmbedding | None, blocks: Sequence[Block], head: NativeHead | None
+) -> FusedDecoder | None:
+    """The fused decoder of these parts, or None where not all of them are fused."""
     layers = [block.fused.native for block in blocks if block.fused is not None]
-    return FusedDecoder(layers, [block.layer_type for block in blocks]) if len(layers) == len(blocks) else None
+    if embedding is None or head is None or len(layers) < len(blocks):
+        return None
+    return FusedDecoder(embedding, layers, [block.layer_type for block in blocks], head)
 
 
 def fuse(block: Block) -> FusedSteps | None:

@@ -69,6 +69,8 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
     spelled_out = [parts.block(layer) for layer in range(config.num_hidden_layers)]
     blocks = [replace(block, fused=fuse(block)) for block in spelled_out]
     layer_types = sorted(set(config.layer_types))
+    fused_embedding = fuse_embedding(embed_tokens, bias, scale)
+    fused_head = fuse_head(lm_head, norm, placement.dtype)
     return ZayaModel(
         config=config,
         dtype=placement.dtype,
@@ -86,9 +88,9 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         lm_head=lm_head,
         empty_delayed=torch.stack([parts.empty_delayed(block) for block in blocks]),
         pool=BlockPool(cache_layout(config, placement.dtype, placement.device, kv)),
-        decoder=fuse_all(blocks),
-        fused_embedding=fuse_embedding(embed_tokens, bias, scale),
-        fused_head=fuse_head(lm_head, norm, placement.dtype),
+        decoder=fuse_all(fused_embedding, blocks, fused_head),
+        fused_embedding=fused_embedding,
+        fused_head=fused_head,
     )
 
 

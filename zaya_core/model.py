@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -96,7 +97,8 @@ class Block:
 class ZayaModel:
     """A loaded model. `dtype`: that of activations, K and V; residual stream, norms, router and logits are float32.
 
-    `decoder`, `fused_embedding` and `fused_head` do what the parts before them do where the native library can.
+    `decoder`, `fused_embedding` and `fused_head` do what the parts before them do where the native library can, the
+    first for one new token a row and all of it.
     """
 
     config: ModelConfig
@@ -135,8 +137,15 @@ class ZayaModel:
         """
         cache = cache if cache is not None else self.new_cache(len(ids))
         counts = None if lengths is None else [int(length) for length in lengths]
-        with products_of(ids.numel()), cache.begin(ids.shape[1], counts) as step:
-            residual = self._run(ids.to(self.device), step, should_stop)
+        with cache.begin(ids.shape[1], counts) as step:
+            ids = ids.to(self.device)
+            if self.decoder is not None and self.decoder.can_take(step):
+                return self._decode(self.decoder, ids, step, should_stop)
+            return self._forward(ids, step, last_only, should_stop)
+
+    def _forward(self, ids: Tensor, step: CacheStep, last_only: bool, should_stop: Callable[[], bool] | None) -> Tensor:
+        with products_of(ids.numel()):
+            residual = self._run(ids, step, should_stop)
             if last_only:
                 last = torch.tensor(step.new_lengths, device=self.device) - 1
                 residual = residual[torch.arange(len(ids), device=self.device), last][:, None]
@@ -145,18 +154,26 @@ class ZayaModel:
     def _run(self, ids: Tensor, step: CacheStep, should_stop: Callable[[], bool] | None) -> Tensor:
         inputs = AttentionInputs.by_layer_type(self.config, self.rotary, step)
         residual = self._embed(ids)
-        if self.decoder is not None and self.decoder.can_take(step):
-            _stop_if_asked(should_stop)
-            choices = self.decoder(residual, inputs, step)
-            for block in self.blocks:
-                if block.note_choice is not None:
-                    block.note_choice(choices[block.layer])
-            return residual
         router_state = None
         for block in self.blocks:
             _stop_if_asked(should_stop)
             residual, router_state = block(residual, router_state, inputs[block.layer_type], step, self.dtype)
         return residual
+
+    def _decode(
+        self, decoder: FusedDecoder, ids: Tensor, step: CacheStep, should_stop: Callable[[], bool] | None
+    ) -> Tensor:
+        """ids (B, 1) -> logits (B, 1, V) float32."""
+        _stop_if_asked(should_stop)
+        logits, choices = decoder(ids, AttentionInputs.by_layer_type(self.config, self.rotary, step), step)
+        for block in self._watched:
+            if block.note_choice is not None:
+                block.note_choice(choices[block.layer])
+        return logits
+
+    @cached_property
+    def _watched(self) -> list[Block]:
+        return [block for block in self.blocks if block.note_choice is not None]
 
     def _embed(self, ids: Tensor) -> Tensor:
         """ids (B, T) -> residual (B, T, D) float32."""

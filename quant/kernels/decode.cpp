@@ -1,10 +1,11 @@
-// One new token a row through all layers: what the caller would do between them costs more than the steps on small batches.
+// One new token a row through the model: what the caller would do between them costs more than the steps on small batches.
+
+#include "decode.h"
 
 #include <cstddef>
 #include <vector>
 
 #include "instruction_set.h"
-#include "layer.h"
 #include "parallel.h"
 
 namespace zaya {
@@ -21,6 +22,7 @@ public:
         delayed_bytes_ = pass.batch * keys / 2 * bytes;
         const auto rows = static_cast<std::size_t>(pass.batch);
         lengths_.assign(rows, 1);
+        residual_.resize(rows * static_cast<std::size_t>(layer.hidden));
         query_.resize(rows * static_cast<std::size_t>(queries));
         attended_.resize(query_.size());
         key_.resize(rows * static_cast<std::size_t>(keys));
@@ -28,27 +30,44 @@ public:
         router_state_.resize(rows * static_cast<std::size_t>(layer.router_down.n));
     }
 
-    void run() {
+    // Whether all ids are rows of the embedding.
+    bool run() {
+        int is_known = 0;
         with_team(pass_.threads, [&] {
+            is_known = zaya_embed(pass_.embedding, pass_.threads, pass_.batch, pass_.ids, residual_.data());
+            if (!is_known) return;
             for (int64_t i = 0; i < pass_.layers; ++i) {
                 project(i);
                 attend(i);
                 mix(i);
             }
+            zaya_logits(instruction_set_, pass_.head, pass_.threads, pass_.batch, residual_.data(), pass_.logits);
         });
+        return is_known;
     }
 
 private:
     const ZayaAttentionKind& kind_of(int64_t i) const { return pass_.kinds[pass_.kind[i]]; }
 
+    // cos_ and sin_ of each row's new position
+    void look_up_angles(const ZayaAttentionKind& kind) {
+        cos_.clear(), sin_.clear();
+        for (int64_t row = 0; row < pass_.batch; ++row) {
+            const int64_t at = (pass_.end[row] - 1) * kind.rotated;
+            cos_.insert(cos_.end(), kind.cos + at, kind.cos + at + kind.rotated);
+            sin_.insert(sin_.end(), kind.sin + at, kind.sin + at + kind.rotated);
+        }
+    }
+
     void project(int64_t i) {
         const ZayaAttentionKind& kind = kind_of(i);
+        look_up_angles(kind);
         const auto at = [i](const void* states, int64_t bytes) { return static_cast<const char*>(states) + i * bytes; };
         const auto new_at = [i](void* states, int64_t bytes) { return static_cast<char*>(states) + i * bytes; };
-        const ZayaProjection pass = {pass_.threads, pass_.is_bf16, pass_.batch, 1, lengths_.data(), pass_.residual,
+        const ZayaProjection pass = {pass_.threads, pass_.is_bf16, pass_.batch, 1, lengths_.data(), residual_.data(),
                                      at(pass_.tails, tail_bytes_), at(pass_.delayed, delayed_bytes_),
                                      new_at(pass_.new_tails, tail_bytes_), new_at(pass_.new_delayed, delayed_bytes_),
-                                     kind.rotated, kind.cos, kind.sin, query_.data(), key_.data(), value_.data()};
+                                     kind.rotated, cos_.data(), sin_.data(), query_.data(), key_.data(), value_.data()};
         zaya_project(instruction_set_, pass_.layer[i], &pass);
     }
 
@@ -65,7 +84,7 @@ private:
     }
 
     void mix(int64_t i) {
-        const ZayaMixture pass = {pass_.threads, 0, i > 0, pass_.batch, attended_.data(), pass_.residual, router_state_.data(),
+        const ZayaMixture pass = {pass_.threads, 0, i > 0, pass_.batch, attended_.data(), residual_.data(), router_state_.data(),
                                   pass_.choices + i * pass_.batch};
         zaya_mix(instruction_set_, pass_.layer[i], &pass);
     }
@@ -74,10 +93,10 @@ private:
     const ZayaDecode& pass_;
     int64_t tail_bytes_, delayed_bytes_;
     std::vector<int64_t> lengths_;
-    std::vector<float> query_, key_, value_, attended_, router_state_;
+    std::vector<float> cos_, sin_, residual_, query_, key_, value_, attended_, router_state_;
 };
 
 }  // namespace
 }  // namespace zaya
 
-void zaya_decode(int instruction_set, const ZayaDecode* pass) { zaya::Decode(instruction_set, *pass).run(); }
+int zaya_decode(int instruction_set, const ZayaDecode* pass) { return zaya::Decode(instruction_set, *pass).run(); }

@@ -98,33 +98,7 @@ struct ZayaMixture {
     int64_t* choice;          // (N): the expert of each row, or their number for none
 };
 
-// What layers of one kind of attention share: angles of the rotation and the first position seen.
-struct ZayaAttentionKind {
-    int64_t rotated;
-    const float *cos, *sin;  // (batch, rotated)
-    const int64_t* begin;    // (batch)
-};
-
-// One new token a row through all layers.
-struct ZayaDecode {
-    int32_t threads;
-    int32_t is_bf16;  // the states' dtype, else float32
-    int32_t format;   // of keys and values, as in ZayaKeyValues
-    int64_t batch, layers;
-    const ZayaLayer* const* layer;
-    const int32_t* kind;  // of each layer, in `kinds`
-    const ZayaAttentionKind* kinds;
-    float* residual;                 // (batch, D): replaced
-    const void *tails, *delayed;     // (layers, batch, W, C), (layers, batch, G*K/2)
-    void *new_tails, *new_delayed;
-    void* const* storage;            // keys of each layer, then values, and int8 only, key scales and value scales
-    int64_t block_size, most_blocks;
-    const int64_t *slots, *tables, *end;
-    int64_t* choices;                // (layers, batch)
-};
-
 ZAYA_API void zaya_project(int instruction_set, const ZayaLayer* layer, const ZayaProjection* pass);
 ZAYA_API void zaya_attend(int instruction_set, const ZayaLayer* layer, const ZayaAttention* pass);
 ZAYA_API void zaya_attend_prompt(int instruction_set, const ZayaLayer* layer, const ZayaPromptAttention* pass);
 ZAYA_API void zaya_mix(int instruction_set, const ZayaLayer* layer, const ZayaMixture* pass);
-ZAYA_API void zaya_decode(int instruction_set, const ZayaDecode* pass);

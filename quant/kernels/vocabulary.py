@@ -46,6 +46,7 @@ class NativeEmbedding(Parameters):
         of_matrix, vectors = self.matrix(matrix), map(self.pointer, (bias, scale))
         self._embedding = _Embedding(FORMATS.index(matrix.format), self._hidden, vocabulary, of_matrix, *vectors)
         self._pointer = ctypes.byref(self._embedding)
+        self.address = ctypes.addressof(self._embedding)
 
     def __call__(self, ids: Tensor) -> Tensor:
         """ids (...) int64 -> (..., D) float32. Raises IndexError for an id that is no row."""
@@ -53,9 +54,13 @@ class NativeEmbedding(Parameters):
         residual = torch.empty(*ids.shape, self._hidden, dtype=torch.float32)
         pointers = (_POINTER(ids.data_ptr()), _POINTER(residual.data_ptr()))
         if not self.library.zaya_embed(self._pointer, torch.get_num_threads(), _INT64(ids.numel()), *pointers):
-            lowest, highest, count = int(ids.min()), int(ids.max()), self._embedding.vocabulary
-            raise IndexError(f"ids are from {lowest} to {highest}; the vocabulary has 0 to {count - 1}")
+            raise self.no_row(ids)
         return residual
+
+    def no_row(self, ids: Tensor) -> IndexError:
+        """What is wrong with ids of which some are no row."""
+        lowest, highest, count = int(ids.min()), int(ids.max()), self._embedding.vocabulary
+        return IndexError(f"ids are from {lowest} to {highest}; the vocabulary has 0 to {count - 1}")
 
 
 class NativeHead(Parameters):
@@ -69,16 +74,18 @@ class NativeHead(Parameters):
         norm: Tensor, rms_norm_eps: float, dtype: torch.dtype,
     ):  # fmt: skip
         super().__init__(products)
+        self.vocabulary = vocabulary
         self._head = _Head(
             FORMATS.index(matrix.format), dtype == torch.bfloat16, len(norm), vocabulary, rms_norm_eps,
             self.pointer(norm), self.matrix(matrix), self.pointer(None if bias is None else bias.float()),
         )  # fmt: skip
         self._pointer = ctypes.byref(self._head)
+        self.address = ctypes.addressof(self._head)
 
     def __call__(self, residual: Tensor) -> Tensor:
         """residual: (..., D) float32 -> logits (..., V) float32."""
         residual = residual.contiguous()
-        logits = torch.empty(*residual.shape[:-1], self._head.vocabulary, dtype=torch.float32)
+        logits = torch.empty(*residual.shape[:-1], self.vocabulary, dtype=torch.float32)
         rows = _INT64(residual.numel() // self._head.hidden)
         pointers = (_POINTER(residual.data_ptr()), _POINTER(logits.data_ptr()))
         self.library.zaya_logits(self.index, self._pointer, torch.get_num_threads(), rows, *pointers)

@@ -81,10 +81,10 @@ def test_each_step_is_what_the_block_spells_out(folders, monkeypatch, variant, n
         step, inputs = begun(model, 2, 7, lengths)
         seen = inputs[block.layer_type]
         qk, value = attention.qkv_proj(block.input_layernorm(residual), step, block.layer)
-        qk = rotate(attention.qk_norm(qk), seen.cos, seen.sin)
+        qk = rotate(attention.qk_norm(qk), *seen.angles)
         heads = attention.num_attention_heads
         projected = fused.native.project(
-            residual, step.conv_tail(block.layer), step.delayed(block.layer), step.lengths, seen.cos, seen.sin
+            residual, step.conv_tail(block.layer), step.delayed(block.layer), step.lengths, *seen.angles
         )
         expected = (qk[:, :, :heads].flatten(2), qk[:, :, heads:].flatten(2), value.flatten(2))
         for ours, theirs in zip(projected, (*expected, step._tails[-1], step._delayed[-1]), strict=True):
@@ -247,11 +247,11 @@ def rows_of(cache):
 
 @pytest.mark.parametrize(("dtype", "kv"), [("float32", "auto"), ("bfloat16", "auto"), ("float32", "int8")])
 def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, monkeypatch, dtype, kv):
-    """Rows of 1, 256 and 2,500 positions of noise, whose blocks are not in order; one layer slides."""
+    """Rows of 1, 256 and 4,500 positions of noise, whose blocks are not in order; one layer slides."""
     model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)), dtype, kv)
     torch.manual_seed(1)
     cache = model.new_cache(3)
-    model.pool.reserve(16)
+    model.pool.reserve(20)
     for storage in (layer for layers in model.pool.tensors.values() for layer in layers):
         noise = torch.randn(storage.shape)
         storage.copy_(
@@ -261,7 +261,7 @@ def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, monkey
             if kv == "int8"
             else noise
         )
-    for row, (table, length) in enumerate(zip(cache.tables, (0, 255, 2499), strict=True)):
+    for row, (table, length) in enumerate(zip(cache.tables, (0, 255, 4499), strict=True)):
         table.reserve(0, length)
         table.blocks.reverse()
         cache.row_lengths[row] = length

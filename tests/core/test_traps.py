@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from quant.dense import DenseMatrix
 from tests.core.tiny_models import reference_model, save_native, save_original
+from zaya_core.config import RopeParameters
 from zaya_core.device import choose_placement
 from zaya_core.errors import DeviceError, UsageError
 from zaya_core.load import load_model
@@ -92,9 +93,15 @@ def test_a_zero_head_normalises_to_zero_and_not_to_nan():
     assert (QKNorm(torch.ones(1), 2, 8)(torch.zeros(1, 1, 3, 8)) == 0).all()
 
 
-def test_rotary_frequencies_span_the_rotated_width_and_leave_the_rest():
-    from zaya_core.config import RopeParameters
+def test_a_table_of_angles_has_those_of_each_position_to_the_bit():
+    rotary = RotaryEmbedding(RopeParameters(5_000_000.0, 0.5), 128, torch.device("cpu"))
+    for positions in (1, 4096, 4097, 20_000, 300):
+        some = torch.tensor([[0, positions // 3, positions - 1]])
+        for table, angles in zip(rotary.table(positions), rotary(some), strict=True):
+            assert table.is_contiguous() and torch.equal(table[:, some[0]], angles)
 
+
+def test_rotary_frequencies_span_the_rotated_width_and_leave_the_rest():
     cos, sin = RotaryEmbedding(RopeParameters(100.0, 0.5), 8, torch.device("cpu"))(torch.tensor([[3]]))
     angles = [3.0 / 100.0 ** (i / 4) for i in (0, 2)] * 2
     torch.testing.assert_close(cos[0, 0, 0], torch.tensor(angles).cos())

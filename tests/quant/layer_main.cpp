@@ -8,8 +8,7 @@
 #include <deque>
 #include <vector>
 
-#include "layer.h"
-#include "vocabulary.h"
+#include "decode.h"
 
 namespace {
 
@@ -138,24 +137,31 @@ int main(int, char** words) {
     zaya_mix(set, &layer, &mixture);
     print(residual, rows * kHidden * 4), print(router_state, rows * kRouter * 4), print(choice.data(), rows * 8);
 
-    // The next tokens through the layer twice.
-    const ZayaLayer* const layers[] = {&layer, &layer};
-    const int32_t kind_of[] = {0, 1};
-    const int64_t nothing_hidden[] = {0, 0}, next_slots[] = {4 * kBlock + 2, 2 * kBlock + 2}, next_end[] = {67, 3};
-    const ZayaAttentionKind kinds[] = {{8, floats(kBatch * 8), floats(kBatch * 8), begin}, {4, floats(kBatch * 4), floats(kBatch * 4), nothing_hidden}};
-    void* const storage[] = {keys, keys, values, values, key_scales, key_scales, value_scales, value_scales};
-    void *tails = zeros(2 * tail_size), *delayeds = zeros(2 * delayed_size), *new_tails = zeros(2 * tail_size), *new_delayeds = zeros(2 * delayed_size);
-    int64_t choices[2 * kBatch];
-    const ZayaDecode decode = {threads, is_bf16, format, kBatch, 2, layers, kind_of, kinds, residual, tails, delayeds, new_tails, new_delayeds,
-                               storage, kBlock, 3, next_slots, tables, next_end, choices};
-    zaya_decode(set, &decode);
-    print(residual, kBatch * kHidden * 4), print(new_tails, 2 * tail_size * bytes_each), print(new_delayeds, 2 * delayed_size * bytes_each);
-    print(choices, sizeof choices);
-
     // The vocabulary, its last tile cut short.
     constexpr int64_t kWords = 40, kPadded = 48;
     const ZayaMatrix bf16 = {zeros(kWords * kHidden), nullptr};
     const ZayaMatrix vocabularies[] = {bf16, int8_matrix(kPadded, kHidden), int4_matrix(kPadded, kHidden)};
+
+    // The next tokens through the layer twice.
+    const ZayaLayer* const layers[] = {&layer, &layer};
+    const int32_t kind_of[] = {0, 1};
+    const int64_t nothing_hidden[] = {0, 0}, next_slots[] = {4 * kBlock + 2, 2 * kBlock + 2}, next_end[] = {67, 3};
+    const ZayaAttentionKind kinds[] = {{8, floats(67 * 8), floats(67 * 8), begin}, {4, floats(67 * 4), floats(67 * 4), nothing_hidden}};
+    void* const storage[] = {keys, keys, values, values, key_scales, key_scales, value_scales, value_scales};
+    void *tails = zeros(2 * tail_size), *delayeds = zeros(2 * delayed_size), *new_tails = zeros(2 * tail_size), *new_delayeds = zeros(2 * delayed_size);
+    int64_t choices[2 * kBatch];
+    float* next_logits = floats(kBatch * kWords);
+    const ZayaEmbedding first = {1, kHidden, kWords, vocabularies[1], floats(kHidden), floats(kHidden)};
+    const ZayaHead last = {2, is_bf16, kHidden, kWords, 1e-5f, floats(kHidden), vocabularies[2], nullptr};
+    int64_t next_ids[] = {39, 40};
+    const ZayaDecode decode = {threads, is_bf16, format, kBatch, 2, &first, layers, kind_of, &last, kinds, next_ids, tails, delayeds,
+                               new_tails, new_delayeds, storage, kBlock, 3, next_slots, tables, next_end, choices, next_logits};
+    if (zaya_decode(set, &decode)) return 1;
+    next_ids[1] = 7;
+    if (!zaya_decode(set, &decode)) return 1;
+    print(next_logits, kBatch * kWords * 4), print(new_tails, 2 * tail_size * bytes_each), print(new_delayeds, 2 * delayed_size * bytes_each);
+    print(choices, sizeof choices);
+
     for (int32_t i = 0; i < 3; ++i) {
         const ZayaEmbedding embedding = {i, kHidden, kWords, vocabularies[i], floats(kHidden), floats(kHidden)};
         const int64_t ids[] = {39, 0, 17}, no_ids[] = {0, 40, 1};

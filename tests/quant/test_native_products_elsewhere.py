@@ -72,11 +72,13 @@ def sanitized(tmp_path_factory):
     compiler = shutil.which("g++")
     if not compiler:
         pytest.skip("needs g++")
-    try:
-        flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-        folder = compiled(tmp_path_factory.mktemp("sanitized"), compiler, *flags)
-    except subprocess.CalledProcessError:
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    folder = tmp_path_factory.mktemp("sanitized")
+    (folder / "nothing.cpp").write_text("int main() {}")
+    program = [compiler, *flags, str(folder / "nothing.cpp"), "-o", str(folder / "nothing")]
+    if subprocess.run(program, capture_output=True).returncode:
         pytest.skip("this compiler has no sanitizers")
+    folder = compiled(folder, compiler, *flags)
     return {name: (str(folder / name),) for name in ("products", "layer")}
 
 
