@@ -28,8 +28,7 @@ public:
     void run() {
         project();
         replace_state();
-        convolve_depthwise();
-        convolve_within_heads();
+        convolve();
         parallel_rows(pass_.threads, rows_, [&](int64_t row) { finish(row); });
     }
 
@@ -98,27 +97,6 @@ private:
         });
     }
 
-    // windows_ (heads, N, grouped taps * K): what the convolution within heads reads for each token
-    void convolve_depthwise() {
-        const int64_t k = layer_.head_dim, taps = layer_.grouped_taps, length = pass_.columns + taps - 1;
-        windows_ = aligned<float>(rows_ * channels_ * taps);
-        parallel_rows(pass_.threads, pass_.batch * length, [&](int64_t item) {
-            const int64_t b = item / length, at = item % length;
-            for (int64_t h = 0; h < channels_ / k; ++h) {
-                const float* mixed = nullptr;
-                // Column `at` is tap j of the window of token at - j.
-                for (int64_t j = std::max<int64_t>(0, at - pass_.columns + 1); j < taps && j <= at; ++j) {
-                    float* to = windows_.get() + ((h * rows_ + b * pass_.columns + at - j) * taps + j) * k;
-                    if (mixed)
-                        std::copy_n(mixed, k, to);
-                    else
-                        mix_head(b, at, h, to);
-                    mixed = to;
-                }
-            }
-        });
-    }
-
     void mix_head(int64_t b, int64_t at, int64_t h, float* mixed) const {
         const int64_t k = layer_.head_dim;
         std::copy_n(layer_.depthwise_bias + h * k, k, mixed);
@@ -129,18 +107,34 @@ private:
         }
     }
 
+    // windows (count, grouped taps * K): what the convolution within a head reads for each of some tokens
+    void mix_windows(int64_t h, int64_t first, int64_t count, float* windows) const {
+        const int64_t k = layer_.head_dim, taps = layer_.grouped_taps;
+        for (int64_t row = first; row < first + count; ++row) {
+            const int64_t b = row / pass_.columns, t = row % pass_.columns;
+            for (int64_t tap = 0; tap < taps; ++tap, windows += k) {
+                if (row > first && t > 0 && tap + 1 < taps)  // what the token before has one tap later
+                    std::copy_n(windows - (taps - 1) * k, k, windows);
+                else
+                    mix_head(b, t + tap, h, windows);
+            }
+        }
+    }
+
     // convolved_ (N, C)
-    void convolve_within_heads() {
+    void convolve() {
         const int64_t k = layer_.head_dim, taps = layer_.grouped_taps, tiles = k / kTile, heads = channels_ / k;
         const int64_t blocks = (rows_ + kPanelRows - 1) / kPanelRows;
         convolved_ = aligned<float>(rows_ * channels_);
         parallel_for(pass_.threads, heads * blocks, [&](int64_t item) {
             const int64_t h = item % heads, first = item / heads * kPanelRows, count = std::min(kPanelRows, rows_ - first);
+            const Aligned<float> windows = aligned<float>(count * taps * k);
+            mix_windows(h, first, count, windows.get());
             for (int64_t tile = 0; tile < tiles; ++tile) {
                 const int64_t channel = h * k + tile * kTile;
                 float* y = convolved_.get() + first * channels_ + channel;
-                set_.steps.multiply_panel(windows_.get() + (h * rows_ + first) * taps * k, count, taps * k,
-                                          panel_at(layer_.grouped, channel / kTile), layer_.grouped.is_bf16 != 0, y, channels_);
+                set_.steps.multiply_panel(windows.get(), count, taps * k, panel_at(layer_.grouped, channel / kTile),
+                                          layer_.grouped.is_bf16 != 0, y, channels_);
                 for (int64_t m = 0; m < count; ++m)
                     for (int64_t i = 0; i < kTile; ++i) y[m * channels_ + i] += layer_.grouped.bias[channel + i];
             }
@@ -189,7 +183,7 @@ private:
     const ZayaLayer& layer_;
     const ZayaProjection& pass_;
     int64_t rows_, queries_, keys_, channels_, width_, tail_;
-    Aligned<float> projected_, tails_, delayed_, windows_, convolved_;
+    Aligned<float> projected_, tails_, delayed_, convolved_;
 };
 
 }  // namespace
