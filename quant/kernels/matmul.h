@@ -37,6 +37,10 @@ public:
     PreparedRows(const InstructionSet& set, Format format, const RowSource& x, int64_t k, const int64_t* counts, int64_t groups,
                  int threads);
 
+    // silu(gate) * up in the form that products read, gate being the product with the first n rows of a group's weights (2n, k)
+    // and up that with the others. n: a multiple of 64, for bf16 of 32.
+    PreparedRows gated(const Weights* weights, int64_t n) const;
+
     // What a product multiplies by: one matrix for each group, all of one shape; y (rows, n), rows `stride` apart.
     struct Product {
         const Weights* weights;
@@ -52,20 +56,33 @@ public:
     }
 
 private:
+    // As many rows, in the same groups, of k values that are not there yet.
+    PreparedRows(const PreparedRows& like, int64_t k);
+
     // Rows of one group, worked on in blocks of `block` and a smaller last one.
     struct Piece {
         int64_t group, first, count, block;
     };
+    // Where the codes of a row begin in a group of columns, and what belongs to them.
+    struct Place {
+        int8_t* codes;
+        float* scale;
+        int32_t* sum;
+    };
     template <class Body>
     void for_each_block(const Piece& piece, const Body& body) const;
     void split(const int64_t* counts, int64_t groups);
+    void allocate();
     void quantize(const RowSource& source);
     void quantize_row(const RowSource& source, int64_t first, int64_t count, int64_t row, int64_t group, int64_t end);
+    Place place_of(int64_t first, int64_t count, int64_t row, int64_t group) const;
     void round_to_bf16(const RowSource& source);
     template <class X>
-    void round_row(const X* x, int64_t row);
+    void round_columns(const X* x, int64_t row, int64_t begin, int64_t count);
+    void take_gated(const Piece& piece, int64_t begin, int64_t count, float* gate, const float* up, int64_t stride);
     void multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const;
     QuantizedBlock block_at(int64_t row) const;
+    bool is_short() const { return rows_ < kTile * static_cast<int64_t>(pieces_.size()); }
 
     const InstructionSet& set_;
     Format format_;

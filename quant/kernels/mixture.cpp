@@ -97,24 +97,16 @@ private:
     }
 
     void multiply_experts() {
-        const int64_t d = layer_.hidden, f = layer_.expert_width, n = static_cast<int64_t>(order_.size());
-        const Aligned<float> both = aligned<float>(n * 2 * f), hidden = aligned<float>(n * f), branch = aligned<float>(n * d);
-        multiply({normed_.get(), false, order_.data()}, d, gate_up_, 2 * f, both.get());
-        parallel_for(pass_.threads, n, [&](int64_t row) {
-            set_.steps.gate(both.get() + row * 2 * f, both.get() + row * 2 * f + f, f, hidden.get() + row * f);
-        });
-        multiply({hidden.get(), false, nullptr}, f, down_, d, branch.get());
+        const int64_t d = layer_.hidden, n = static_cast<int64_t>(order_.size());
+        const PreparedRows x(set_, static_cast<Format>(layer_.expert_format), {normed_.get(), false, order_.data()}, d, counts_.data(),
+                             static_cast<int64_t>(counts_.size()), pass_.threads);
+        const Aligned<float> branch = aligned<float>(n * d);
+        x.gated(gate_up_.data(), layer_.expert_width).multiply(down_.data(), d, branch.get());
         parallel_for(pass_.threads, n, [&](int64_t i) {
             const int64_t row = order_[static_cast<size_t>(i)];
             merge(layer_.mlp_merge, branch.get() + i * d, weight_[static_cast<size_t>(row)], row);
         });
         if (n < pass_.rows) parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) { merge_skipped(row); });
-    }
-
-    void multiply(const RowSource& x, int64_t k, const std::vector<Weights>& weights, int64_t n, float* y) const {
-        const PreparedRows rows(set_, static_cast<Format>(layer_.expert_format), x, k, counts_.data(), static_cast<int64_t>(counts_.size()),
-                                pass_.threads);
-        rows.multiply(weights.data(), n, y);
     }
 
     void merge_skipped(int64_t row) const {
