@@ -91,6 +91,16 @@ void quantize(const float* x, int64_t groups, int64_t rows, int8_t* codes, float
 }
 
 template <class V>
+void merge(const float* branch, float factor, const float* branch_scale, const float* residual_scale, const float* constant, int64_t n,
+           float* residual) {
+    using L = Lanes<V>;
+    for (int64_t i = 0; i < n; i += kTile) {
+        const L kept = L::load(residual + i) * L::load(residual_scale + i) + L::load(constant + i);
+        (L::load(branch + i) * L::splat(factor) * L::load(branch_scale + i) + kept).store(residual + i);
+    }
+}
+
+template <class V>
 void gate(const float* gate, const float* up, int64_t n, float* out) {
     using L = Lanes<V>;
     const L one = L::splat(1.0f), zero = L::splat(0.0f);
@@ -135,5 +145,5 @@ double exponentials(const float* x, int64_t n, float most, float temperature, fl
 
 template <class V>
 constexpr FloatSteps float_steps() {
-    return {rms_norm<V>, multiply_panel<V>, quantize<V>, gate<V>, gelu<V>, square_sum<V>, exponentials<V>, attend<V>, weigh<V>};
+    return {rms_norm<V>, multiply_panel<V>, quantize<V>, merge<V>, gate<V>, gelu<V>, square_sum<V>, exponentials<V>, attend<V>, weigh<V>};
 }

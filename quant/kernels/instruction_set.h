@@ -65,6 +65,9 @@ struct FloatSteps {
     // x (groups of 64) to codes of at most 127: each four of them lie together, `rows` * 4 bytes behind the four before;
     // scales of the groups and sums of their codes, `rows` apart
     void (*quantize)(const float* x, int64_t groups, int64_t rows, int8_t* codes, float* scales, int32_t* sums);
+    // residual = branch * factor * branch_scale + (residual * residual_scale + constant)
+    void (*merge)(const float* branch, float factor, const float* branch_scale, const float* residual_scale, const float* constant,
+                  int64_t n, float* residual);
     // out = silu(gate) * up
     void (*gate)(const float* gate, const float* up, int64_t n, float* out);
     // x = gelu(x), exact

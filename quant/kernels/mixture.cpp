@@ -27,11 +27,9 @@ public:
     }
 
 private:
-    // residual = branch * factor * scale + (residual * scale + constant)
     void merge(const ZayaMerge& by, const float* branch, float factor, int64_t row) const {
-        float* residual = pass_.residual + row * layer_.hidden;
-        for (int64_t i = 0; i < layer_.hidden; ++i)
-            residual[i] = branch[i] * factor * by.branch_scale[i] + (residual[i] * by.residual_scale[i] + by.constant[i]);
+        const int64_t d = layer_.hidden;
+        set_.steps.merge(branch, factor, by.branch_scale, by.residual_scale, by.constant, d, pass_.residual + row * d);
     }
 
     void merge_attention() {
