@@ -6,11 +6,20 @@
 
 namespace zaya {
 
-// One cache line, `bytes` behind an address and maybe behind all that is ours.
-inline void fetch([[maybe_unused]] const void* at, [[maybe_unused]] int64_t bytes) {
 #if defined(__GNUC__)  // clang too
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(at) + static_cast<uintptr_t>(bytes)));
+#define ZAYA_PREFETCH(at, bytes, locality) \
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(at) + static_cast<uintptr_t>(bytes)), 0, locality)
+#else
+#define ZAYA_PREFETCH(at, bytes, locality) static_cast<void>(at), static_cast<void>(bytes)
 #endif
-}
+
+// One cache line, `bytes` behind an address and maybe behind all that is ours.
+inline void fetch(const void* at, int64_t bytes) { ZAYA_PREFETCH(at, bytes, 3); }
+
+// The same for what is read once in a step, past the larger caches: these keep what the next step needs again, vectors and
+// the interpreter, which otherwise comes from memory every time.
+inline void fetch_once(const void* at, int64_t bytes) { ZAYA_PREFETCH(at, bytes, 0); }
+
+#undef ZAYA_PREFETCH
 
 }  // namespace zaya

@@ -74,20 +74,22 @@ struct Int8 {
     }
 };
 
-constexpr int64_t kGroupsAhead = 5;  // of one row's product, measured: 2 to 4 KB of int4 codes
+constexpr int64_t kGroupsAhead = 5;  // of one row's product, measured: 2 to 4 KB of int4 codes; of more rows half a tile or one
 
-template <int64_t kBytes>
+template <int64_t kBytes, bool kOnce>
 void fetch_group(const uint8_t* codes, int64_t group) {
-    for (int64_t i = 0; i < kBytes; i += 64) fetch(codes, group * kBytes + i);
+    for (int64_t i = 0; i < kBytes; i += 64) kOnce ? fetch_once(codes, group * kBytes + i) : fetch(codes, group * kBytes + i);
 }
 
 template <class V, class Format, int M>
 void multiply_block(const QuantizedBlock& x, const uint8_t* codes, const typename Format::Scale* scales, const OutputTile& out) {
+    const bool is_alone = M == 1 || x.is_alone;
+    const int64_t ahead = M == 1 ? kGroupsAhead : is_alone ? x.groups / 2 : x.groups;
     for (int lane = 0; lane < kTile; lane += V::kLanes) {
         typename V::Float total[M];
         for (int m = 0; m < M; ++m) total[m] = V::splat(0.0f);
         for (int64_t g = 0; g < x.groups; ++g) {
-            if (lane == 0) fetch_group<Format::kBytes>(codes, g + (M == 1 ? kGroupsAhead : x.groups));
+            if (lane == 0) is_alone ? fetch_group<Format::kBytes, true>(codes, g + ahead) : fetch_group<Format::kBytes, false>(codes, g + ahead);
             Chains<V, M> sums;
             for (int m = 0; m < M; ++m) {
                 sums.part[0][m] = Format::start(x.sums[g * M + m]);

@@ -28,6 +28,7 @@ struct QuantizedBlock {
     const float* scales;
     const int32_t* sums;
     int64_t groups;
+    bool is_alone;  // no other rows are multiplied by the same weights
 };
 
 // One tile of output: `valid` columns (the last tile of a padded matrix has fewer than 16) of rows `stride` apart.

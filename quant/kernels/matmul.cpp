@@ -142,9 +142,9 @@ void PreparedRows::take_gated(const Piece& piece, int64_t begin, int64_t count, 
     });
 }
 
-QuantizedBlock PreparedRows::block_at(int64_t row) const {
+QuantizedBlock PreparedRows::block_at(int64_t row, bool is_alone) const {
     const int64_t groups = k_ / kGroup;
-    return {codes_.get() + row * k_, scales_.get() + row * groups, sums_.get() + row * groups, groups};
+    return {codes_.get() + row * k_, scales_.get() + row * groups, sums_.get() + row * groups, groups, is_alone};
 }
 
 // --- products --------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ void PreparedRows::multiply_tile(const Piece& piece, const Weights& weights, int
     const char* scales = static_cast<const char*>(weights.scales) + tile * kTile * (is_int4 ? groups * 2 : 4);
     for_each_block(piece, [&](int64_t first, int64_t count) {
         const OutputTile part = {out.y + (first - piece.first) * out.stride, out.stride, out.valid};
-        (is_int4 ? set_.int4 : set_.int8)(block_at(first), count, codes, scales, part);
+        (is_int4 ? set_.int4 : set_.int8)(block_at(first, count == piece.count), count, codes, scales, part);
     });
 }
 

@@ -81,7 +81,7 @@ private:
     void round_columns(const X* x, int64_t row, int64_t begin, int64_t count);
     void take_gated(const Piece& piece, int64_t begin, int64_t count, float* gate, const float* up, int64_t stride);
     void multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const;
-    QuantizedBlock block_at(int64_t row) const;
+    QuantizedBlock block_at(int64_t row, bool is_alone) const;
     bool is_short() const { return rows_ < kTile * static_cast<int64_t>(pieces_.size()); }
 
     const InstructionSet& set_;
