@@ -61,7 +61,7 @@ void store_sums(const __m512 (&total)[M][kBlock], const OutputTile& out) {
 // 32 columns of weights that are multiplied next, fetched meanwhile.
 template <int kRows>
 void fetch_columns(const uint16_t* w, int64_t k) {
-    for (int row = 0; row < kRows; ++row) _mm_prefetch(reinterpret_cast<const char*>(w + row * k), _MM_HINT_T1);
+    for (int row = 0; row < kRows; ++row) fetch_once(w + row * k, 0);
 }
 
 template <class Rows, int M, int kFetched>
