@@ -344,7 +344,7 @@ class CacheStep:
     `new_lengths`, `totals`: each row's new positions and all of them; `slot_numbers`: where the new ones are stored, as
     block * BLOCK + offset, row by row; `block_numbers`: each row's, filled up with block 0 to as many. As int64 tensors
     `lengths`, `ends` (B), `slots`, `tables` (B, blocks), `positions` (B, T), which are made when somebody asks: a step
-    of one token by the native library needs only the last.
+    of one token by the native library needs none.
 
     A context manager. Lengths and states change at its end only; if the pass is cut short, the cache is as before.
     """
