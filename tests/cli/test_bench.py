@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +11,7 @@ from typer.testing import CliRunner
 from zaya_cli.app import app
 from zaya_cli.model_folder import BUNDLED
 from zaya_core.bench import Bench
+from zaya_core.cache import Cache
 from zaya_core.dummy import dummy_model
 from zaya_core.load import load_model
 
@@ -82,24 +81,16 @@ def test_the_memory_is_read_at_least_ten_times_between_the_repeats(monkeypatch):
 
 
 @pytest.mark.parametrize(("depth", "batch"), [(1, 1), (300, 2), (512, 1), (700, 1), (700, 2), (1024, 1)])
-def test_a_case_begins_at_its_depth_every_time_it_runs(depth, batch):
-    model = load_model(BUNDLED / "demo", device="cpu")
-    seen: list[int] = []
-    rotary: dict[str, Any] = {kind: _Noting(one, seen) for kind, one in model.rotary.items()}
-    noting = replace(model, rotary=rotary)
-    case = Bench(noting).decode(2, batch=batch, depth=depth)
-    seen.clear()
+def test_a_case_begins_at_its_depth_every_time_it_runs(depth, batch, monkeypatch):
+    case = Bench(load_model(BUNDLED / "demo", device="cpu")).decode(2, batch=batch, depth=depth)
+    seen: list[list[int]] = []
+    begin = Cache.begin
+
+    def noting(cache, columns, new_lengths=None):
+        seen.append(list(cache.row_lengths))
+        return begin(cache, columns, new_lengths)
+
+    monkeypatch.setattr(Cache, "begin", noting)
     case.run()
     case.run()
-    assert seen == [depth, depth + 1] * 2
-
-
-class _Noting:
-    """Notes the first position of each pass."""
-
-    def __init__(self, rotary, seen):
-        self.rotary, self.seen = rotary, seen
-
-    def __call__(self, positions):
-        self.seen.append(int(positions[0, 0]))
-        return self.rotary(positions)
+    assert seen == [[depth] * batch, [depth + 1] * batch] * 2
