@@ -166,14 +166,13 @@ class ZayaModel:
         """ids (B, 1) -> logits (B, 1, V) float32."""
         _stop_if_asked(should_stop)
         logits, choices = decoder(ids, AttentionInputs.by_layer_type(self.config, self.rotary, step), step)
-        for block in self._watched:
-            if block.note_choice is not None:
-                block.note_choice(choices[block.layer])
+        for layer, note_choice in self._observers:
+            note_choice(choices[layer])
         return logits
 
     @cached_property
-    def _watched(self) -> list[Block]:
-        return [block for block in self.blocks if block.note_choice is not None]
+    def _observers(self) -> list[tuple[int, Callable[[Tensor], None]]]:
+        return [(block.layer, block.note_choice) for block in self.blocks if block.note_choice is not None]
 
     def _embed(self, ids: Tensor) -> Tensor:
         """ids (B, T) -> residual (B, T, D) float32."""
