@@ -70,7 +70,7 @@ float largest_of(const float* x, int64_t n, float least) {
     return lanes[0];
 }
 
-// See FloatSteps.
+// Scores of one query to weights relative to the largest so far, zero up to a multiple of 16; brings the state to that scale.
 template <class V>
 void weigh(float* scores, int64_t count, int64_t width, float* largest_score, float* total, float* out) {
     using L = Lanes<V>;

@@ -87,6 +87,10 @@ struct Avx512 {
 
 #include "avx512_pairs.h"
 #include "avx512_rows.h"
+#include "avx512_weights.h"
+
+template <class Pairs>
+constexpr PromptSteps kPromptSteps = {Pairs::kFormat, make_tile<Pairs>, widen<Pairs>, multiply_tiles<Pairs>, weigh_tile<Pairs>};
 
 }  // namespace
 }  // namespace zaya
@@ -110,13 +114,13 @@ bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 
 const InstructionSet* avx512bf16() {
     static const InstructionSet set = {"avx512bf16", has_bf16, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<Bf16Rows>, false, &kPairProducts<Bf16Pairs>, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<Bf16Rows>, false, &kPromptSteps<Bf16Pairs>, float_steps<Avx512>()};
     return &set;
 }
 
 const InstructionSet* avx512vnni() {
     static const InstructionSet set = {"avx512vnni", has_vnni, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<FloatRows>, true, &kPairProducts<FloatPairs>, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<FloatRows>, true, &kPromptSteps<FloatPairs>, float_steps<Avx512>()};
     return &set;
 }
 

@@ -145,5 +145,5 @@ double exponentials(const float* x, int64_t n, float most, float temperature, fl
 
 template <class V>
 constexpr FloatSteps float_steps() {
-    return {rms_norm<V>, multiply_panel<V>, quantize<V>, merge<V>, gate<V>, gelu<V>, square_sum<V>, exponentials<V>, attend<V>, weigh<V>};
+    return {rms_norm<V>, multiply_panel<V>, quantize<V>, merge<V>, gate<V>, gelu<V>, square_sum<V>, exponentials<V>, attend<V>};
 }

@@ -23,18 +23,9 @@ struct RowsOfX {
 // The product by a tile of bf16 weights: its first 16 or out.valid rows, k apart. A row's bits do not depend on the others.
 using Bf16Tile = void (*)(const RowsOfX& x, const uint16_t* w, const OutputTile& out);
 
-// Products of 16 rows by two tiles of 16 columns that are bf16, with pairs of the inner dimension k side by side: [k/2][16][2].
-struct PairProducts {
-    int64_t x_bytes;  // of a value of x: 2 (bf16) or 4 (float32)
-    // 16 rows of k (a multiple of 32) floats, `stride` apart
-    void (*pair_inputs)(const float* x, int64_t stride, int64_t k, void* pairs);
-    // y (16, 32) = or += x times the columns, the second tile of them `next` numbers behind the first
-    void (*multiply)(const void* x, const uint16_t* columns, int64_t next, int64_t k, float* y, int64_t stride, bool adds);
-    // columns of int8 codes, [k/4][16][4], in pairs of bf16 numbers; k a multiple of 4
-    void (*widen)(const int8_t* codes, int64_t k, uint16_t* pairs);
-};
-
 enum class KeyValueFormat : int32_t { float32 = 0, bf16 = 1, int8 = 2 };
+
+inline int64_t bytes_of(KeyValueFormat format) { return format == KeyValueFormat::float32 ? 4 : format == KeyValueFormat::bf16 ? 2 : 1; }
 
 // Positions `begin` to `end` - 1 of one head of a block, which lie as key_values.h says; int8 codes have a scale for each.
 struct KeyValueRun {
@@ -53,6 +44,32 @@ struct AttentionState {
     float* sum;
     float* out;
 };
+
+// Positions that each of 16 queries sees, begin to end - 1, and the position of the first score.
+struct PositionsSeen {
+    const int32_t* begin;
+    const int32_t* end;
+    int64_t first;
+};
+
+// A prompt's attention. Products are of tiles: 16 rows, or columns, with the inner dimension k in pairs, as the cache holds
+// keys and values of the same format: [k/2][16][2] bf16 or [k][16] float32.
+struct PromptSteps {
+    KeyValueFormat format;  // of the numbers that are multiplied, bf16 or float32
+    // a tile of 16 rows of k (a multiple of 32) floats, `stride` apart
+    void (*make_tile)(const float* x, int64_t stride, int64_t k, void* tile);
+    // a tile of k (a multiple of 4) numbers from one that the cache holds in another format
+    void (*widen)(KeyValueFormat stored, const void* numbers, int64_t k, void* tile);
+    // y (16, 32) = or += a tile of rows times two of columns, `next` bytes apart. Where k is odd the second numbers of the
+    // last pairs are not read into anything.
+    void (*multiply)(const void* rows, const void* columns, int64_t next, int64_t k, float* y, int64_t stride, bool adds);
+    // Scores (positions of the run, 16 queries), in powers of two and `stride` apart, to weights relative to the largest so
+    // far: a tile of queries. Brings the state, whose largest begin at kNoScore, to that scale. Scores are overwritten.
+    void (*weigh)(float* scores, int64_t stride, const KeyValueRun& run, const PositionsSeen& seen, int64_t width,
+                  const AttentionState& state, void* tile);
+};
+
+constexpr float kNoScore = -3e38f;
 
 constexpr int64_t kMostPositions = 256;  // of a KeyValueRun, from the multiple of 16 at or before its begin
 
@@ -78,9 +95,6 @@ struct FloatSteps {
     double (*exponentials)(const float* x, int64_t n, float most, float temperature, float* out);
     // `count` queries of the run's head (count, width), already divided by sqrt(width); adds the run's positions to the state
     void (*attend)(const float* queries, int64_t count, int64_t width, const KeyValueRun& run, const AttentionState& state);
-    // scores (up to kMostPositions of one query, room for a multiple of 16) to weights relative to the largest so far, zero
-    // behind them; brings the state, out (width), to that scale
-    void (*weigh)(float* scores, int64_t count, int64_t width, float* largest, float* sum, float* out);
 };
 
 struct InstructionSet {
@@ -91,7 +105,7 @@ struct InstructionSet {
     IntegerTile int8;
     Bf16Tile bf16;          // or null: none that is worth having
     bool bf16_takes_float;  // x of the bf16 product is float32
-    const PairProducts* pairs;  // or null
+    const PromptSteps* prompt;  // or null
     FloatSteps steps;
 };
 

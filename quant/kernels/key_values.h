@@ -52,8 +52,7 @@ public:
 
 private:
     const char* at_number(const void* storage, int64_t number) const {
-        const int64_t bytes = format == KeyValueFormat::float32 ? 4 : format == KeyValueFormat::bf16 ? 2 : 1;
-        return static_cast<const char*>(storage) + number * bytes;
+        return static_cast<const char*>(storage) + number * bytes_of(format);
     }
 
     template <class T, class Round>

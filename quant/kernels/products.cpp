@@ -16,7 +16,7 @@ const char* zaya_instruction_set(int index) {
 
 int zaya_is_supported(int index) { return instruction_set_at(index).is_supported(); }
 
-int zaya_has_bf16(int index) { return instruction_set_at(index).bf16 && instruction_set_at(index).pairs; }
+int zaya_has_bf16(int index) { return instruction_set_at(index).bf16 && instruction_set_at(index).prompt; }
 
 void zaya_multiply(int instruction_set, const ZayaProduct* product) {
     std::vector<Weights> weights;

@@ -93,6 +93,19 @@ def test_it_is_the_softmax_over_what_each_token_sees(name, sizes, window, dtype)
 
 
 @pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("factor", [0.0, 40.0, 1e4])
+def test_scores_of_any_size_make_weights_that_sum_to_one(name, factor):
+    heads, key_heads, head_dim = HEADS["grouped"]
+    past, lengths = torch.tensor([333]), torch.tensor([40])
+    qkv, cache = noise(heads, key_heads, head_dim, torch.bfloat16, past, 40)
+    qkv[0] *= factor  # the largest score grows by hundreds from one run of positions to the next, and weights vanish
+    cache.storage[1].fill_(1.5)
+    qkv[2].fill_(1.5)
+    out = attend_prompt(layer_of(name, heads, key_heads, head_dim), qkv, cache, past, lengths, None)
+    near(out, torch.full_like(out, 1.5), 1e-5 if name == "avx512vnni" else 0.004)
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_positions_that_were_never_written_are_not_read_into_anything(name):
     heads, key_heads, head_dim = HEADS["grouped"]
     past, lengths = torch.tensor([0]), torch.tensor([19])
