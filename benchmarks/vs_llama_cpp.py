@@ -14,7 +14,7 @@ shared machine changes its speed by the second. The figures are medians over all
 |---|---|
 | decode | one row from depth 0; int4 everywhere |
 | sequences | 8 rows at once |
-| prefill-512, prefill-4096 | a prompt in chunks of 512 |
+| prefill-512, prefill-4096 | a prompt; llama.cpp in its chunks of 512, zaya in its own of 1,024 |
 | depth | decode behind 16,384 tokens; llama.cpp only with `--peer-depth`, which computes them first |
 | int8-dense | int4 experts, the rest int8: 1 and 8 rows; zaya only |
 | int8 | int8 everywhere; zaya only |

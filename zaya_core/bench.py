@@ -18,10 +18,9 @@ from torch import Tensor
 from zaya_core.bandwidth import BYTES, PASSES, read_bandwidth
 from zaya_core.cache import Cache, Snapshot
 from zaya_core.kv_layout import BLOCK
-from zaya_core.model import ZayaModel
+from zaya_core.model import PREFILL_CHUNK, ZayaModel
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams
 
-_CHUNK = 512
 _IDS = (300, 200)  # random prompt ids are drawn from the ids after the first, of so many
 
 
@@ -109,7 +108,7 @@ class Bench:
         """Prompts of `tokens` behind `depth` tokens that are there already."""
         cache, ids = self._filled(batch, depth), self._ids(batch, tokens)
         start = self._start(cache, tokens)
-        count = self._count_experts(lambda model: self._prefill(model, cache, ids[:, :_CHUNK]))
+        count = self._count_experts(lambda model: self._prefill(model, cache, ids[:, :PREFILL_CHUNK]))
 
         def run() -> float:
             cache.restore(start)
@@ -149,7 +148,7 @@ class Bench:
                     sampler.sample(row, step)
 
     def _prefill(self, model: ZayaModel, cache: Cache, ids: Tensor) -> None:
-        for chunk in ids.split(_CHUNK, dim=1):
+        for chunk in ids.split(PREFILL_CHUNK, dim=1):
             model(chunk, cache, last_only=True)
 
     @torch.inference_mode()
@@ -157,7 +156,7 @@ class Bench:
         """A cache of `depth` positions; those behind the first chunk are copies, since a rate needs no sense."""
         cache = self.model.new_cache(batch)
         if depth:
-            self._prefill(self.model, cache, self._ids(batch, min(depth, _CHUNK)))
+            self._prefill(self.model, cache, self._ids(batch, min(depth, PREFILL_CHUNK)))
             cache.repeat_to(depth)
         return cache
 

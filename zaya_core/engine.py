@@ -35,7 +35,7 @@ from zaya_core.events import (
 from zaya_core.known_ids import common_length
 from zaya_core.kv_layout import BLOCK
 from zaya_core.memory import peak_memory_bytes
-from zaya_core.model import Cancelled, ZayaModel
+from zaya_core.model import PREFILL_CHUNK, Cancelled, ZayaModel
 from zaya_core.parking import ParkedCache
 from zaya_core.prefix import Prefix, PrefixStore
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams
@@ -130,7 +130,7 @@ class Engine:
         model: ZayaModel,
         tokenizer: Tokenizer,
         max_rows: int = 16,
-        chunk: int = 512,
+        chunk: int = PREFILL_CHUNK,
         context: int | None = None,
     ):
         """chunk: prompt tokens of one prefill step. context: most positions of a row, None for the model's own.
