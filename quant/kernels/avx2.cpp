@@ -22,74 +22,7 @@
 namespace zaya {
 namespace {
 
-struct Avx2 {
-    static constexpr int kLanes = 8;
-    static constexpr int kRows = 4;
-    using Int = __m256i;
-    using Float = __m256;
-    using Bytes = __m256i;
-
-    static Bytes load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-    static Bytes low_nibbles(Bytes b) { return _mm256_and_si256(b, _mm256_set1_epi8(15)); }
-    static Bytes high_nibbles(Bytes b) { return low_nibbles(_mm256_srli_epi16(b, 4)); }
-    static Bytes load_int8(const uint8_t* p) { return load(p); }
-    static Int start_int8(int32_t) { return _mm256_setzero_si256(); }
-
-    static Int splat(int32_t value) { return _mm256_set1_epi32(value); }
-    static Int four_codes(const int8_t* x) {
-        int32_t four;
-        std::memcpy(&four, x, 4);
-        return splat(four);
-    }
-    static Int add_products(Int sum, Bytes of_unsigned, Bytes of_signed) {
-        const __m256i pairs = _mm256_maddubs_epi16(of_unsigned, of_signed);
-        return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    }
-    static Int dot_int4(Int sum, Bytes w, const int8_t* x) { return add_products(sum, w, four_codes(x)); }
-    // maddubs adds two products in 16 bits and saturates: |w| and x with w's sign stay within 2 * 127 * 127 = 32258.
-    static Int dot_int8(Int sum, Bytes w, const int8_t* x) {
-        return add_products(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(four_codes(x), w));
-    }
-    static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
-
-    static Int load_words(const void* p) { return load(static_cast<const uint8_t*>(p)); }
-    static Int shift_left(Int words, int bits) { return _mm256_sll_epi32(words, _mm_cvtsi32_si128(bits)); }
-    static Int shift_right(Int words, int bits) { return _mm256_sra_epi32(words, _mm_cvtsi32_si128(bits)); }
-    static Int upper_half(Int words) { return _mm256_and_si256(words, splat(static_cast<int32_t>(0xffff0000u))); }
-    static Float as_floats(Int words) { return _mm256_castsi256_ps(words); }
-
-    static Float splat(float value) { return _mm256_set1_ps(value); }
-    static Float to_float(Int value) { return _mm256_cvtepi32_ps(value); }
-    static Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
-    static Float multiply_add(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
-    static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
-    static Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
-    static Float divide(Float a, Float b) { return _mm256_div_ps(a, b); }
-    static Float largest(Float a, Float b) { return _mm256_max_ps(a, b); }
-    static bool any_above(Float a, Float b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0; }
-    static Float power_of_two(Float n) {
-        const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-        return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
-    }
-    static Float load(const float* p) { return _mm256_loadu_ps(p); }
-    static Float load_bf16(const uint16_t* p) {
-        const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-    }
-    static Float load_half(const uint16_t* p) {
-        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    }
-    static void store(Float value, float* p, int64_t count) {
-        if (count >= kLanes) {
-            _mm256_storeu_ps(p, value);
-        } else if (count > 0) {
-            float lanes[kLanes];
-            _mm256_storeu_ps(lanes, value);
-            std::memcpy(p, lanes, static_cast<size_t>(count) * sizeof(float));
-        }
-    }
-};
-
+#include "avx2_lanes.h"
 #include "float_lanes.h"
 #include "attention_steps.h"
 #include "float_steps.h"

@@ -29,6 +29,7 @@ void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* 
     for (int64_t i = 0; i < n; i += kTile) (L::load(x + i) * scale * L::load(weight + i)).store(out + i);
 }
 
+// All chains of M rows at once, where the registers hold them.
 template <class V, int M, class W>
 void multiply_panel_rows(const float* x, int64_t k, const W* panel, float* y, int64_t stride) {
     using L = Lanes<V>;
@@ -44,12 +45,29 @@ void multiply_panel_rows(const float* x, int64_t k, const W* panel, float* y, in
     for (int m = 0; m < M; ++m) fold(chains[m]).store(y + m * stride);
 }
 
+// The same sums one chain after the other, where they do not.
+template <class V, int M, class W>
+void multiply_panel_chains(const float* x, int64_t k, const W* panel, float* y, int64_t stride) {
+    using L = Lanes<V>;
+    L chains[M][kChains];
+    for (int c = 0; c < kChains; ++c) {
+        L sums[M];
+        for (auto& sum : sums) sum = L::splat(0.0f);
+        for (int64_t i = c; i < k; i += kChains) {
+            const L weights = L::load(panel + i * kTile);
+            for (int m = 0; m < M; ++m) sums[m] = multiply_add(weights, L::splat(x[m * k + i]), sums[m]);
+        }
+        for (int m = 0; m < M; ++m) chains[m][c] = sums[m];
+    }
+    for (int m = 0; m < M; ++m) fold(chains[m]).store(y + m * stride);
+}
+
 template <class V, class W>
 void multiply_panel_as(const float* x, int64_t rows, int64_t k, const W* panel, float* y, int64_t stride) {
-    constexpr int kRowsAtOnce = V::kLanes < kTile ? 1 : 4;  // as many as the registers hold
+    constexpr int kRowsAtOnce = 4;
     int64_t row = 0;
     for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce)
-        multiply_panel_rows<V, kRowsAtOnce>(x + row * k, k, panel, y + row * stride, stride);
+        (V::kLanes < kTile ? multiply_panel_chains<V, kRowsAtOnce, W> : multiply_panel_rows<V, kRowsAtOnce, W>)(x + row * k, k, panel, y + row * stride, stride);
     for (; row < rows; ++row) multiply_panel_rows<V, 1>(x + row * k, k, panel, y + row * stride, stride);
 }
 

@@ -112,6 +112,7 @@ struct InstructionSet {
 // Best first; null where this build has no code for them.
 const InstructionSet* avx512bf16();
 const InstructionSet* avx512vnni();
+const InstructionSet* avxvnni();
 const InstructionSet* avx2();
 const InstructionSet* neon_dotprod();
 const InstructionSet* portable();
