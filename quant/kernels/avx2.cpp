@@ -11,6 +11,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)  // clang too
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 #if defined(__clang__)
@@ -27,6 +28,7 @@ namespace {
 #include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"
+#include "prompt_steps.h"
 
 }  // namespace
 }  // namespace zaya
@@ -40,13 +42,17 @@ namespace {
 namespace zaya {
 namespace {
 
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+// F16C by the processor's own word: clang's __builtin_cpu_supports did not know it for long.
+bool has_avx2() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
 
 }  // namespace
 
 const InstructionSet* avx2() {
     static const InstructionSet set = {"avx2", has_avx2, Avx2::kRows, multiply_rows<Avx2, Int4<Avx2>>,
-                                       multiply_rows<Avx2, Int8<Avx2>>, nullptr, false, nullptr, float_steps<Avx2>()};
+                                       multiply_rows<Avx2, Int8<Avx2>>, nullptr, false, &kPromptSteps<FloatPairs<Avx2>>, float_steps<Avx2>()};
     return &set;
 }
 

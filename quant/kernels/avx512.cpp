@@ -65,6 +65,12 @@ struct Avx512 {
     static Float largest(Float a, Float b) { return _mm512_max_ps(a, b); }
     static bool any_above(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
     static Float power_of_two(Float n) { return _mm512_scalef_ps(splat(1.0f), n); }
+    static Float exp2(Float x) {
+        const Float fraction = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+        Float value = splat(kPowerOfTwo[0]);
+        for (int i = 1; i < 6; ++i) value = multiply_add(value, fraction, splat(kPowerOfTwo[i]));
+        return _mm512_scalef_ps(value, x);  // which takes the whole part
+    }
     static Float load(const float* p) { return _mm512_loadu_ps(p); }
     static Float load_bf16(const uint16_t* p) {
         return first_of(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
@@ -85,12 +91,10 @@ struct Avx512 {
 #include "float_steps.h"
 #include "integer_tiles.h"
 
+#include "prompt_steps.h"
+
 #include "avx512_pairs.h"
 #include "avx512_rows.h"
-#include "avx512_weights.h"
-
-template <class Pairs>
-constexpr PromptSteps kPromptSteps = {Pairs::kFormat, make_tile<Pairs>, widen<Pairs>, multiply_tiles<Pairs>, weigh_tile<Pairs>};
 
 }  // namespace
 }  // namespace zaya
@@ -120,7 +124,7 @@ const InstructionSet* avx512bf16() {
 
 const InstructionSet* avx512vnni() {
     static const InstructionSet set = {"avx512vnni", has_vnni, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<FloatRows>, true, &kPromptSteps<FloatPairs>, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<FloatRows>, true, &kPromptSteps<FloatPairs<Avx512>>, float_steps<Avx512>()};
     return &set;
 }
 

@@ -40,6 +40,7 @@ struct AvxVnni : Avx2 {
 #include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"
+#include "prompt_steps.h"
 
 }  // namespace
 }  // namespace zaya
@@ -63,7 +64,7 @@ bool has_avxvnni() {
 
 const InstructionSet* avxvnni() {
     static const InstructionSet set = {"avxvnni", has_avxvnni, AvxVnni::kRows, multiply_rows<AvxVnni, Int4<AvxVnni>>,
-                                       multiply_rows<AvxVnni, Int8<AvxVnni>>, nullptr, false, nullptr, float_steps<AvxVnni>()};
+                                       multiply_rows<AvxVnni, Int8<AvxVnni>>, nullptr, false, &kPromptSteps<FloatPairs<AvxVnni>>, float_steps<AvxVnni>()};
     return &set;
 }
 

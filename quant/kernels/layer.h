@@ -76,7 +76,7 @@ struct ZayaAttention {
 };
 
 // The new tokens of a prompt: their keys and values go into the cache, as bf16 or int8, and each sees the last `window`
-// positions up to its own, or all with 0. Where the instruction set has PromptSteps; head_dim a multiple of 32.
+// positions up to its own, or all with 0. Where zaya_has_prompt_attention says so; head_dim a multiple of 32.
 struct ZayaPromptAttention {
     int32_t threads;
     int64_t batch, columns;

@@ -120,7 +120,7 @@ class NativeLayer(Parameters):
 
     def __init__(self, products: NativeProducts, parameters: LayerParameters):
         super().__init__(products)
-        self.has_bf16 = products.has_bf16
+        self.has_prompt_attention = products.has_prompt_attention
         self.panel_nbytes = 0
         p = parameters
         self.head_dim = p.head_dim

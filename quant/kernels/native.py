@@ -46,6 +46,7 @@ class NativeProducts:
         self.index = index
         self.name: str = library.zaya_instruction_set(index).decode()
         self.has_bf16 = bool(library.zaya_has_bf16(index))
+        self.has_prompt_attention = bool(library.zaya_has_prompt_attention(index))
 
     def matmul(
         self,

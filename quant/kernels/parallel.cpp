@@ -48,7 +48,7 @@ public:
     }
 
 private:
-    struct Range {
+    struct alignas(8) Range {  // else clang calls a library for it
         int32_t next, end;
     };
     struct alignas(64) Stretch {

@@ -16,7 +16,9 @@ const char* zaya_instruction_set(int index) {
 
 int zaya_is_supported(int index) { return instruction_set_at(index).is_supported(); }
 
-int zaya_has_bf16(int index) { return instruction_set_at(index).bf16 && instruction_set_at(index).prompt; }
+int zaya_has_bf16(int index) { return instruction_set_at(index).bf16 != nullptr; }
+
+int zaya_has_prompt_attention(int index) { return instruction_set_at(index).prompt != nullptr; }
 
 void zaya_multiply(int instruction_set, const ZayaProduct* product) {
     std::vector<Weights> weights;

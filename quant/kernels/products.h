@@ -38,6 +38,7 @@ ZAYA_API void zaya_use_parallel_region(void* region);
 // Instruction sets of this build, best first: the name, or null past the end; and whether this processor has it.
 ZAYA_API const char* zaya_instruction_set(int index);
 ZAYA_API int zaya_is_supported(int index);
-ZAYA_API int zaya_has_bf16(int index);  // products of bf16 weights, and zaya_attend_prompt
+ZAYA_API int zaya_has_bf16(int index);              // products of bf16 weights
+ZAYA_API int zaya_has_prompt_attention(int index);  // zaya_attend_prompt
 
 ZAYA_API void zaya_multiply(int instruction_set, const ZayaProduct* product);

@@ -28,8 +28,8 @@ class _PromptAttention(ctypes.Structure):
 
 
 def can_attend(layer: NativeLayer, dtype: torch.dtype) -> bool:
-    """Whether the instruction set has products for keys and values of this width. dtype: the model's."""
-    return dtype == torch.bfloat16 and layer.has_bf16 and layer.head_dim % 32 == 0
+    """Whether the instruction set has steps for keys and values of this width. dtype: the model's."""
+    return dtype == torch.bfloat16 and layer.has_prompt_attention and layer.head_dim % 32 == 0
 
 
 def attend_prompt(

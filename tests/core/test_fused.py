@@ -159,7 +159,7 @@ def heads_of_32(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
-@pytest.mark.parametrize("name", [name for name, products in SETS.items() if products.has_bf16])
+@pytest.mark.parametrize("name", [name for name, products in SETS.items() if products.has_prompt_attention])
 def test_a_prompt_whose_attention_is_native_is_as_near_to_float32_as_the_block_spelled_out(
     heads_of_32, monkeypatch, name, kv
 ):

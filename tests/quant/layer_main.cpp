@@ -174,7 +174,7 @@ int main(int, char** words) {
         print(logits, 3 * kWords * 4);
     }
 
-    if (zaya_has_bf16(set) && is_bf16) {
+    if (zaya_has_prompt_attention(set) && is_bf16) {
         attend_prompt(set, threads, format, 96, 3, 1, 32);  // blocks that do not hold whole runs
         attend_prompt(set, threads, format, 256, 4, 2, 64);
     }

@@ -14,8 +14,8 @@ from quant.kernels.native import supported_instruction_sets
 from quant.kernels.prompt_attention import attend_prompt, can_attend
 from tests.quant.native_attention import by_position, laid_out
 
-SETS = [name for name, products in supported_instruction_sets().items() if products.has_bf16]
-pytestmark = pytest.mark.skipif(not SETS, reason="no products of bf16 on this machine")
+SETS = [name for name, products in supported_instruction_sets().items() if products.has_prompt_attention]
+pytestmark = pytest.mark.skipif(not SETS, reason="no native prompt attention on this machine")
 
 BLOCK, BLOCKS = 256, 12
 HEADS = {"grouped": (8, 2, 128), "odd_group": (3, 1, 32), "each_its_own": (2, 2, 64)}  # H, G, K
@@ -27,7 +27,7 @@ def layer_of(name, heads, key_heads, head_dim):
     return SimpleNamespace(
         library=products.library,
         index=products.index,
-        has_bf16=products.has_bf16,
+        has_prompt_attention=products.has_prompt_attention,
         head_dim=head_dim,
         address=ctypes.addressof(layer),
         kept=layer,
