@@ -28,8 +28,8 @@ from zaya_core.residual import ResidualScaling
 from zaya_core.rope import RotaryEmbedding
 from zaya_core.router import Router
 
-# Tokens of a long prompt that are computed together: they share one pass over the weights of all experts. Of 512 each took
-# 2 to 7 % longer; more hardly gain and make rows that are being answered wait (docs/cpu_performance.md).
+# Tokens of a long prompt that are computed together: they share one pass over the weights of all experts. More hardly
+# gain and make rows that are being answered wait (docs/cpu_performance.md).
 PREFILL_CHUNK = 1024
 
 
