@@ -7,12 +7,12 @@
 // and Pairs, how a tile holds the numbers that are multiplied:
 //
 //   Pairs::V, Number, kFormat
-//   Pairs::kRows, kTiles    of a block whose sums the registers hold; kTiles is 1 or 2
-//   Pairs::load(p)          a Pair: two numbers of each of 16 columns
-//   Pairs::keep_first(Pair)                   the second numbers are zero then
-//   Pairs::row_at(tile, m)  where a tile's row m begins
+//   Pairs::kRows, kTiles             of a block whose sums the registers hold; kTiles is 1 or 2
+//   Pairs::load(p)                   a Pair: two numbers of each of 16 columns
+//   Pairs::keep_first(Pair)          makes the second numbers zero
+//   Pairs::row_at(tile, m)           where a tile's row m begins
 //   Pairs::add_product(sum, Pair, row, m, part)   sum + a part of the Pair times that of the m-th row behind this one
-//   Pairs::store(first, second, p)            lanes of numbers as a Pair
+//   Pairs::store(first, second, p)   lanes of numbers as a Pair
 
 template <class Vector>
 struct FloatPairs {
@@ -144,6 +144,7 @@ inline bool all_see(int64_t first, int64_t count, const PositionsSeen& seen) {
     return all;
 }
 
+// Most runs are seen by all sixteen.
 inline void hide(float* scores, int64_t stride, int64_t count, const PositionsSeen& seen) {
     if (all_see(seen.first, count, seen)) return;
     for (int64_t p = 0; p < count; ++p, scores += stride) {
