@@ -51,11 +51,10 @@ struct Avx2 {
         const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
         return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
     }
-    static Float exp2(Float x) {
-        const Float whole = _mm256_floor_ps(largest(x, splat(-126.0f))), fraction = subtract(x, whole);
-        Float value = splat(kPowerOfTwo[0]);
-        for (int i = 1; i < 6; ++i) value = multiply_add(value, fraction, splat(kPowerOfTwo[i]));
-        return _mm256_and_ps(multiply(value, power_of_two(whole)), _mm256_cmp_ps(x, splat(-126.0f), _CMP_NLT_UQ));
+    static Float fraction(Float x) { return subtract(x, _mm256_floor_ps(x)); }
+    static Float times_power_of_two(Float value, Float x) {
+        const Float least = splat(-126.0f), whole = largest(_mm256_floor_ps(x), least);
+        return _mm256_and_ps(multiply(value, power_of_two(whole)), _mm256_cmp_ps(x, least, _CMP_NLT_UQ));
     }
     static Float load(const float* p) { return _mm256_loadu_ps(p); }
     static Float load_bf16(const uint16_t* p) {

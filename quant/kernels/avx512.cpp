@@ -65,12 +65,8 @@ struct Avx512 {
     static Float largest(Float a, Float b) { return _mm512_max_ps(a, b); }
     static bool any_above(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
     static Float power_of_two(Float n) { return _mm512_scalef_ps(splat(1.0f), n); }
-    static Float exp2(Float x) {
-        const Float fraction = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-        Float value = splat(kPowerOfTwo[0]);
-        for (int i = 1; i < 6; ++i) value = multiply_add(value, fraction, splat(kPowerOfTwo[i]));
-        return _mm512_scalef_ps(value, x);  // which takes the whole part
-    }
+    static Float fraction(Float x) { return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+    static Float times_power_of_two(Float value, Float x) { return _mm512_scalef_ps(value, x); }
     static Float load(const float* p) { return _mm512_loadu_ps(p); }
     static Float load_bf16(const uint16_t* p) {
         return first_of(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));

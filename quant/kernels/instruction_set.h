@@ -71,10 +71,6 @@ struct PromptSteps {
 
 constexpr float kNoScore = -3e38f;
 
-// 2^x on [0, 1] in powers of x, highest first: fitted by least squares with the last at one, so that what has no larger
-// score keeps its bits.
-constexpr float kPowerOfTwo[] = {0.0018671302f, 0.0090170300f, 0.055799913f, 0.24016445f, 0.69315131f, 1.0f};
-
 constexpr int64_t kMostPositions = 256;  // of a KeyValueRun, from the multiple of 16 at or before its begin
 
 // Steps on rows of float32; all widths are multiples of 16 if nothing else is said. The same bits on every instruction set.

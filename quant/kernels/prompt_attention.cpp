@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "aligned.h"
 #include "instruction_set.h"
@@ -60,10 +59,11 @@ private:
 
     void begin() {
         const float factor = 1.44269504f / std::sqrt(static_cast<float>(width_));  // scores are exponents of two
-        std::fill_n(out_.get(), queries_ * width_, 0.0f);
+        std::fill(out_at(tokens_ * group_), out_at(queries_), 0.0f);
         for (int64_t token = 0; token < tokens_; ++token) {
             const float* from = pass_.query + token_at(token);
-            for (int64_t i = 0; i < group_ * width_; ++i) out_[static_cast<size_t>(token * group_ * width_ + i)] = from[i] * factor;
+            float* to = out_at(token * group_);  // until they are in tiles
+            for (int64_t i = 0; i < group_ * width_; ++i) to[i] = from[i] * factor;
         }
         for (int64_t q = 0; q < queries_; q += kTile) steps_.make_tile(out_at(q), width_, width_, tiles_.get() + q * width_ * bytes_);
         std::fill_n(out_.get(), queries_ * width_, 0.0f);
