@@ -5,6 +5,8 @@
 struct Avx2 {
     static constexpr int kLanes = 8;
     static constexpr int kRows = 4;
+    static constexpr int kParts = 2;
+    static constexpr int kInt4Steps = 8;  // 8 * 2 * 15 * 127 = 30480
     using Int = __m256i;
     using Float = __m256;
     using Bytes = __m256i;
@@ -21,14 +23,16 @@ struct Avx2 {
         std::memcpy(&four, x, 4);
         return splat(four);
     }
-    static Int add_products(Int sum, Bytes of_unsigned, Bytes of_signed) {
-        const __m256i pairs = _mm256_maddubs_epi16(of_unsigned, of_signed);
-        return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    // GCC would keep the products of a whole group on the stack and add them up in the end.
+    static Int now(Int sum) {
+        asm("" : "+x"(sum));
+        return sum;
     }
-    static Int dot_int4(Int sum, Bytes w, const int8_t* x) { return add_products(sum, w, four_codes(x)); }
+    static Int dot_int4(Int sum, Bytes w, const int8_t* x) { return now(_mm256_add_epi16(sum, _mm256_maddubs_epi16(w, four_codes(x)))); }
+    static Int widen(Int pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
     // maddubs adds two products in 16 bits and saturates: |w| and x with w's sign stay within 2 * 127 * 127 = 32258.
     static Int dot_int8(Int sum, Bytes w, const int8_t* x) {
-        return add_products(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(four_codes(x), w));
+        return now(add(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four_codes(x), w)))));
     }
     static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
 

@@ -29,6 +29,8 @@ __m512 second_of(__m512i pairs) { return _mm512_castsi512_ps(_mm512_and_si512(pa
 struct Avx512 {
     static constexpr int kLanes = 16;
     static constexpr int kRows = 12;
+    static constexpr int kParts = 1;
+    static constexpr int kInt4Steps = 16;
     using Int = __m512i;
     using Float = __m512;
     using Bytes = __m512i;

@@ -28,6 +28,8 @@ namespace {
 
 struct AvxVnni : Avx2 {
     static constexpr int kRows = 8;
+    static constexpr int kParts = 1;
+    static constexpr int kInt4Steps = 16;
 
     // It multiplies unsigned by signed bytes: the weights are moved up by 128, which the start of the sum takes back.
     static Bytes load_int8(const uint8_t* p) { return _mm256_xor_si256(load(p), _mm256_set1_epi8(-128)); }

@@ -4,43 +4,66 @@
 //
 //   V::kLanes               output rows held in one vector (a divisor of 16)
 //   V::kRows                rows of x worked on together, as many as the registers hold
+//   V::kParts               vectors of a tile worked on together: they share what is loaded of x
 //   V::Int, Float, Bytes    kLanes int32, kLanes float, 4 * kLanes bytes
 //   V::add(Int, Int)
 //   V::dot_int4(acc, w, x)  acc + sum of 4 products per lane, w in 0..15, x: 4 codes for all lanes
+//   V::kInt4Steps           how often that may be done to one acc: 16, a group, or where acc holds sums of 16 bits
+//                           and begins with zero 8
+//   V::widen(acc)           such sums as int32; for kInt4Steps == 8
 //   V::dot_int8(acc, w, x)  the same for w in -127..127, where acc began with V::start_int8(sum of the x codes)
 //
 // Sums of codes are exact, and the float steps are the same fused multiply-adds in the order of the groups everywhere: the
 // result has the same bits on every instruction set and for any number of rows.
 
-// The sums of M rows; of few rows in several chains of additions, which do not wait for each other.
+// The sums of M rows with the vectors that are worked on together. Where these are few in several chains of additions, which
+// do not wait for each other; sums of 16 bits are not, V::add would carry from one into the next.
 template <class V, int M>
 struct Chains {
-    static constexpr int kCount = M == 1 ? 4 : M <= 3 ? 2 : 1;
-    typename V::Int part[kCount][M];
+    static constexpr int kCount = V::kParts > 1 || M > 3 ? 1 : M == 1 ? 4 : 2;
+    typename V::Int part[kCount][M][V::kParts];
 
-    typename V::Int& at(int step, int m) { return part[step % kCount][m]; }
-    typename V::Int total(int m) const {
-        typename V::Int sum = part[0][m];
-        for (int i = 1; i < kCount; ++i) sum = V::add(sum, part[i][m]);
+    typename V::Int& at(int step, int m, int p) { return part[step % kCount][m][p]; }
+    typename V::Int total(int m, int p) const {
+        typename V::Int sum = part[0][m][p];
+        for (int i = 1; i < kCount; ++i) sum = V::add(sum, part[i][m][p]);
         return sum;
     }
 };
 
 template <class V>
 struct Int4 {
+    using Int = typename V::Int;
+    using Bytes = typename V::Bytes;
     using Scale = uint16_t;
     static constexpr int64_t kBytes = kInt4TileGroupBytes;
+    static constexpr int kSpans = 16 / V::kInt4Steps;  // of a group, each summed by itself
 
-    static typename V::Int start(int32_t sum_of_x) { return V::splat(-8 * sum_of_x); }
+    static Int start(int32_t sum_of_x) { return V::splat(-8 * sum_of_x); }
+    static Int begin_span(Int sum) { return kSpans == 1 ? sum : V::splat(0); }
+    static Int end_span(Int sum, Int of_span) {
+        if constexpr (kSpans == 1)
+            return of_span;
+        else
+            return V::add(sum, V::widen(of_span));
+    }
 
     template <int M>
-    static void add_group(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
+    static void add_step(Chains<V, M>& sums, int step, const Bytes (&w)[V::kParts], const int8_t* x) {
+        for (int m = 0; m < M; ++m)
+            for (int p = 0; p < V::kParts; ++p) sums.at(step, m, p) = V::dot_int4(sums.at(step, m, p), w[p], x + 4 * m);
+    }
+    template <int M>
+    static void add_span(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
 #pragma GCC unroll 8
-        for (int c = 0; c < 8; ++c, line += 4 * kTile, x += 8 * M) {
-            const typename V::Bytes packed = V::load(line);
-            const typename V::Bytes low = V::low_nibbles(packed), high = V::high_nibbles(packed);
-            for (int m = 0; m < M; ++m) sums.at(2 * c, m) = V::dot_int4(sums.at(2 * c, m), low, x + 4 * m);
-            for (int m = 0; m < M; ++m) sums.at(2 * c + 1, m) = V::dot_int4(sums.at(2 * c + 1, m), high, x + 4 * (M + m));
+        for (int step = 0; step < V::kInt4Steps; step += 2, line += 4 * kTile, x += 8 * M) {
+            Bytes low[V::kParts], high[V::kParts];
+            for (int p = 0; p < V::kParts; ++p) {
+                const Bytes packed = V::load(line + p * 4 * V::kLanes);
+                low[p] = V::low_nibbles(packed), high[p] = V::high_nibbles(packed);
+            }
+            add_step<M>(sums, step, low, x);
+            add_step<M>(sums, step + 1, high, x + 4 * M);
         }
     }
 
@@ -53,17 +76,23 @@ struct Int4 {
 
 template <class V>
 struct Int8 {
+    using Int = typename V::Int;
     using Scale = float;
     static constexpr int64_t kBytes = kInt8TileGroupBytes;
+    static constexpr int kSpans = 1;
 
-    static typename V::Int start(int32_t sum_of_x) { return V::start_int8(sum_of_x); }
+    static Int start(int32_t sum_of_x) { return V::start_int8(sum_of_x); }
+    static Int begin_span(Int sum) { return sum; }
+    static Int end_span(Int, Int of_span) { return of_span; }
 
     template <int M>
-    static void add_group(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
+    static void add_span(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
 #pragma GCC unroll 16
-        for (int c = 0; c < 16; ++c, line += 4 * kTile, x += 4 * M) {
-            const typename V::Bytes weights = V::load_int8(line);
-            for (int m = 0; m < M; ++m) sums.at(c, m) = V::dot_int8(sums.at(c, m), weights, x + 4 * m);
+        for (int step = 0; step < 16; ++step, line += 4 * kTile, x += 4 * M) {
+            typename V::Bytes w[V::kParts];
+            for (int p = 0; p < V::kParts; ++p) w[p] = V::load_int8(line + p * 4 * V::kLanes);
+            for (int m = 0; m < M; ++m)
+                for (int p = 0; p < V::kParts; ++p) sums.at(step, m, p) = V::dot_int8(sums.at(step, m, p), w[p], x + 4 * m);
         }
     }
 
@@ -74,6 +103,20 @@ struct Int8 {
     }
 };
 
+// sums += those of one group, where `line` begins with the lanes that are worked on.
+template <class V, class Format, int M>
+void add_group(typename V::Int (&sums)[M][V::kParts], const uint8_t* line, const int8_t* x) {
+    for (int span = 0; span < Format::kSpans; ++span, line += Format::kBytes / Format::kSpans, x += kGroup / Format::kSpans * M) {
+        Chains<V, M> chains;
+        for (int m = 0; m < M; ++m)
+            for (int p = 0; p < V::kParts; ++p)
+                for (int i = 0; i < chains.kCount; ++i) chains.part[i][m][p] = i == 0 ? Format::begin_span(sums[m][p]) : V::splat(0);
+        Format::template add_span<M>(chains, line, x);
+        for (int m = 0; m < M; ++m)
+            for (int p = 0; p < V::kParts; ++p) sums[m][p] = Format::end_span(sums[m][p], chains.total(m, p));
+    }
+}
+
 constexpr int64_t kGroupsAhead = 5;  // of one row's product, measured: 2 to 4 KB of int4 codes; of more rows half a tile or one
 
 template <int64_t kBytes, bool kOnce>
@@ -81,28 +124,31 @@ void fetch_group(const uint8_t* codes, int64_t group) {
     for (int64_t i = 0; i < kBytes; i += 64) kOnce ? fetch_once(codes, group * kBytes + i) : fetch(codes, group * kBytes + i);
 }
 
+// The lanes from `lane` on that are worked on together.
 template <class V, class Format, int M>
-void multiply_block(const QuantizedBlock& x, const uint8_t* codes, const typename Format::Scale* scales, const OutputTile& out) {
+void multiply_lanes(const QuantizedBlock& x, const uint8_t* codes, const typename Format::Scale* scales, int lane, const OutputTile& out) {
     const bool is_alone = M == 1 || x.is_alone;
     const int64_t ahead = M == 1 ? kGroupsAhead : is_alone ? x.groups / 2 : x.groups;
-    for (int lane = 0; lane < kTile; lane += V::kLanes) {
-        typename V::Float total[M];
-        for (int m = 0; m < M; ++m) total[m] = V::splat(0.0f);
-        for (int64_t g = 0; g < x.groups; ++g) {
-            if (lane == 0) is_alone ? fetch_group<Format::kBytes, true>(codes, g + ahead) : fetch_group<Format::kBytes, false>(codes, g + ahead);
-            Chains<V, M> sums;
-            for (int m = 0; m < M; ++m) {
-                sums.part[0][m] = Format::start(x.sums[g * M + m]);
-                for (int i = 1; i < sums.kCount; ++i) sums.part[i][m] = V::splat(0);
-            }
-            Format::add_group(sums, codes + g * Format::kBytes + 4 * lane, x.codes + g * kGroup * M);
-            const typename V::Float scale = Format::group_scale(scales, g, lane);
+    typename V::Float total[M][V::kParts];
+    for (int i = 0; i < M * V::kParts; ++i) total[i / V::kParts][i % V::kParts] = V::splat(0.0f);
+    for (int64_t g = 0; g < x.groups; ++g) {
+        if (lane == 0) is_alone ? fetch_group<Format::kBytes, true>(codes, g + ahead) : fetch_group<Format::kBytes, false>(codes, g + ahead);
+        typename V::Int sums[M][V::kParts];
+        for (int i = 0; i < M * V::kParts; ++i) sums[i / V::kParts][i % V::kParts] = Format::start(x.sums[g * M + i / V::kParts]);
+        add_group<V, Format, M>(sums, codes + g * Format::kBytes + 4 * lane, x.codes + g * kGroup * M);
+        for (int p = 0; p < V::kParts; ++p) {
+            const typename V::Float scale = Format::group_scale(scales, g, lane + p * V::kLanes);
             for (int m = 0; m < M; ++m)
-                total[m] = V::multiply_add(V::to_float(sums.total(m)), Format::factor(scale, x.scales[g * M + m]), total[m]);
+                total[m][p] = V::multiply_add(V::to_float(sums[m][p]), Format::factor(scale, x.scales[g * M + m]), total[m][p]);
         }
-        for (int m = 0; m < M; ++m)
-            V::store(Format::finish(total[m], scales, lane), out.y + m * out.stride + lane, out.valid - lane);
     }
+    for (int p = 0; p < V::kParts; ++p, lane += V::kLanes)
+        for (int m = 0; m < M; ++m) V::store(Format::finish(total[m][p], scales, lane), out.y + m * out.stride + lane, out.valid - lane);
+}
+
+template <class V, class Format, int M>
+void multiply_block(const QuantizedBlock& x, const uint8_t* codes, const typename Format::Scale* scales, const OutputTile& out) {
+    for (int lane = 0; lane < kTile; lane += V::kParts * V::kLanes) multiply_lanes<V, Format, M>(x, codes, scales, lane, out);
 }
 
 template <class V, class Format, int M = V::kRows>

@@ -30,6 +30,8 @@ namespace {
 struct NeonDotprod {
     static constexpr int kLanes = 4;
     static constexpr int kRows = 8;
+    static constexpr int kParts = 1;
+    static constexpr int kInt4Steps = 16;
     using Int = int32x4_t;
     using Float = float32x4_t;
     using Bytes = int8x16_t;

@@ -16,6 +16,8 @@ namespace {
 struct Portable {
     static constexpr int kLanes = 1;
     static constexpr int kRows = 4;
+    static constexpr int kParts = 1;
+    static constexpr int kInt4Steps = 16;
     using Int = int32_t;
     using Float = float;
     using Bytes = std::array<uint8_t, 4>;

@@ -93,6 +93,21 @@ def test_an_integer_product_is_the_sum_of_its_codes_with_the_same_bits_on_every_
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("case_of", [Int4Case, Int8Case])
+def test_the_largest_sums_there_can_be_are_exact(name, case_of):
+    """Codes as stored are 15 and 0 or 127 and -127: instruction sets add some of their products in 16 bits."""
+    case = case_of(48, 128)
+    largest, least = int(case.codes.max()), int(case.codes.min())
+    codes = torch.tensor([largest, least]).repeat_interleave(24)[:, None].expand(48, 128).to(torch.int8).contiguous()
+    case.codes, case.weights = codes, (pack_int4 if case.format == "int4" else pack_int8)(codes)
+    for rows in (1, 4):
+        x = torch.ones(rows, 128)
+        x[-1] *= -1
+        y = SETS[name].matmul(case.format, x, [case.weights], [case.scales], [rows], 48)
+        assert torch.allclose(y, case.expected(x).float(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("case_of", [Int4Case, Int8Case])
 def test_a_row_alone_has_the_bits_it_has_among_others(name, case_of):
     case = case_of(48, 256)
     x = spread(33, 256).bfloat16()
