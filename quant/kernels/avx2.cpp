@@ -29,6 +29,8 @@ namespace {
 #include "float_steps.h"
 #include "integer_tiles.h"
 #include "prompt_steps.h"
+#include "bf16_rows.h"
+#include "avx2_rows.h"
 
 }  // namespace
 }  // namespace zaya
@@ -52,7 +54,7 @@ bool has_avx2() {
 
 const InstructionSet* avx2() {
     static const InstructionSet set = {"avx2", has_avx2, Avx2::kRows, multiply_rows<Avx2, Int4<Avx2>>,
-                                       multiply_rows<Avx2, Int8<Avx2>>, nullptr, false, &kPromptSteps<FloatPairs<Avx2>>, float_steps<Avx2>()};
+                                       multiply_rows<Avx2, Int8<Avx2>>, multiply_bf16_tile<Avx2Rows>, true, &kPromptSteps<FloatPairs<Avx2>>, float_steps<Avx2>()};
     return &set;
 }
 

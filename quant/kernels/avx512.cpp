@@ -92,6 +92,7 @@ struct Avx512 {
 #include "prompt_steps.h"
 
 #include "avx512_pairs.h"
+#include "bf16_rows.h"
 #include "avx512_rows.h"
 
 }  // namespace
@@ -116,13 +117,13 @@ bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 
 const InstructionSet* avx512bf16() {
     static const InstructionSet set = {"avx512bf16", has_bf16, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<Bf16Rows>, false, &kPromptSteps<Bf16Pairs>, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<Avx512Rows<Bf16Columns>>, false, &kPromptSteps<Bf16Pairs>, float_steps<Avx512>()};
     return &set;
 }
 
 const InstructionSet* avx512vnni() {
     static const InstructionSet set = {"avx512vnni", has_vnni, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
-                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<FloatRows>, true, &kPromptSteps<FloatPairs<Avx512>>, float_steps<Avx512>()};
+                                       multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<Avx512Rows<FloatColumns>>, true, &kPromptSteps<FloatPairs<Avx512>>, float_steps<Avx512>()};
     return &set;
 }
 

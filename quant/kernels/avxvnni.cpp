@@ -43,6 +43,8 @@ struct AvxVnni : Avx2 {
 #include "float_steps.h"
 #include "integer_tiles.h"
 #include "prompt_steps.h"
+#include "bf16_rows.h"
+#include "avx2_rows.h"
 
 }  // namespace
 }  // namespace zaya
@@ -66,7 +68,7 @@ bool has_avxvnni() {
 
 const InstructionSet* avxvnni() {
     static const InstructionSet set = {"avxvnni", has_avxvnni, AvxVnni::kRows, multiply_rows<AvxVnni, Int4<AvxVnni>>,
-                                       multiply_rows<AvxVnni, Int8<AvxVnni>>, nullptr, false, &kPromptSteps<FloatPairs<AvxVnni>>, float_steps<AvxVnni>()};
+                                       multiply_rows<AvxVnni, Int8<AvxVnni>>, multiply_bf16_tile<Avx2Rows>, true, &kPromptSteps<FloatPairs<AvxVnni>>, float_steps<AvxVnni>()};
     return &set;
 }
 

@@ -4,6 +4,7 @@
 constexpr int kChains = 4;
 
 constexpr int64_t kPanelAhead = 4096;  // bytes of a panel's weights that are fetched ahead, measured
+constexpr int64_t kPanelPiece = 256;   // columns of x, 8 KB of bf16 weights
 
 template <class V>
 Lanes<V> fold(const Lanes<V> (&chains)[kChains]) {
@@ -45,19 +46,25 @@ void multiply_panel_rows(const float* x, int64_t k, const W* panel, float* y, in
     for (int m = 0; m < M; ++m) fold(chains[m]).store(y + m * stride);
 }
 
-// The same sums one chain after the other, where they do not.
+// The same sums where they do not: one chain after the other, for a piece of the panel that stays in the first-level cache.
 template <class V, int M, class W>
 void multiply_panel_chains(const float* x, int64_t k, const W* panel, float* y, int64_t stride) {
     using L = Lanes<V>;
     L chains[M][kChains];
-    for (int c = 0; c < kChains; ++c) {
-        L sums[M];
-        for (auto& sum : sums) sum = L::splat(0.0f);
-        for (int64_t i = c; i < k; i += kChains) {
-            const L weights = L::load(panel + i * kTile);
-            for (int m = 0; m < M; ++m) sums[m] = multiply_add(weights, L::splat(x[m * k + i]), sums[m]);
+    for (auto& row : chains)
+        for (auto& chain : row) chain = L::splat(0.0f);
+    for (int64_t begin = 0, end; begin < k; begin = end) {
+        end = std::min(begin + kPanelPiece, k);
+        for (int c = 0; c < kChains; ++c) {
+            L sums[M];
+            for (int m = 0; m < M; ++m) sums[m] = chains[m][c];
+            for (int64_t i = begin + c; i < end; i += kChains) {
+                if (c * kTile * sizeof(W) % 64 == 0) fetch(panel + i * kTile, kPanelAhead);
+                const L weights = L::load(panel + i * kTile);
+                for (int m = 0; m < M; ++m) sums[m] = multiply_add(weights, L::splat(x[m * k + i]), sums[m]);
+            }
+            for (int m = 0; m < M; ++m) chains[m][c] = sums[m];
         }
-        for (int m = 0; m < M; ++m) chains[m][c] = sums[m];
     }
     for (int m = 0; m < M; ++m) fold(chains[m]).store(y + m * stride);
 }

@@ -77,13 +77,33 @@ struct Portable {
 #include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"
+#include "bf16_rows.h"
+
+// In float32 with the sums of the other instruction sets: x holds of each 32 columns the even ones, then the odd ones.
+struct PortableRows {
+    using X = float;
+    static constexpr int kRows = 1;
+
+    static float product(const X* x, int64_t k, const uint16_t* w) {
+        float lanes[kTile] = {}, quarters[4];
+        for (int64_t c = 0; c < k; c += 32)
+            for (int i = 0; i < 32; ++i) lanes[i % kTile] = std::fma(as_float(w[c + i % kTile * 2 + i / kTile]), x[c + i], lanes[i % kTile]);
+        for (int q = 0; q < 4; ++q) quarters[q] = (lanes[4 * q] + lanes[4 * q + 2]) + (lanes[4 * q + 1] + lanes[4 * q + 3]);
+        return (quarters[0] + quarters[2]) + (quarters[1] + quarters[3]);
+    }
+
+    template <int M, int kFetched>
+    static void multiply_block(const X* x, int64_t k, const uint16_t* w, int64_t stride, const uint16_t*, const OutputTile& out) {
+        for (int64_t n = 0; n < kWeightRows && n < out.valid; ++n) out.y[n] = product(x, k, w + n * stride);
+    }
+};
 
 }  // namespace
 
 const InstructionSet* portable() {
     static const InstructionSet set = {
         "portable", [] { return true; }, Portable::kRows, multiply_rows<Portable, Int4<Portable>>,
-                                       multiply_rows<Portable, Int8<Portable>>, nullptr, false, nullptr, float_steps<Portable>()};
+                                       multiply_rows<Portable, Int8<Portable>>, multiply_bf16_tile<PortableRows>, true, nullptr, float_steps<Portable>()};
     return &set;
 }
 

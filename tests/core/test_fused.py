@@ -30,7 +30,7 @@ KINDS = {
     "attention_bias": ("native", {}),
     "one_sliding_layer": ("native", {}),
     "longer_convolutions": ("native", {}),
-    "many_experts_wide_router": ("native", {"router_hidden_size": 48}),
+    "many_experts_wide_router": ("native", {"router_hidden_size": 48, "hidden_size": 320}),
     "whole_head_rotated": ("original", {}),  # here the skip class can win
 }
 

@@ -18,6 +18,7 @@ SETS = supported_instruction_sets()
 ROWS = (1, 2, 3, 7, 8, 15, 16, 17, 33, 64, 257)
 SHAPES = ((48, 128), (40, 192), (272, 2048))  # whole tiles, a part of one, the model's width
 BF16_SETS = [name for name, products in SETS.items() if products.has_bf16]
+FLOAT_SETS = [name for name in BF16_SETS if name != "avx512bf16"]  # that multiply bf16 weights in float32
 
 pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler")
 
@@ -130,6 +131,13 @@ def test_a_row_alone_has_the_bits_it_has_among_others_by_bf16_weights(name):
     together = multiply(x)
     for count in (1, 2, 3, 5, 12, 16, 64):
         assert torch.equal(torch.cat([multiply(part) for part in x.split(count)]), together)
+
+
+def test_a_product_by_bf16_weights_in_float32_has_the_same_bits_on_every_instruction_set():
+    for rows, n in ((1, 48), (3, 47), (5, 33), (17, 16), (64, 48)):
+        weights, x = torch.randn(n, 320).bfloat16(), spread(rows, 320)
+        outputs = [SETS[name].matmul("bf16", x, [weights], [], [rows], n) for name in FLOAT_SETS]
+        assert all(torch.equal(y, outputs[-1]) for y in outputs)
 
 
 @pytest.mark.parametrize("name", SETS)
