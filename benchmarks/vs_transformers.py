@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from quant.kernels.native import supported_instruction_sets
 from zaya_core.bandwidth import read_bandwidth
 
 
@@ -68,7 +69,7 @@ def _run_side(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.quant:
         command += ["--quant", arguments.quant, "--dense", arguments.dense]
     environment = dict(os.environ)
-    if arguments.without_bf16_instructions:
+    if arguments.without_bf16_instructions and "avx512bf16" in supported_instruction_sets():
         environment |= {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ZAYA_KERNELS": "native:avx512vnni"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
