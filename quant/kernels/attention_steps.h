@@ -1,14 +1,12 @@
 // Attention over a run of positions of the cache, written once for all instruction sets on float_lanes.h.
 //
-// Include after float_lanes.h. Keys and values lie as key_values.h says: in words of 32 bits, sixteen words of positions or
+// Include after code_products.h. Keys and values lie as key_values.h says: in words of 32 bits, sixteen words of positions or
 // of a head's numbers beside each other. V also provides
 //
 //   V::load_words(p)           kLanes words
 //   V::shift_left(Int, bits)   of each word; shift_right extends the sign
 //   V::upper_half(Int)         each word with its lower 16 bits zero
 //   V::as_floats(Int)          the same bits
-
-constexpr int64_t kFetchedAhead = 8192;  // bytes, measured
 
 // The i-th number of each word.
 template <class V, class KV>
@@ -21,39 +19,27 @@ typename V::Float number_of(typename V::Int words, int i) {
         return V::to_float(V::shift_right(V::shift_left(words, 24 - 8 * i), 24));
 }
 
-// y (M, 16 * kTiles), rows y_stride apart, = or += x (M, k), rows x_stride apart, times tiles of sixteen columns, `next` numbers
-// apart: [k / each][16][each], of which a word holds `each` numbers. The even and the odd numbers of words have sums of their own.
-template <class V, int M, int kTiles, class KV>
-void multiply_words(const float* x, int64_t x_stride, const KV* columns, int64_t next, int64_t k, float* y, int64_t y_stride, bool adds) {
-    constexpr int kEach = 4 / sizeof(KV), kSums = kEach > 1 ? 2 : 1;
+// y (M, 16), rows y_stride apart, = or += x (M, k), rows x_stride apart, times a tile of sixteen columns: [k / each][16][each], of
+// which a word holds `each` numbers. The even and the odd numbers of words have sums of their own.
+template <class V, int M, class KV>
+void multiply_words(const float* x, int64_t x_stride, const KV* columns, int64_t k, float* y, int64_t y_stride, bool adds) {
+    constexpr int kEach = 4 / sizeof(KV);
     for (int lane = 0; lane < kTile; lane += V::kLanes) {
-        typename V::Float total[kTiles][M][kSums];
-        for (int t = 0; t < kTiles; ++t)
-            for (int m = 0; m < M; ++m)
-                for (int i = 0; i < kSums; ++i) total[t][m][i] = adds && i == 0 ? V::load(y + m * y_stride + t * kTile + lane) : V::splat(0.0f);
+        typename V::Float total[M][kEach];
+        for (int m = 0; m < M; ++m)
+            for (int i = 0; i < kEach; ++i) total[m][i] = adds && i == 0 ? V::load(y + m * y_stride + lane) : V::splat(0.0f);
         for (int64_t c = 0; c < k; c += kEach) {
-            typename V::Int words[kTiles];
-            for (int t = 0; t < kTiles; ++t) {
-                const KV* line = columns + t * next + c * kTile;
-                if (lane == 0) fetch(line, kFetchedAhead);
-                words[t] = V::load_words(line + lane * kEach);
-            }
-#pragma GCC unroll 4
+            const KV* line = columns + c * kTile;
+            if (lane == 0) fetch(line, kFetchedAhead);
+            const typename V::Int words = V::load_words(line + lane * kEach);
+#pragma GCC unroll 2
             for (int i = 0; i < kEach; ++i) {
-                typename V::Float numbers[kTiles];
-                for (int t = 0; t < kTiles; ++t) numbers[t] = number_of<V, KV>(words[t], i);
+                const typename V::Float numbers = number_of<V, KV>(words, i);
 #pragma GCC unroll 4
-                for (int m = 0; m < M; ++m) {
-                    const typename V::Float own = V::splat(x[m * x_stride + c + i]);
-                    for (int t = 0; t < kTiles; ++t) total[t][m][i % kSums] = V::multiply_add(numbers[t], own, total[t][m][i % kSums]);
-                }
+                for (int m = 0; m < M; ++m) total[m][i] = V::multiply_add(numbers, V::splat(x[m * x_stride + c + i]), total[m][i]);
             }
         }
-        for (int t = 0; t < kTiles; ++t)
-            for (int m = 0; m < M; ++m) {
-                const typename V::Float sum = kSums > 1 ? V::add(total[t][m][0], total[t][m][kSums - 1]) : total[t][m][0];
-                V::store(sum, y + m * y_stride + t * kTile + lane, V::kLanes);
-            }
+        for (int m = 0; m < M; ++m) V::store(kEach > 1 ? V::add(total[m][0], total[m][kEach - 1]) : total[m][0], y + m * y_stride + lane, V::kLanes);
     }
 }
 
@@ -96,18 +82,42 @@ inline void multiply_by(const float* scales, int64_t first, int64_t count, float
     for (int64_t p = 0; scales && p < count; ++p) row[p] *= scales[first + p];
 }
 
-// out (M, 16 * kTiles) += weights (M, positions) times tiles of values, `next` numbers apart. Of a word that is not full the
-// rest is not read into anything, whatever it holds.
-template <class V, int M, int kTiles, class KV>
+// scores (M, positions up to a multiple of 16) = queries (M, width) times tiles of keys
+template <class V, int M, class KV>
+void score_keys(const float* queries, int64_t width, const KV* keys, int64_t count, float* scores) {
+    for (int64_t p = 0; p < count; p += kTile) multiply_words<V, M>(queries, width, keys + p * width, width, scores + p, kMostPositions, false);
+}
+
+template <class V, int M>
+void score_keys(const float* queries, int64_t width, const int8_t* keys, int64_t count, float* scores) {
+    CodeRows<M> rows;
+    for (int64_t i = 0; i < width; i += kMostCodes, keys += kMostCodes * kTile) {
+        round_to_codes<V>(queries + i, width, std::min(kMostCodes, width - i), rows);
+        multiply_tiles<V>(rows, keys, kTile * width, (count + kTile - 1) / kTile, scores, kMostPositions, i > 0);
+    }
+}
+
+// out (M, width) += weights (M, positions) times tiles of values, `next` numbers apart. Of a word that is not full the rest is
+// not read into anything, whatever it holds.
+template <class V, int M, class KV>
 void add_values(const float* weights, const KV* values, int64_t next, int64_t count, float* out, int64_t width) {
     constexpr int kEach = 4 / sizeof(KV);
     const int64_t whole = count / kEach * kEach;
-    multiply_words<V, M, kTiles>(weights, kMostPositions, values, next, whole, out, width, true);
-    if (whole == count) return;
-    KV rest[kTiles * kTile * kEach] = {};
-    for (int64_t i = 0; i < kTiles * kTile; ++i)
-        std::copy_n(values + i / kTile * next + whole * kTile + i % kTile * kEach, count - whole, rest + i * kEach);
-    multiply_words<V, M, kTiles>(weights + whole, kMostPositions, rest, kTile * kEach, kEach, out, width, true);
+    for (int64_t i = 0; i < width; i += kTile, values += next) {
+        multiply_words<V, M>(weights, kMostPositions, values, whole, out + i, width, true);
+        if (whole == count) continue;
+        KV rest[kTile * kEach] = {};
+        for (int64_t lane = 0; lane < kTile; ++lane) std::copy_n(values + whole * kTile + lane * kEach, count - whole, rest + lane * kEach);
+        multiply_words<V, M>(weights + whole, kMostPositions, rest, kEach, out + i, width, true);
+    }
+}
+
+// Codes are finite whatever they are, and weights zero up to a multiple of 16.
+template <class V, int M>
+void add_values(const float* weights, const int8_t* values, int64_t next, int64_t count, float* out, int64_t width) {
+    CodeRows<M> rows;
+    round_to_codes<V>(weights, kMostPositions, (count + 3) / 4 * 4, rows);
+    multiply_tiles<V>(rows, values, next, width / kTile, out, width, true);
 }
 
 // They lie by themselves: too few for the processor to follow.
@@ -119,14 +129,9 @@ template <class V, int M, class KV>
 void attend_some(const float* queries, int64_t width, const KeyValueRun& run, const AttentionState& state) {
     const int64_t hidden = run.begin % kTile, first = run.begin - hidden, count = run.end - first;
     const KV *keys = static_cast<const KV*>(run.keys) + first * width, *values = static_cast<const KV*>(run.values) + first * kTile;
-    // int8 numbers take more steps each, which hide that two tiles come from two places; and share a query's load.
-    constexpr int kTiles = V::kLanes == kTile && sizeof(KV) == 1 ? 2 : 1;
     alignas(64) float scores[M * kMostPositions];
     fetch_scales(run, first, count);
-    int64_t p = 0, i = 0;
-    for (; p + (kTiles - 1) * kTile < count; p += kTiles * kTile)
-        multiply_words<V, M, kTiles>(queries, width, keys + p * width, kTile * width, width, scores + p, kMostPositions, false);
-    for (; p < count; p += kTile) multiply_words<V, M, 1>(queries, width, keys + p * width, 0, width, scores + p, kMostPositions, false);
+    score_keys<V, M>(queries, width, keys, count, scores);
     for (int m = 0; m < M; ++m) {
         float* row = scores + m * kMostPositions;
         multiply_by(run.key_scales, first, count, row);
@@ -135,9 +140,7 @@ void attend_some(const float* queries, int64_t width, const KeyValueRun& run, co
         std::fill_n(row, hidden, 0.0f);
         multiply_by(run.value_scales, first, count, row);
     }
-    const int64_t next = kTile * run.block_size;
-    for (; i + kTiles * kTile <= width; i += kTiles * kTile) add_values<V, M, kTiles>(scores, values + i * run.block_size, next, count, state.out + i, width);
-    for (; i < width; i += kTile) add_values<V, M, 1>(scores, values + i * run.block_size, next, count, state.out + i, width);
+    add_values<V, M>(scores, values, kTile * run.block_size, count, state.out, width);
 }
 
 template <class V, class KV>

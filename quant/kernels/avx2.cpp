@@ -25,6 +25,7 @@ namespace {
 
 #include "avx2_lanes.h"
 #include "float_lanes.h"
+#include "code_products.h"
 #include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"

@@ -6,7 +6,7 @@ struct Avx2 {
     static constexpr int kLanes = 8;
     static constexpr int kRows = 4;
     static constexpr int kParts = 2;
-    static constexpr int kInt4Steps = 8;  // 8 * 2 * 15 * 127 = 30480
+    static constexpr bool kHasDots = false;
     using Int = __m256i;
     using Float = __m256;
     using Bytes = __m256i;
@@ -29,12 +29,23 @@ struct Avx2 {
         return sum;
     }
     static Int dot_int4(Int sum, Bytes w, const int8_t* x) { return now(_mm256_add_epi16(sum, _mm256_maddubs_epi16(w, four_codes(x)))); }
+    // Half a group's products by weights of -8..7 stay within 32 * 8 * 127 = 32512. The weights are moved up by 8, so a sum begins
+    // with what that adds taken away; that it wraps around on the way does not matter.
+    static int32_t start_int4(const int8_t* codes) {
+        int32_t halves[2] = {};
+        for (int64_t i = 0; i < kGroup; ++i) halves[i / 2 % 2] += codes[i];
+        return static_cast<int32_t>(static_cast<uint32_t>(-8 * halves[1]) << 16 | (static_cast<uint32_t>(-8 * halves[0]) & 0xffffu));
+    }
     static Int widen(Int pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
     // maddubs adds two products in 16 bits and saturates: |w| and x with w's sign stay within 2 * 127 * 127 = 32258.
     static Int dot_int8(Int sum, Bytes w, const int8_t* x) {
         return now(add(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four_codes(x), w)))));
     }
     static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
+
+    static Int even_bytes(Int words) { return odd_bytes(_mm256_slli_epi16(words, 8)); }
+    static Int odd_bytes(Int words) { return _mm256_srai_epi16(words, 8); }
+    static Int add_pairs(Int sum, Int pairs, const int8_t* two) { return now(add(sum, _mm256_madd_epi16(pairs, four_codes(two)))); }
 
     static Int load_words(const void* p) { return load(static_cast<const uint8_t*>(p)); }
     static Int shift_left(Int words, int bits) { return _mm256_sll_epi32(words, _mm_cvtsi32_si128(bits)); }

@@ -30,7 +30,7 @@ struct Avx512 {
     static constexpr int kLanes = 16;
     static constexpr int kRows = 12;
     static constexpr int kParts = 1;
-    static constexpr int kInt4Steps = 16;
+    static constexpr bool kHasDots = true;
     using Int = __m512i;
     using Float = __m512;
     using Bytes = __m512i;
@@ -85,6 +85,7 @@ struct Avx512 {
 };
 
 #include "float_lanes.h"
+#include "code_products.h"
 #include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"

@@ -29,7 +29,7 @@ namespace {
 struct AvxVnni : Avx2 {
     static constexpr int kRows = 8;
     static constexpr int kParts = 1;
-    static constexpr int kInt4Steps = 16;
+    static constexpr bool kHasDots = true;
 
     // It multiplies unsigned by signed bytes: the weights are moved up by 128, which the start of the sum takes back.
     static Bytes load_int8(const uint8_t* p) { return _mm256_xor_si256(load(p), _mm256_set1_epi8(-128)); }
@@ -39,6 +39,7 @@ struct AvxVnni : Avx2 {
 };
 
 #include "float_lanes.h"
+#include "code_products.h"
 #include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"

@@ -133,3 +133,20 @@ Lanes<V> normal_tail(const Lanes<V>& x) {
     const L t = one / multiply_add(absolute, L::splat(0.25f), one);
     return polynomial(t, kTail) * exp<V>(absolute * absolute * L::splat(-0.5f));
 }
+
+// By the bits: compilers find the largest integer in lanes, not the largest float. A NaN is larger than all numbers.
+template <class V>
+float largest_absolute(const float* x, int64_t n) {
+    int32_t most = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const auto bits = static_cast<int32_t>(bits_of(x[i]) & 0x7fffffffu);
+        most = bits > most ? bits : most;
+    }
+    return from_bits(static_cast<uint32_t>(most));
+}
+
+// Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits: vector code on any compiler.
+template <class V>
+uint32_t nearest_whole(float x) {
+    return bits_of(x + 12582912.0f) - 0x4b400000u;
+}

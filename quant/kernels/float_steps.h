@@ -86,32 +86,23 @@ void multiply_panel(const float* x, int64_t rows, int64_t k, const void* panel, 
         multiply_panel_as<V>(x, rows, k, static_cast<const float*>(panel), y, stride);
 }
 
-// By the bits: compilers find the largest integer in lanes, not the largest float. A NaN is larger than all numbers.
-template <class V>
-float largest_absolute(const float* x) {
-    int32_t most = 0;
-    for (int64_t i = 0; i < kGroup; ++i) {
-        const auto bits = static_cast<int32_t>(bits_of(x[i]) & 0x7fffffffu);
-        most = bits > most ? bits : most;
-    }
-    return from_bits(static_cast<uint32_t>(most));
-}
-
 template <class V>
 void quantize(const float* x, int64_t groups, int64_t rows, int8_t* codes, float* scales, int32_t* sums) {
     for (int64_t g = 0; g < groups; ++g, x += kGroup) {
-        const float largest = largest_absolute<V>(x), inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+        const float largest = largest_absolute<V>(x, kGroup), inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
         int8_t rounded[kGroup];
         uint32_t sum = 0;
         for (int64_t i = 0; i < kGroup; ++i) {
-            // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits: vector code on any compiler.
-            const uint32_t code = bits_of(x[i] * inverse + 12582912.0f) - 0x4b400000u;
+            const uint32_t code = nearest_whole<V>(x[i] * inverse);
             rounded[i] = static_cast<int8_t>(code);
             sum += code;
         }
         for (int64_t i = 0; i < kGroup; i += 4) std::memcpy(codes + (g * kGroup + i) * rows, rounded + i, 4);
         scales[g * rows] = largest / 127.0f;
-        sums[g * rows] = static_cast<int32_t>(sum);
+        if constexpr (V::kHasDots)
+            sums[g * rows] = static_cast<int32_t>(sum);
+        else
+            sums[g * rows] = V::start_int4(rounded);
     }
 }
 

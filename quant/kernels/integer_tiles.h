@@ -8,9 +8,9 @@
 //   V::Int, Float, Bytes    kLanes int32, kLanes float, 4 * kLanes bytes
 //   V::add(Int, Int)
 //   V::dot_int4(acc, w, x)  acc + sum of 4 products per lane, w in 0..15, x: 4 codes for all lanes
-//   V::kInt4Steps           how often that may be done to one acc: 16, a group, or where acc holds sums of 16 bits
-//                           and begins with zero 8
-//   V::widen(acc)           such sums as int32; for kInt4Steps == 8
+//   V::kHasDots             whether these are added to a lane of 32 bits. If not, its halves hold the sums of the first and of the
+//                           last two of four products; they begin with V::start_int4(a group's 64 codes), both in one int32,
+//                           and V::widen(acc) adds them up
 //   V::dot_int8(acc, w, x)  the same for w in -127..127, where acc began with V::start_int8(sum of the x codes)
 //
 // Sums of codes are exact, and the float steps are the same fused multiply-adds in the order of the groups everywhere: the
@@ -37,15 +37,13 @@ struct Int4 {
     using Bytes = typename V::Bytes;
     using Scale = uint16_t;
     static constexpr int64_t kBytes = kInt4TileGroupBytes;
-    static constexpr int kSpans = 16 / V::kInt4Steps;  // of a group, each summed by itself
 
-    static Int start(int32_t sum_of_x) { return V::splat(-8 * sum_of_x); }
-    static Int begin_span(Int sum) { return kSpans == 1 ? sum : V::splat(0); }
-    static Int end_span(Int sum, Int of_span) {
-        if constexpr (kSpans == 1)
-            return of_span;
+    static Int start(int32_t sum_of_x) { return V::kHasDots ? V::splat(-8 * sum_of_x) : V::splat(sum_of_x); }
+    static Int finish_group(Int sum) {
+        if constexpr (V::kHasDots)
+            return sum;
         else
-            return V::add(sum, V::widen(of_span));
+            return V::widen(sum);
     }
 
     template <int M>
@@ -54,9 +52,9 @@ struct Int4 {
             for (int p = 0; p < V::kParts; ++p) sums.at(step, m, p) = V::dot_int4(sums.at(step, m, p), w[p], x + 4 * m);
     }
     template <int M>
-    static void add_span(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
+    static void add_group(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
 #pragma GCC unroll 8
-        for (int step = 0; step < V::kInt4Steps; step += 2, line += 4 * kTile, x += 8 * M) {
+        for (int step = 0; step < 16; step += 2, line += 4 * kTile, x += 8 * M) {
             Bytes low[V::kParts], high[V::kParts];
             for (int p = 0; p < V::kParts; ++p) {
                 const Bytes packed = V::load(line + p * 4 * V::kLanes);
@@ -79,14 +77,12 @@ struct Int8 {
     using Int = typename V::Int;
     using Scale = float;
     static constexpr int64_t kBytes = kInt8TileGroupBytes;
-    static constexpr int kSpans = 1;
 
     static Int start(int32_t sum_of_x) { return V::start_int8(sum_of_x); }
-    static Int begin_span(Int sum) { return sum; }
-    static Int end_span(Int, Int of_span) { return of_span; }
+    static Int finish_group(Int sum) { return sum; }
 
     template <int M>
-    static void add_span(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
+    static void add_group(Chains<V, M>& sums, const uint8_t* line, const int8_t* x) {
 #pragma GCC unroll 16
         for (int step = 0; step < 16; ++step, line += 4 * kTile, x += 4 * M) {
             typename V::Bytes w[V::kParts];
@@ -106,15 +102,13 @@ struct Int8 {
 // sums += those of one group, where `line` begins with the lanes that are worked on.
 template <class V, class Format, int M>
 void add_group(typename V::Int (&sums)[M][V::kParts], const uint8_t* line, const int8_t* x) {
-    for (int span = 0; span < Format::kSpans; ++span, line += Format::kBytes / Format::kSpans, x += kGroup / Format::kSpans * M) {
-        Chains<V, M> chains;
-        for (int m = 0; m < M; ++m)
-            for (int p = 0; p < V::kParts; ++p)
-                for (int i = 0; i < chains.kCount; ++i) chains.part[i][m][p] = i == 0 ? Format::begin_span(sums[m][p]) : V::splat(0);
-        Format::template add_span<M>(chains, line, x);
-        for (int m = 0; m < M; ++m)
-            for (int p = 0; p < V::kParts; ++p) sums[m][p] = Format::end_span(sums[m][p], chains.total(m, p));
-    }
+    Chains<V, M> chains;
+    for (int m = 0; m < M; ++m)
+        for (int p = 0; p < V::kParts; ++p)
+            for (int i = 0; i < chains.kCount; ++i) chains.part[i][m][p] = i == 0 ? sums[m][p] : V::splat(0);
+    Format::template add_group<M>(chains, line, x);
+    for (int m = 0; m < M; ++m)
+        for (int p = 0; p < V::kParts; ++p) sums[m][p] = Format::finish_group(chains.total(m, p));
 }
 
 constexpr int64_t kGroupsAhead = 5;  // of one row's product, measured: 2 to 4 KB of int4 codes; of more rows half a tile or one

@@ -31,7 +31,7 @@ struct NeonDotprod {
     static constexpr int kLanes = 4;
     static constexpr int kRows = 8;
     static constexpr int kParts = 1;
-    static constexpr int kInt4Steps = 16;
+    static constexpr bool kHasDots = true;
     using Int = int32x4_t;
     using Float = float32x4_t;
     using Bytes = int8x16_t;
@@ -84,6 +84,7 @@ struct NeonDotprod {
 };
 
 #include "float_lanes.h"
+#include "code_products.h"
 #include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"

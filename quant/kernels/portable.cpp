@@ -17,7 +17,7 @@ struct Portable {
     static constexpr int kLanes = 1;
     static constexpr int kRows = 4;
     static constexpr int kParts = 1;
-    static constexpr int kInt4Steps = 16;
+    static constexpr bool kHasDots = true;
     using Int = int32_t;
     using Float = float;
     using Bytes = std::array<uint8_t, 4>;
@@ -74,6 +74,7 @@ struct Portable {
 };
 
 #include "float_lanes.h"
+#include "code_products.h"
 #include "attention_steps.h"
 #include "float_steps.h"
 #include "integer_tiles.h"
