@@ -9,11 +9,12 @@
 //
 //   Pairs::V, Number, kFormat
 //   Pairs::kRows, kTiles             of a block whose sums the registers hold; kTiles is 1 or 2
-//   Pairs::load(p)                   a Pair: two numbers of each of 16 columns
-//   Pairs::keep_first(Pair)          makes the second numbers zero
+//   Pairs::kEach                     numbers of each of 16 columns in a Step: 2, or 1, which takes fewer registers
+//   Pairs::load(p)                   a Step
+//   Pairs::keep_first(Step)          makes the second numbers zero, where there are
 //   Pairs::row_at(tile, m)           where a tile's row m begins
-//   Pairs::add_product(sum, Pair, row, m, part)   sum + a part of the Pair times that of the m-th row behind this one
-//   Pairs::store(first, second, p)   lanes of numbers as a Pair
+//   Pairs::add_product(sum, Step, row, m, part)   sum + a part of the Step times that of the m-th row behind this one
+//   Pairs::store(first, second, p)   lanes of numbers as a pair
 
 template <class Vector>
 struct FloatPairs {
@@ -21,22 +22,13 @@ struct FloatPairs {
     using Number = float;
     static constexpr KeyValueFormat kFormat = KeyValueFormat::float32;
     static constexpr int kRows = V::kLanes == kTile ? 8 : 6, kTiles = V::kLanes == kTile ? 2 : 1;
-    static constexpr int kParts = Lanes<V>::kParts;
-    struct Pair {
-        typename V::Float first[kParts], second[kParts];
-    };
+    static constexpr int kEach = 1;
+    using Step = Lanes<V>;
 
-    static Pair load(const Number* pair) {
-        Pair made;
-        for (int i = 0; i < kParts; ++i) made.first[i] = V::load(pair + i * V::kLanes), made.second[i] = V::load(pair + kTile + i * V::kLanes);
-        return made;
-    }
-    static void keep_first(Pair& pair) {
-        for (auto& part : pair.second) part = V::splat(0.0f);
-    }
+    static Step load(const Number* columns) { return Step::load(columns); }
     static const Number* row_at(const Number* tile, int m) { return tile + m; }
-    static typename V::Float add_product(typename V::Float sum, const Pair& pair, const Number* row, int m, int part) {
-        return V::multiply_add(pair.second[part], V::splat(row[kTile + m]), V::multiply_add(pair.first[part], V::splat(row[m]), sum));
+    static typename V::Float add_product(typename V::Float sum, const Step& step, const Number* row, int m, int part) {
+        return V::multiply_add(step.part[part], V::splat(row[m]), sum);
     }
     static void store(const Lanes<V>& first, const Lanes<V>& second, Number* pair) { first.store(pair), second.store(pair + kTile); }
 };
@@ -79,8 +71,8 @@ void widen(KeyValueFormat stored, const void* numbers, int64_t k, void* tile) {
 
 // --- products --------------------------------------------------------------------------------------------------------
 
-// M rows from where `rows` points by kTiles tiles of columns, which takes fewer loads than products; k is even. kAlone: of
-// each pair the first.
+// M rows from where `rows` points by kTiles tiles of columns, which takes fewer loads than products; k is a multiple of kEach.
+// kAlone: of each pair the first.
 template <class Pairs, int M, bool kAlone>
 void multiply_some(const typename Pairs::Number* rows, const char* columns, int64_t next, int64_t k, float* y, int64_t stride, bool adds) {
     using V = typename Pairs::V;
@@ -90,16 +82,17 @@ void multiply_some(const typename Pairs::Number* rows, const char* columns, int6
     for (int m = 0; m < M; ++m)
         for (int t = 0; t < kTiles; ++t)
             for (int i = 0; i < kParts; ++i) sums[m][t][i] = adds ? V::load(y + m * stride + t * kTile + i * V::kLanes) : V::splat(0.0f);
-    for (int64_t c = 0; c < k; c += 2, rows += 2 * kTile) {
-        typename Pairs::Pair pairs[kTiles];
+#pragma GCC unroll 4
+    for (int64_t c = 0; c < k; c += Pairs::kEach, rows += Pairs::kEach * kTile) {
+        typename Pairs::Step steps[kTiles];
         for (int t = 0; t < kTiles; ++t) {
-            pairs[t] = Pairs::load(reinterpret_cast<const typename Pairs::Number*>(columns + t * next) + c * kTile);
-            if constexpr (kAlone) Pairs::keep_first(pairs[t]);
+            steps[t] = Pairs::load(reinterpret_cast<const typename Pairs::Number*>(columns + t * next) + c * kTile);
+            if constexpr (kAlone) Pairs::keep_first(steps[t]);
         }
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m)
             for (int t = 0; t < kTiles; ++t)
-                for (int i = 0; i < kParts; ++i) sums[m][t][i] = Pairs::add_product(sums[m][t][i], pairs[t], rows, m, i);
+                for (int i = 0; i < kParts; ++i) sums[m][t][i] = Pairs::add_product(sums[m][t][i], steps[t], rows, m, i);
     }
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m)
@@ -122,9 +115,10 @@ template <class Pairs>
 void multiply_tiles(const void* rows, const void* columns, int64_t next, int64_t k, float* y, int64_t stride, bool adds) {
     const auto* numbers = static_cast<const typename Pairs::Number*>(rows);
     const auto* bytes = static_cast<const char*>(columns);
-    const int64_t even = k / 2 * 2;
-    multiply_pairs<Pairs, false>(numbers, bytes, next, even, y, stride, adds);
-    if (even < k) multiply_pairs<Pairs, true>(numbers + even * kTile, bytes + even * kTile * sizeof *numbers, next, 2, y, stride, true);
+    const int64_t whole = k / Pairs::kEach * Pairs::kEach;
+    multiply_pairs<Pairs, false>(numbers, bytes, next, whole, y, stride, adds);
+    if constexpr (Pairs::kEach > 1)
+        if (whole < k) multiply_pairs<Pairs, true>(numbers + whole * kTile, bytes + whole * kTile * sizeof *numbers, next, Pairs::kEach, y, stride, true);
 }
 
 // --- weights ---------------------------------------------------------------------------------------------------------
