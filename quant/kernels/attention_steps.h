@@ -20,26 +20,39 @@ typename V::Float number_of(typename V::Int words, int i) {
 }
 
 // y (M, 16), rows y_stride apart, = or += x (M, k), rows x_stride apart, times a tile of sixteen columns: [k / each][16][each], of
-// which a word holds `each` numbers. The even and the odd numbers of words have sums of their own.
+// which a word holds `each` numbers. The even and the odd numbers of words have sums of their own, one after the other where
+// lanes are in several parts, which share what is loaded of x.
 template <class V, int M, class KV>
 void multiply_words(const float* x, int64_t x_stride, const KV* columns, int64_t k, float* y, int64_t y_stride, bool adds) {
-    constexpr int kEach = 4 / sizeof(KV);
-    for (int lane = 0; lane < kTile; lane += V::kLanes) {
-        typename V::Float total[M][kEach];
+    constexpr int kEach = 4 / sizeof(KV), kParts = kTile / V::kLanes, kSums = kParts == 1 ? kEach : 1;
+#pragma GCC unroll 2
+    for (int first = 0; first < kEach; first += kSums) {
+        typename V::Float total[M][kParts][kSums];
         for (int m = 0; m < M; ++m)
-            for (int i = 0; i < kEach; ++i) total[m][i] = adds && i == 0 ? V::load(y + m * y_stride + lane) : V::splat(0.0f);
+            for (int p = 0; p < kParts; ++p)
+                for (int i = 0; i < kSums; ++i) total[m][p][i] = adds && first + i == 0 ? V::load(y + m * y_stride + p * V::kLanes) : V::splat(0.0f);
+#pragma GCC unroll 4
         for (int64_t c = 0; c < k; c += kEach) {
             const KV* line = columns + c * kTile;
-            if (lane == 0) fetch(line, kFetchedAhead);
-            const typename V::Int words = V::load_words(line + lane * kEach);
+            if (first == 0) fetch(line, kFetchedAhead);
+            typename V::Int words[kParts];
+            for (int p = 0; p < kParts; ++p) words[p] = V::load_words(line + p * V::kLanes * kEach);
 #pragma GCC unroll 2
-            for (int i = 0; i < kEach; ++i) {
-                const typename V::Float numbers = number_of<V, KV>(words, i);
+            for (int i = 0; i < kSums; ++i) {
+                typename V::Float numbers[kParts];
+                for (int p = 0; p < kParts; ++p) numbers[p] = number_of<V, KV>(words[p], first + i);
 #pragma GCC unroll 4
-                for (int m = 0; m < M; ++m) total[m][i] = V::multiply_add(numbers, V::splat(x[m * x_stride + c + i]), total[m][i]);
+                for (int m = 0; m < M; ++m)
+                    for (int p = 0; p < kParts; ++p)
+                        total[m][p][i] = V::multiply_add(numbers[p], V::splat(x[m * x_stride + c + first + i]), total[m][p][i]);
             }
         }
-        for (int m = 0; m < M; ++m) V::store(kEach > 1 ? V::add(total[m][0], total[m][kEach - 1]) : total[m][0], y + m * y_stride + lane, V::kLanes);
+        for (int m = 0; m < M; ++m)
+            for (int p = 0; p < kParts; ++p) {
+                float* to = y + m * y_stride + p * V::kLanes;
+                const typename V::Float sum = kSums > 1 ? V::add(total[m][p][0], total[m][p][kSums - 1]) : total[m][p][0];
+                V::store(first > 0 ? V::add(V::load(to), sum) : sum, to, V::kLanes);
+            }
     }
 }
 
