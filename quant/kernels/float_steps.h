@@ -58,6 +58,7 @@ void multiply_panel_chains(const float* x, int64_t k, const W* panel, float* y, 
         for (int c = 0; c < kChains; ++c) {
             L sums[M];
             for (int m = 0; m < M; ++m) sums[m] = chains[m][c];
+#pragma GCC unroll 4
             for (int64_t i = begin + c; i < end; i += kChains) {
                 if (c * kTile * sizeof(W) % 64 == 0) fetch(panel + i * kTile, kPanelAhead);
                 const L weights = L::load(panel + i * kTile);
