@@ -4,7 +4,6 @@
 // of a head's numbers beside each other. V also provides
 //
 //   V::load_words(p)           kLanes words
-//   V::shift_left(Int, bits)   of each word; shift_right extends the sign
 //   V::upper_half(Int)         each word with its lower 16 bits zero
 //   V::as_floats(Int)          the same bits
 
@@ -13,10 +12,8 @@ template <class V, class KV>
 typename V::Float number_of(typename V::Int words, int i) {
     if constexpr (sizeof(KV) == 4)
         return V::as_floats(words);
-    else if constexpr (sizeof(KV) == 2)
-        return V::as_floats(i ? V::upper_half(words) : V::shift_left(words, 16));
     else
-        return V::to_float(V::shift_right(V::shift_left(words, 24 - 8 * i), 24));
+        return V::as_floats(i ? V::upper_half(words) : V::shift_left(words, 16));
 }
 
 // y (M, 16), rows y_stride apart, = or += x (M, k), rows x_stride apart, times a tile of sixteen columns: [k / each][16][each], of
@@ -106,7 +103,7 @@ void score_keys(const float* queries, int64_t width, const int8_t* keys, int64_t
     CodeRows<M> rows;
     for (int64_t i = 0; i < width; i += kMostCodes, keys += kMostCodes * kTile) {
         round_to_codes<V>(queries + i, width, std::min(kMostCodes, width - i), rows);
-        multiply_tiles<V>(rows, keys, kTile * width, (count + kTile - 1) / kTile, scores, kMostPositions, i > 0);
+        multiply_code_tiles<V>(rows, keys, kTile * width, (count + kTile - 1) / kTile, scores, kMostPositions, i > 0);
     }
 }
 
@@ -126,11 +123,12 @@ void add_values(const float* weights, const KV* values, int64_t next, int64_t co
 }
 
 // Codes are finite whatever they are, and weights zero up to a multiple of 16.
+static_assert(kMostPositions <= kMostCodes);
 template <class V, int M>
 void add_values(const float* weights, const int8_t* values, int64_t next, int64_t count, float* out, int64_t width) {
     CodeRows<M> rows;
     round_to_codes<V>(weights, kMostPositions, (count + 3) / 4 * 4, rows);
-    multiply_tiles<V>(rows, values, next, width / kTile, out, width, true);
+    multiply_code_tiles<V>(rows, values, next, width / kTile, out, width, true);
 }
 
 // They lie by themselves: too few for the processor to follow.

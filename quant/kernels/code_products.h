@@ -1,7 +1,8 @@
 // Products of a few rows of float32 and int8 numbers of the cache, which lie as key_values.h says: the rows are rounded to codes
 // of 16 bits, so that sums are whole numbers and exact, and nothing is converted to float32 but these.
 //
-// A code's error is at most 2^-16 of the largest number of its row; that of an int8 number 2^-8. Include after float_lanes.h.
+// A code's error is at most about 2^-16 of the largest number of its row, half a step; that of an int8 number 2^-8.
+// Include after float_lanes.h.
 // V also provides what integer_tiles.h says of int8 codes, V::shift_left(Int, bits) of each lane, and if not V::kHasDots
 //
 //   V::even_bytes(Int), odd_bytes(Int)   two of each word's four numbers in 16 bits each
@@ -10,7 +11,7 @@
 constexpr int64_t kFetchedAhead = 8192;         // bytes of keys or values, measured
 constexpr int64_t kMostCodes = 256;             // of a row: 2^8 sums of 2^7 * 2^15
 constexpr float kLargestCode = 127.0f * 256.0f;  // so that the higher byte stays within 127
-constexpr float kNothing = 1e-30f;               // smaller rows are zero: their codes' factor might be infinite
+constexpr float kNothing = 1e-30f;               // smaller rows are zero: below 1e-34 their codes' factor would be infinite
 
 // How sums in 32 bits add products of four numbers by four codes: with dot products of bytes, higher and lower ones of a code
 // apart; or with two of 16 bits each.
@@ -19,6 +20,7 @@ struct CodeSteps {
     using Numbers = typename V::Bytes;
     static constexpr int kSums = 2;
 
+    // Lower bytes may be -128: dot products take those, the sign tricks of who has none do not.
     static void store(const int32_t* codes, int64_t count, int8_t* row, int32_t (&sums)[2]) {
         int32_t high = 0, low = 0;
         for (int64_t i = 0; i < count; ++i) {
@@ -66,7 +68,7 @@ template <int M>
 struct CodeRows {
     alignas(64) int8_t codes[M][2 * kMostCodes];
     float scales[M];
-    int32_t sums[M][2];
+    int32_t sums[M][2] = {};
     int64_t count;
 };
 
@@ -118,7 +120,7 @@ void multiply_codes(const CodeRows<M>& rows, const int8_t* columns, int64_t next
 
 // y (M, 16 * tiles): two tiles at a time share the loads of codes where the registers hold their sums.
 template <class V, int M>
-void multiply_tiles(const CodeRows<M>& rows, const int8_t* columns, int64_t next, int64_t tiles, float* y, int64_t stride, bool adds) {
+void multiply_code_tiles(const CodeRows<M>& rows, const int8_t* columns, int64_t next, int64_t tiles, float* y, int64_t stride, bool adds) {
     constexpr int kTiles = V::kLanes == kTile ? 2 : 1;
     int64_t t = 0;
     for (; t + kTiles <= tiles; t += kTiles) multiply_codes<V, M, kTiles>(rows, columns + t * next, next, y + t * kTile, stride, adds);

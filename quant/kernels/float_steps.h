@@ -96,7 +96,7 @@ void quantize(const float* x, int64_t groups, int64_t rows, int8_t* codes, float
         for (int64_t i = 0; i < kGroup; ++i) {
             const uint32_t code = nearest_whole<V>(x[i] * inverse);
             rounded[i] = static_cast<int8_t>(code);
-            sum += code;
+            sum += static_cast<uint32_t>(static_cast<int32_t>(rounded[i]));  // the code itself, whatever x was
         }
         for (int64_t i = 0; i < kGroup; i += 4) std::memcpy(codes + (g * kGroup + i) * rows, rounded + i, 4);
         scales[g * rows] = largest / 127.0f;

@@ -80,7 +80,8 @@ struct FloatSteps {
     // y (rows, 16 of them) = x (rows, k) times a panel [k][16] of float32 or bf16
     void (*multiply_panel)(const float* x, int64_t rows, int64_t k, const void* panel, bool is_bf16, float* y, int64_t stride);
     // x (groups of 64) to codes of at most 127: each four of them lie together, `rows` * 4 bytes behind the four before;
-    // scales of the groups and sums of their codes, `rows` apart
+    // scales of the groups and sums of their codes, `rows` apart; instead of sums V::start_int4 of the codes where V has no
+    // dot products (integer_tiles.h), which no other instruction set reads
     void (*quantize)(const float* x, int64_t groups, int64_t rows, int8_t* codes, float* scales, int32_t* sums);
     // residual = branch * factor * branch_scale + (residual * residual_scale + constant)
     void (*merge)(const float* branch, float factor, const float* branch_scale, const float* residual_scale, const float* constant,

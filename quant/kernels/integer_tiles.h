@@ -20,7 +20,7 @@
 // do not wait for each other; sums of 16 bits are not, V::add would carry from one into the next.
 template <class V, int M>
 struct Chains {
-    static constexpr int kCount = V::kParts > 1 || M > 3 ? 1 : M == 1 ? 4 : 2;
+    static constexpr int kCount = !V::kHasDots || V::kParts > 1 || M > 3 ? 1 : M == 1 ? 4 : 2;
     typename V::Int part[kCount][M][V::kParts];
 
     typename V::Int& at(int step, int m, int p) { return part[step % kCount][m][p]; }
@@ -38,7 +38,7 @@ struct Int4 {
     using Scale = uint16_t;
     static constexpr int64_t kBytes = kInt4TileGroupBytes;
 
-    static Int start(int32_t sum_of_x) { return V::kHasDots ? V::splat(-8 * sum_of_x) : V::splat(sum_of_x); }
+    static Int start(int32_t of_x) { return V::splat(V::kHasDots ? -8 * of_x : of_x); }
     static Int finish_group(Int sum) {
         if constexpr (V::kHasDots)
             return sum;

@@ -22,7 +22,7 @@ constexpr int64_t kInt4TileGroupBytes = kTile * kGroup / 2;
 constexpr int64_t kInt8TileGroupBytes = kTile * kGroup;
 
 // Up to kRows rows of x beside each other, so that a product steps through all of them with one pointer:
-//   codes [K/4][M][4] int8, -127..127; scales and sums of the codes [K/64][M], one for each group
+//   codes [K/4][M][4] int8, -127..127; scales [K/64][M]; and what the sums of a group begin with (FloatSteps::quantize)
 struct QuantizedBlock {
     const int8_t* codes;
     const float* scales;

@@ -53,7 +53,6 @@ struct NeonDotprod {
 
     static Int load_words(const void* p) { return vreinterpretq_s32_u8(vld1q_u8(static_cast<const uint8_t*>(p))); }
     static Int shift_left(Int words, int bits) { return vshlq_s32(words, vdupq_n_s32(bits)); }
-    static Int shift_right(Int words, int bits) { return vshlq_s32(words, vdupq_n_s32(-bits)); }
     static Int upper_half(Int words) { return vandq_s32(words, vdupq_n_s32(static_cast<int32_t>(0xffff0000u))); }
     static Float as_floats(Int words) { return vreinterpretq_f32_s32(words); }
 

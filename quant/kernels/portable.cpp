@@ -51,7 +51,6 @@ struct Portable {
         return word;
     }
     static Int shift_left(Int word, int bits) { return static_cast<Int>(static_cast<uint32_t>(word) << bits); }
-    static Int shift_right(Int word, int bits) { return word >> bits; }
     static Int upper_half(Int word) { return static_cast<Int>(static_cast<uint32_t>(word) & 0xffff0000u); }
     static Float as_floats(Int word) { return from_bits(static_cast<uint32_t>(word)); }
 

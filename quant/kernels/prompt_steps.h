@@ -2,6 +2,7 @@
 //
 // Include after those. V also provides
 //
+//   V::shift_right(Int, bits)         of each word, extends the sign
 //   V::fraction(x)                    x less the whole number below it
 //   V::times_power_of_two(value, x)   value times 2 to that whole number, x <= 0; zero for x = -inf, whatever the value
 //
@@ -11,7 +12,7 @@
 //   Pairs::kRows, kTiles             of a block whose sums the registers hold; kTiles is 1 or 2
 //   Pairs::kEach                     numbers of each of 16 columns in a Step: 2, or 1, which takes fewer registers
 //   Pairs::load(p)                   a Step
-//   Pairs::keep_first(Step)          makes the second numbers zero, where there are
+//   Pairs::keep_first(Step)          makes the second numbers zero; where kEach is 2
 //   Pairs::row_at(tile, m)           where a tile's row m begins
 //   Pairs::add_product(sum, Step, row, m, part)   sum + a part of the Step times that of the m-th row behind this one
 //   Pairs::store(first, second, p)   lanes of numbers as a pair
@@ -44,6 +45,14 @@ void make_tile(const float* x, int64_t stride, int64_t k, void* tile) {
     }
 }
 
+template <class V, class KV>
+typename V::Float wide_number_of(typename V::Int words, int i) {
+    if constexpr (sizeof(KV) == 1)
+        return V::to_float(V::shift_right(V::shift_left(words, 24 - 8 * i), 24));
+    else
+        return number_of<V, KV>(words, i);
+}
+
 // Codes are bf16 numbers, too: rounding would change nothing.
 template <class Pairs, class KV>
 void widen_as(const KV* numbers, int64_t k, void* tile) {
@@ -55,7 +64,7 @@ void widen_as(const KV* numbers, int64_t k, void* tile) {
             Lanes<V> pair[2];
             for (int part = 0; part < Lanes<V>::kParts; ++part) {
                 const typename V::Int words = V::load_words(numbers + part * V::kLanes * kEach);
-                for (int j = 0; j < 2; ++j) pair[j].part[part] = number_of<V, KV>(words, i + j);
+                for (int j = 0; j < 2; ++j) pair[j].part[part] = wide_number_of<V, KV>(words, i + j);
             }
             Pairs::store(pair[0], pair[1], to);
         }

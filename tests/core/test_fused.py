@@ -14,7 +14,7 @@ from quant.kernels.native import supported_instruction_sets
 from quant.kernels.prompt_attention import can_attend
 from quant.kernels.selection import cpu_products
 from tests.core.quantized_models import quantized_folder, source_folder
-from tests.quant.native_attention import attend, by_position, laid_out
+from tests.quant.native_attention import attend, laid_out
 from zaya_core.attention import AttentionInputs, grouped_query_attention
 from zaya_core.load import load_model
 from zaya_core.quantization_job import QuantizeSettings
@@ -190,12 +190,13 @@ def test_a_row_alone_has_the_bits_it_has_among_others(folders, monkeypatch, name
         assert torch.equal(model(column[:, None], together), torch.cat(alone))
 
 
-def test_instruction_sets_and_threads_change_no_bit(folders, monkeypatch):
+@pytest.mark.parametrize("kv", ["auto", "int8"])
+def test_instruction_sets_and_threads_change_no_bit(folders, monkeypatch, kv):
     outputs = []
     before = torch.get_num_threads()
     try:
         for name in SETS:
-            model = loaded(folders["longer_convolutions"], monkeypatch, name)
+            model = loaded(folders["longer_convolutions"], monkeypatch, name, kv=kv)
             for threads in (1, 2, 3, 4):
                 torch.set_num_threads(threads)
                 cache = model.new_cache(3)
@@ -326,32 +327,3 @@ def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
             enable_gqa=True,
         )
         near(out.flatten(), expected.flatten(), 1e-4 if dtype == torch.int8 else 1e-5)
-
-
-def as_codes(rows):
-    """Rows (..., K) rounded to 16 bits as steps do."""
-    largest, most = rows.abs().amax(-1, keepdim=True), 127 * 256
-    return torch.where(largest > 0, rows * (most / largest), 0).round() * (largest / most)
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_int8_keys_and_values_are_multiplied_by_whole_numbers_of_16_bits(heads_of_32, monkeypatch, name):
-    """Queries, and each 256 positions' weights with their values' scales."""
-    model = loaded(heads_of_32, monkeypatch, name, kv="int8")
-    torch.manual_seed(2)
-    k, groups, begin, end = model.config.head_dim, model.config.num_key_value_heads, 100, 700
-    keys, values = (torch.randint(-127, 128, (3, 256, groups, k), dtype=torch.int8) for _ in range(2))
-    key_scales, value_scales = (torch.rand(3, 256, groups) / 50 for _ in range(2))
-    storage = laid_out([keys, values, key_scales, value_scales])
-    query, key, value = (torch.randn(1, 1, heads * k) for heads in (model.config.num_attention_heads, groups, groups))
-    cache = KeyValues(storage, torch.arange(3)[None], 256)
-    where = [torch.tensor([at]) for at in (end - 1, begin, end)]
-    out = attend(model.blocks[0].fused.native, query, key, value, cache, *where).view(groups, -1, k)
-
-    keys, values, key_scales, value_scales = (x.flatten(0, 1).transpose(0, 1).float() for x in by_position(storage))
-    queries = as_codes(query.view(groups, -1, k) * k**-0.5)
-    scores = queries @ keys.transpose(1, 2) * key_scales[:, None]
-    scores[..., :begin], scores[..., end:] = float("-inf"), float("-inf")
-    weights = (scores - scores.amax(-1, keepdim=True)).exp()
-    codes = as_codes((weights * value_scales[:, None]).unflatten(-1, (3, 256))).flatten(-2)
-    near(out, codes @ values / weights.sum(-1, keepdim=True), 2e-5)  # without rounding 8e-5

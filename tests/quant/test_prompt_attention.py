@@ -2,79 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from quant.kernels.key_values import KeyValues
-from quant.kernels.layer import _Layer
 from quant.kernels.native import supported_instruction_sets
 from quant.kernels.prompt_attention import attend_prompt, can_attend
-from tests.quant.native_attention import by_position, laid_out
+from tests.quant.native_attention import expected, layer_of, near, noise
 
 SETS = [name for name, products in supported_instruction_sets().items() if products.has_prompt_attention]
 pytestmark = pytest.mark.skipif(not SETS, reason="no native prompt attention on this machine")
 
-BLOCK, BLOCKS = 256, 12
 HEADS = {"grouped": (8, 2, 128), "odd_group": (3, 1, 32), "each_its_own": (2, 2, 64)}  # H, G, K
-
-
-def layer_of(name, heads, key_heads, head_dim):
-    products = supported_instruction_sets()[name]
-    layer = _Layer(query_heads=heads, key_heads=key_heads, head_dim=head_dim)
-    return SimpleNamespace(
-        library=products.library,
-        index=products.index,
-        has_prompt_attention=products.has_prompt_attention,
-        head_dim=head_dim,
-        address=ctypes.addressof(layer),
-        kept=layer,
-    )
-
-
-def noise(heads, key_heads, head_dim, dtype, past, columns, seed=0):
-    """query, key, value (B, T, ...), and a cache with tables (B, 5) of blocks that are not in order."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes = (BLOCKS, BLOCK, key_heads)
-    if dtype == torch.int8:
-        storage = [torch.randint(-127, 128, (*sizes, head_dim), generator=generator).to(dtype) for _ in range(2)]
-        storage += [torch.rand(sizes, generator=generator) / 50 for _ in range(2)]
-    else:
-        storage = [torch.randn(*sizes, head_dim, generator=generator).to(dtype) for _ in range(2)]
-    order = torch.randperm(BLOCKS, generator=generator)
-    tables = order[: 5 * len(past)].view(len(past), 5).contiguous()
-    qkv = [
-        torch.randn(len(past), columns, count * head_dim, generator=generator)
-        for count in (heads, key_heads, key_heads)
-    ]
-    return qkv, KeyValues(laid_out(storage), tables, BLOCK)
-
-
-def expected(qkv, cache, past, lengths, window, head_dim):
-    """The new keys and values must be in the cache, rounded."""
-    (query, *new), tables = qkv, cache.tables
-    keys, values, *scales = (x.double() for x in by_position(cache.storage))
-    if scales:
-        keys, values = keys * scales[0][..., None], values * scales[1][..., None]
-    out = torch.zeros_like(query, dtype=torch.float64)
-    for row, (before, length) in enumerate(zip(past.tolist(), lengths.tolist(), strict=True)):
-        own_keys, own_values = (x[tables[row]].flatten(0, 1).transpose(0, 1) for x in (keys, values))  # (G, S, K)
-        for own, given in zip((own_keys, own_values), new, strict=True):
-            stored = own[:, before : before + length].transpose(0, 1).flatten(1)
-            near(stored, given[row, :length], 2**-8 if not scales else 0.51 / 127)
-        for column in range(length):
-            end = before + column + 1
-            begin = max(0, end - window) if window else 0
-            queries = query[row, column].double().view(len(own_keys), -1, head_dim)
-            weights = (queries @ own_keys[:, begin:end].transpose(1, 2) / head_dim**0.5).softmax(-1)
-            out[row, column] = (weights @ own_values[:, begin:end]).flatten()
-    return out.float()
-
-
-def near(actual, target, tolerance):
-    assert (actual - target).abs().max() < tolerance * target.abs().max()
 
 
 @pytest.mark.parametrize("name", SETS)
