@@ -14,7 +14,7 @@ from quant.kernels.native import supported_instruction_sets
 from quant.kernels.prompt_attention import can_attend
 from quant.kernels.selection import cpu_products
 from tests.core.quantized_models import quantized_folder, source_folder
-from tests.quant.native_attention import attend, laid_out
+from tests.quant.native_attention import attend, laid_out, near
 from zaya_core.attention import AttentionInputs, grouped_query_attention
 from zaya_core.load import load_model
 from zaya_core.quantization_job import QuantizeSettings
@@ -64,10 +64,6 @@ def begun(model, batch, columns, lengths=None):
     step = model.new_cache(batch).begin(columns, lengths)
     step.__enter__()
     return step, AttentionInputs.by_layer_type(model.config, model.rotary, step)
-
-
-def near(actual, expected, tolerance):
-    assert (actual - expected).abs().max() < tolerance * expected.abs().max()
 
 
 @pytest.mark.parametrize("name", SETS)
