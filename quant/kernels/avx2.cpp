@@ -54,7 +54,7 @@ bool has_avx2() {
 }  // namespace
 
 const InstructionSet* avx2() {
-    static const InstructionSet set = {"avx2", has_avx2, Avx2::kRows, multiply_rows<Avx2, Int4<Avx2>>,
+    static const InstructionSet set = {"avx2", has_avx2, Avx2::kRows, Avx2::kStreams, multiply_rows<Avx2, Int4<Avx2>>,
                                        multiply_rows<Avx2, Int8<Avx2>>, multiply_bf16_tile<Avx2Rows>, true, &kPromptSteps<FloatPairs<Avx2>>, float_steps<Avx2>()};
     return &set;
 }

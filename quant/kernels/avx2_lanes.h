@@ -6,6 +6,7 @@ struct Avx2 {
     static constexpr int kLanes = 8;
     static constexpr int kRows = 4;
     static constexpr int kParts = 2;
+    static constexpr int kStreams = 2;
     static constexpr bool kHasDots = false;
     using Int = __m256i;
     using Float = __m256;

@@ -30,6 +30,7 @@ struct Avx512 {
     static constexpr int kLanes = 16;
     static constexpr int kRows = 12;
     static constexpr int kParts = 1;
+    static constexpr int kStreams = 1;
     static constexpr bool kHasDots = true;
     using Int = __m512i;
     using Float = __m512;
@@ -117,13 +118,13 @@ bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 }  // namespace
 
 const InstructionSet* avx512bf16() {
-    static const InstructionSet set = {"avx512bf16", has_bf16, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
+    static const InstructionSet set = {"avx512bf16", has_bf16, Avx512::kRows, Avx512::kStreams, multiply_rows<Avx512, Int4<Avx512>>,
                                        multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<Avx512Rows<Bf16Columns>>, false, &kPromptSteps<Bf16Pairs>, float_steps<Avx512>()};
     return &set;
 }
 
 const InstructionSet* avx512vnni() {
-    static const InstructionSet set = {"avx512vnni", has_vnni, Avx512::kRows, multiply_rows<Avx512, Int4<Avx512>>,
+    static const InstructionSet set = {"avx512vnni", has_vnni, Avx512::kRows, Avx512::kStreams, multiply_rows<Avx512, Int4<Avx512>>,
                                        multiply_rows<Avx512, Int8<Avx512>>, multiply_bf16_tile<Avx512Rows<FloatColumns>>, true, &kPromptSteps<FloatPairs<Avx512>>, float_steps<Avx512>()};
     return &set;
 }

@@ -29,6 +29,7 @@ namespace {
 struct AvxVnni : Avx2 {
     static constexpr int kRows = 8;
     static constexpr int kParts = 1;
+    static constexpr int kStreams = 1;
     static constexpr bool kHasDots = true;
 
     // It multiplies unsigned by signed bytes: the weights are moved up by 128, which the start of the sum takes back.
@@ -68,7 +69,7 @@ bool has_avxvnni() {
 }  // namespace
 
 const InstructionSet* avxvnni() {
-    static const InstructionSet set = {"avxvnni", has_avxvnni, AvxVnni::kRows, multiply_rows<AvxVnni, Int4<AvxVnni>>,
+    static const InstructionSet set = {"avxvnni", has_avxvnni, AvxVnni::kRows, AvxVnni::kStreams, multiply_rows<AvxVnni, Int4<AvxVnni>>,
                                        multiply_rows<AvxVnni, Int8<AvxVnni>>, multiply_bf16_tile<Avx2Rows>, true, &kPromptSteps<FloatPairs<AvxVnni>>, float_steps<AvxVnni>()};
     return &set;
 }

@@ -10,8 +10,11 @@
 
 namespace zaya {
 
-// A block of `rows` rows of x by one tile, where `codes` and `scales` point.
-using IntegerTile = void (*)(const QuantizedBlock& x, int64_t rows, const void* codes, const void* scales, const OutputTile& out);
+// Few rows wait for memory, which some processors read faster at several places in turns than at one.
+constexpr int64_t kStreamedRows = 2;
+
+// A block of `rows` rows of x by one tile, or up to kStreamedRows by `integer_streams` of them.
+using IntegerTiles = void (*)(const QuantizedBlock& x, int64_t rows, const Tiles& tiles, const OutputTile& out);
 
 // Rows of k values (a multiple of 32) one after the other, bf16 numbers in bf16 or, where bf16_takes_float, in float32
 // with the even ones of each 32 columns before the odd ones.
@@ -101,9 +104,10 @@ struct FloatSteps {
 struct InstructionSet {
     const char* name;
     bool (*is_supported)();
-    int64_t integer_rows;  // most rows in a block of an integer product
-    IntegerTile int4;
-    IntegerTile int8;
+    int64_t integer_rows;     // most rows in a block of an integer product
+    int64_t integer_streams;  // tiles that few rows are multiplied by in turns
+    IntegerTiles int4;
+    IntegerTiles int8;
     Bf16Tile bf16;          // or null: none that is worth having
     bool bf16_takes_float;  // x of the bf16 product is float32
     const PromptSteps* prompt;  // or null

@@ -5,6 +5,7 @@
 //   V::kLanes               output rows held in one vector (a divisor of 16)
 //   V::kRows                rows of x worked on together, as many as the registers hold
 //   V::kParts               vectors of a tile worked on together: they share what is loaded of x
+//   V::kStreams             tiles that few rows are multiplied by in turns
 //   V::Int, Float, Bytes    kLanes int32, kLanes float, 4 * kLanes bytes
 //   V::add(Int, Int)
 //   V::dot_int4(acc, w, x)  acc + sum of 4 products per lane, w in 0..15, x: 4 codes for all lanes
@@ -37,6 +38,7 @@ struct Int4 {
     using Bytes = typename V::Bytes;
     using Scale = uint16_t;
     static constexpr int64_t kBytes = kInt4TileGroupBytes;
+    static constexpr int64_t scales_of(int64_t groups) { return groups; }
 
     static Int start(int32_t of_x) { return V::splat(V::kHasDots ? -8 * of_x : of_x); }
     static Int finish_group(Int sum) {
@@ -77,6 +79,7 @@ struct Int8 {
     using Int = typename V::Int;
     using Scale = float;
     static constexpr int64_t kBytes = kInt8TileGroupBytes;
+    static constexpr int64_t scales_of(int64_t) { return 1; }
 
     static Int start(int32_t sum_of_x) { return V::start_int8(sum_of_x); }
     static Int finish_group(Int sum) { return sum; }
@@ -101,7 +104,7 @@ struct Int8 {
 
 // sums += those of one group, where `line` begins with the lanes that are worked on.
 template <class V, class Format, int M>
-void add_group(typename V::Int (&sums)[M][V::kParts], const uint8_t* line, const int8_t* x) {
+inline void add_group(typename V::Int (&sums)[M][V::kParts], const uint8_t* line, const int8_t* x) {
     Chains<V, M> chains;
     for (int m = 0; m < M; ++m)
         for (int p = 0; p < V::kParts; ++p)
@@ -118,38 +121,46 @@ void fetch_group(const uint8_t* codes, int64_t group) {
     for (int64_t i = 0; i < kBytes; i += 64) kOnce ? fetch_once(codes, group * kBytes + i) : fetch(codes, group * kBytes + i);
 }
 
-// The lanes from `lane` on that are worked on together.
-template <class V, class Format, int M>
-void multiply_lanes(const QuantizedBlock& x, const uint8_t* codes, const typename Format::Scale* scales, int lane, const OutputTile& out) {
+// The lanes from `lane` on that are worked on together, of S tiles in turns. Several tiles are not fetched ahead: the processor
+// does it by itself, and asking takes the places in which it keeps what it waits for.
+template <class V, class Format, int M, int S>
+void multiply_lanes(const QuantizedBlock& x, const Tiles& tiles, int lane, const OutputTile& out) {
+    const auto* codes = static_cast<const uint8_t*>(tiles.codes);
+    const auto* scales = static_cast<const typename Format::Scale*>(tiles.scales);
+    const int64_t next_codes = tiles.apart * x.groups * Format::kBytes, next_scales = tiles.apart * kTile * Format::scales_of(x.groups);
     const bool is_alone = M == 1 || x.is_alone;
     const int64_t ahead = M == 1 ? kGroupsAhead : is_alone ? x.groups / 2 : x.groups;
-    typename V::Float total[M][V::kParts];
-    for (int i = 0; i < M * V::kParts; ++i) total[i / V::kParts][i % V::kParts] = V::splat(0.0f);
-    for (int64_t g = 0; g < x.groups; ++g) {
-        if (lane == 0) is_alone ? fetch_group<Format::kBytes, true>(codes, g + ahead) : fetch_group<Format::kBytes, false>(codes, g + ahead);
-        typename V::Int sums[M][V::kParts];
-        for (int i = 0; i < M * V::kParts; ++i) sums[i / V::kParts][i % V::kParts] = Format::start(x.sums[g * M + i / V::kParts]);
-        add_group<V, Format, M>(sums, codes + g * Format::kBytes + 4 * lane, x.codes + g * kGroup * M);
-        for (int p = 0; p < V::kParts; ++p) {
-            const typename V::Float scale = Format::group_scale(scales, g, lane + p * V::kLanes);
-            for (int m = 0; m < M; ++m)
-                total[m][p] = V::multiply_add(V::to_float(sums[m][p]), Format::factor(scale, x.scales[g * M + m]), total[m][p]);
+    typename V::Float total[S * M][V::kParts];
+    for (int i = 0; i < S * M * V::kParts; ++i) total[i / V::kParts][i % V::kParts] = V::splat(0.0f);
+    for (int64_t g = 0; g < x.groups; ++g)
+        for (int s = 0; s < S; ++s) {
+            if (S == 1 && lane == 0) is_alone ? fetch_group<Format::kBytes, true>(codes, g + ahead) : fetch_group<Format::kBytes, false>(codes, g + ahead);
+            typename V::Int sums[M][V::kParts];
+            for (int i = 0; i < M * V::kParts; ++i) sums[i / V::kParts][i % V::kParts] = Format::start(x.sums[g * M + i / V::kParts]);
+            add_group<V, Format, M>(sums, codes + s * next_codes + g * Format::kBytes + 4 * lane, x.codes + g * kGroup * M);
+            for (int p = 0; p < V::kParts; ++p) {
+                const typename V::Float scale = Format::group_scale(scales + s * next_scales, g, lane + p * V::kLanes);
+                for (int m = 0; m < M; ++m)
+                    total[s * M + m][p] = V::multiply_add(V::to_float(sums[m][p]), Format::factor(scale, x.scales[g * M + m]), total[s * M + m][p]);
+            }
         }
-    }
-    for (int p = 0; p < V::kParts; ++p, lane += V::kLanes)
-        for (int m = 0; m < M; ++m) V::store(Format::finish(total[m][p], scales, lane), out.y + m * out.stride + lane, out.valid - lane);
+    for (int s = 0; s < S; ++s)
+        for (int p = 0; p < V::kParts; ++p) {
+            const int64_t column = s * tiles.apart * kTile + lane + p * V::kLanes;
+            for (int m = 0; m < M; ++m)
+                V::store(Format::finish(total[s * M + m][p], scales + s * next_scales, lane + p * V::kLanes), out.y + m * out.stride + column, out.valid - column);
+        }
 }
 
-template <class V, class Format, int M>
-void multiply_block(const QuantizedBlock& x, const uint8_t* codes, const typename Format::Scale* scales, const OutputTile& out) {
-    for (int lane = 0; lane < kTile; lane += V::kParts * V::kLanes) multiply_lanes<V, Format, M>(x, codes, scales, lane, out);
+template <class V, class Format, int M, int S>
+void multiply_block(const QuantizedBlock& x, const Tiles& tiles, const OutputTile& out) {
+    for (int lane = 0; lane < kTile; lane += V::kParts * V::kLanes) multiply_lanes<V, Format, M, S>(x, tiles, lane, out);
 }
 
 template <class V, class Format, int M = V::kRows>
-void multiply_rows(const QuantizedBlock& x, int64_t rows, const void* codes, const void* scales, const OutputTile& out) {
+void multiply_rows(const QuantizedBlock& x, int64_t rows, const Tiles& tiles, const OutputTile& out) {
     if (rows == M)
-        multiply_block<V, Format, M>(x, static_cast<const uint8_t*>(codes),
-                                     static_cast<const typename Format::Scale*>(scales), out);
+        tiles.count == 1 ? multiply_block<V, Format, M, 1>(x, tiles, out) : multiply_block<V, Format, M, M <= kStreamedRows ? V::kStreams : 1>(x, tiles, out);
     else if constexpr (M > 1)
-        multiply_rows<V, Format, M - 1>(x, rows, codes, scales, out);
+        multiply_rows<V, Format, M - 1>(x, rows, tiles, out);
 }

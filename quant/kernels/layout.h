@@ -31,6 +31,13 @@ struct QuantizedBlock {
     bool is_alone;  // no other rows are multiplied by the same weights
 };
 
+// `count` packed tiles of a matrix, `apart` from each to the next, the first of them where `codes` and `scales` point.
+struct Tiles {
+    const void* codes;
+    const void* scales;
+    int64_t count, apart;
+};
+
 // One tile of output: `valid` columns (the last tile of a padded matrix has fewer than 16) of rows `stride` apart.
 struct OutputTile {
     float* y;

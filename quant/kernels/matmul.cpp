@@ -149,28 +149,36 @@ QuantizedBlock PreparedRows::block_at(int64_t row, bool is_alone) const {
 
 // --- products --------------------------------------------------------------------------------------------------------
 
-void PreparedRows::multiply(const Product* products, int64_t count) const {
-    struct Run {
-        const Product* product;
-        const Piece* piece;
-        int64_t begin, end;
-    };
+// Tiles in the order in which threads take them; who is done with a run goes on where the next one begins.
+std::vector<PreparedRows::Run> PreparedRows::runs_of(const Product* products, int64_t count) const {
     const auto tiles_of = [](const Product& product) { return (product.n + kTile - 1) / kTile; };
     int64_t tiles = 0;
     for (int64_t i = 0; i < count; ++i) tiles += tiles_of(products[i]) * static_cast<int64_t>(pieces_.size());
     // A thread waits for the last run of the others, which takes long where a piece has many rows, or a run many tiles.
     const int64_t at_a_time = std::clamp<int64_t>(tiles / (threads_ * (is_short() ? 8 : 64)), 1, kMostTiles);
     std::vector<Run> runs;
-    for (int64_t i = 0; i < count; ++i)
-        for (const Piece& piece : pieces_)
-            for (int64_t tile = 0; tile < tiles_of(products[i]); tile += at_a_time)
-                runs.push_back({&products[i], &piece, tile, std::min(tile + at_a_time, tiles_of(products[i]))});
+    const auto add = [&](const Product& product, const Piece& piece, int64_t begin, int64_t end, int64_t streams) {
+        const int64_t apart = (end - begin) / streams, step = std::max<int64_t>(1, at_a_time / streams);
+        for (int64_t tile = begin; tile < begin + apart; tile += step)
+            runs.push_back({&product, &piece, tile, std::min(tile + step, begin + apart), streams, apart});
+    };
+    for (const Product* product = products; product < products + count; ++product)
+        for (const Piece& piece : pieces_) {
+            const int64_t all = tiles_of(*product), streams = streams_of(piece), even = all / streams * streams;
+            add(*product, piece, 0, even, streams);
+            add(*product, piece, even, all, 1);
+        }
+    return runs;
+}
+
+void PreparedRows::multiply(const Product* products, int64_t count) const {
+    const std::vector<Run> runs = runs_of(products, count);
     parallel_for(threads_, static_cast<int64_t>(runs.size()), [&](int64_t item) {
         const Run& run = runs[static_cast<size_t>(item)];
         const Product& product = *run.product;
         for (int64_t tile = run.begin; tile < run.end; ++tile) {
             float* y = product.y + run.piece->first * product.stride + tile * kTile;
-            multiply_tile(*run.piece, product.weights[run.piece->group], tile, {y, product.stride, product.n - tile * kTile});
+            multiply_tiles(*run.piece, product.weights[run.piece->group], tile, run.streams, run.apart, {y, product.stride, product.n - tile * kTile});
         }
     });
 }
@@ -192,13 +200,13 @@ PreparedRows PreparedRows::gated(const Weights* weights, int64_t n) const {
         const Aligned<float> many = aligned<float>(piece.count * 2 * count);
         for (const int64_t half : {0, 1})
             for (int64_t i = 0; i < count; i += kTile)
-                multiply_tile(piece, weights[piece.group], (half * n + begin + i) / kTile, {many.get() + half * count + i, 2 * count, kTile});
+                multiply_tiles(piece, weights[piece.group], (half * n + begin + i) / kTile, 1, 0, {many.get() + half * count + i, 2 * count, kTile});
         out.take_gated(piece, begin, count, many.get(), many.get() + count, 2 * count);
     });
     return out;
 }
 
-void PreparedRows::multiply_tile(const Piece& piece, const Weights& weights, int64_t tile, const OutputTile& out) const {
+void PreparedRows::multiply_tiles(const Piece& piece, const Weights& weights, int64_t tile, int64_t count, int64_t apart, const OutputTile& out) const {
     if (format_ == Format::bf16) {
         const auto* w = static_cast<const uint16_t*>(weights.codes) + tile * kTile * k_;
         const int64_t at = piece.first * k_;
@@ -209,9 +217,9 @@ void PreparedRows::multiply_tile(const Piece& piece, const Weights& weights, int
     const int64_t groups = k_ / kGroup;
     const char* codes = static_cast<const char*>(weights.codes) + tile * groups * (is_int4 ? kInt4TileGroupBytes : kInt8TileGroupBytes);
     const char* scales = static_cast<const char*>(weights.scales) + tile * kTile * (is_int4 ? groups * 2 : 4);
-    for_each_block(piece, [&](int64_t first, int64_t count) {
+    for_each_block(piece, [&](int64_t first, int64_t rows) {
         const OutputTile part = {out.y + (first - piece.first) * out.stride, out.stride, out.valid};
-        (is_int4 ? set_.int4 : set_.int8)(block_at(first, count == piece.count), count, codes, scales, part);
+        (is_int4 ? set_.int4 : set_.int8)(block_at(first, rows == piece.count), rows, {codes, scales, count, apart}, part);
     });
 }
 

@@ -31,6 +31,7 @@ struct NeonDotprod {
     static constexpr int kLanes = 4;
     static constexpr int kRows = 8;
     static constexpr int kParts = 1;
+    static constexpr int kStreams = 1;
     static constexpr bool kHasDots = true;
     using Int = int32x4_t;
     using Float = float32x4_t;
@@ -112,7 +113,7 @@ bool has_dotprod() {
 
 const InstructionSet* neon_dotprod() {
     static const InstructionSet set = {
-        "neon_dotprod", has_dotprod, NeonDotprod::kRows, multiply_rows<NeonDotprod, Int4<NeonDotprod>>,
+        "neon_dotprod", has_dotprod, NeonDotprod::kRows, NeonDotprod::kStreams, multiply_rows<NeonDotprod, Int4<NeonDotprod>>,
                                        multiply_rows<NeonDotprod, Int8<NeonDotprod>>, nullptr, false, nullptr, float_steps<NeonDotprod>()};
     return &set;
 }

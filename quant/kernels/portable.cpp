@@ -17,6 +17,7 @@ struct Portable {
     static constexpr int kLanes = 1;
     static constexpr int kRows = 4;
     static constexpr int kParts = 1;
+    static constexpr int kStreams = 1;
     static constexpr bool kHasDots = true;
     using Int = int32_t;
     using Float = float;
@@ -102,7 +103,7 @@ struct PortableRows {
 
 const InstructionSet* portable() {
     static const InstructionSet set = {
-        "portable", [] { return true; }, Portable::kRows, multiply_rows<Portable, Int4<Portable>>,
+        "portable", [] { return true; }, Portable::kRows, Portable::kStreams, multiply_rows<Portable, Int4<Portable>>,
                                        multiply_rows<Portable, Int8<Portable>>, multiply_bf16_tile<PortableRows>, true, nullptr, float_steps<Portable>()};
     return &set;
 }
