@@ -121,8 +121,8 @@ void fetch_group(const uint8_t* codes, int64_t group) {
     for (int64_t i = 0; i < kBytes; i += 64) kOnce ? fetch_once(codes, group * kBytes + i) : fetch(codes, group * kBytes + i);
 }
 
-// The lanes from `lane` on that are worked on together, of S tiles in turns. Several tiles are not fetched ahead: the processor
-// does it by itself, and asking takes the places in which it keeps what it waits for.
+// The lanes from `lane` on that are worked on together, of S tiles in turns. Several tiles are not fetched: the processor follows
+// several stretches of memory better by itself, measured.
 template <class V, class Format, int M, int S>
 void multiply_lanes(const QuantizedBlock& x, const Tiles& tiles, int lane, const OutputTile& out) {
     const auto* codes = static_cast<const uint8_t*>(tiles.codes);
