@@ -1,4 +1,4 @@
-// Products of int8 activations with one packed tile of int4 or int8 weights, written once for all instruction sets.
+// Products of int8 activations with packed tiles of int4 or int8 weights, written once for all instruction sets.
 //
 // Include inside an unnamed namespace, after the instruction set's vector type V has been defined:
 //
@@ -102,7 +102,7 @@ struct Int8 {
     }
 };
 
-// sums += those of one group, where `line` begins with the lanes that are worked on.
+// sums += those of one group, where `line` begins with the lanes that are worked on. Without `inline` GCC calls it where M is small.
 template <class V, class Format, int M>
 inline void add_group(typename V::Int (&sums)[M][V::kParts], const uint8_t* line, const int8_t* x) {
     Chains<V, M> chains;

@@ -8,7 +8,7 @@
 //   bf16         [N][K]                  as stored in a checkpoint, row by row
 //
 // 16 rows lie in the 16 lanes of a vector: the sum of a row needs no shuffle, does not depend on how many rows of x there
-// are, and memory is read strictly in sequence.
+// are, and memory is read in sequence, or in two sequences in turns.
 
 #pragma once
 
@@ -31,14 +31,15 @@ struct QuantizedBlock {
     bool is_alone;  // no other rows are multiplied by the same weights
 };
 
-// `count` packed tiles of a matrix, `apart` from each to the next, the first of them where `codes` and `scales` point.
+// `count` packed tiles of a matrix, each `apart` tiles behind the one before, the first of them where `codes` and `scales` point.
 struct Tiles {
     const void* codes;
     const void* scales;
     int64_t count, apart;
 };
 
-// One tile of output: `valid` columns (the last tile of a padded matrix has fewer than 16) of rows `stride` apart.
+// Where the output of a tile begins, and that of others further on: rows `stride` apart, of which `valid` columns are left (of a
+// padded matrix fewer than 16 for the last tile).
 struct OutputTile {
     float* y;
     int64_t stride;

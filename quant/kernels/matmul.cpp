@@ -149,7 +149,7 @@ QuantizedBlock PreparedRows::block_at(int64_t row, bool is_alone) const {
 
 // --- products --------------------------------------------------------------------------------------------------------
 
-// Tiles in the order in which threads take them; who is done with a run goes on where the next one begins.
+// A thread goes on with the run after the one it has, so that each of its streams is read in order.
 std::vector<PreparedRows::Run> PreparedRows::runs_of(const Product* products, int64_t count) const {
     const auto tiles_of = [](const Product& product) { return (product.n + kTile - 1) / kTile; };
     int64_t tiles = 0;
@@ -164,7 +164,7 @@ std::vector<PreparedRows::Run> PreparedRows::runs_of(const Product* products, in
     };
     for (const Product* product = products; product < products + count; ++product)
         for (const Piece& piece : pieces_) {
-            const int64_t all = tiles_of(*product), streams = streams_of(piece), even = all / streams * streams;
+            const int64_t all = tiles_of(*product), streams = std::min(streams_of(piece), at_a_time), even = all / streams * streams;
             add(*product, piece, 0, even, streams);
             add(*product, piece, even, all, 1);
         }

@@ -63,7 +63,7 @@ private:
     struct Piece {
         int64_t group, first, count, block;
     };
-    // Tiles `begin` to `end` - 1 of a product with one piece and, `apart` from each to the next, those of the other streams.
+    // Tiles `begin` to `end` - 1 of a product with one piece and those of the other streams, each `apart` tiles behind the one before.
     struct Run {
         const Product* product;
         const Piece* piece;
@@ -87,7 +87,7 @@ private:
     void round_columns(const X* x, int64_t row, int64_t begin, int64_t count);
     void take_gated(const Piece& piece, int64_t begin, int64_t count, float* gate, const float* up, int64_t stride);
     std::vector<Run> runs_of(const Product* products, int64_t count) const;
-    // `count` tiles, `apart` from each to the next; several only as a run says.
+    // `count` tiles, each `apart` behind the one before; several only where streams_of says so.
     void multiply_tiles(const Piece& piece, const Weights& weights, int64_t tile, int64_t count, int64_t apart, const OutputTile& out) const;
     int64_t streams_of(const Piece& piece) const { return format_ != Format::bf16 && piece.count <= kStreamedRows ? set_.integer_streams : 1; }
     QuantizedBlock block_at(int64_t row, bool is_alone) const;

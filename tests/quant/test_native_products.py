@@ -16,7 +16,7 @@ from quant.tiles import pack_int4, pack_int4_scales, pack_int8, padded_rows
 
 SETS = supported_instruction_sets()
 ROWS = (1, 2, 3, 7, 8, 15, 16, 17, 33, 64, 257)
-SHAPES = ((48, 128), (40, 192), (272, 2048))  # whole tiles, a part of one, the model's width
+SHAPES = ((48, 128), (40, 192), (1016, 128), (272, 2048))  # some with a part of a tile, even and odd numbers of tiles
 BF16_SETS = [name for name, products in SETS.items() if products.has_bf16]
 FLOAT_SETS = [name for name in BF16_SETS if name != "avx512bf16"]  # that multiply bf16 weights in float32
 

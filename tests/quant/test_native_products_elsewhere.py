@@ -15,7 +15,7 @@ from tests.quant.test_native_products import Int4Case, Int8Case, spread
 KERNELS = Path(__file__).parent.parent.parent / "quant" / "kernels"
 SETS = supported_instruction_sets()
 COUNTS = (1, 13, 3)
-N, K = 40, 192
+N, K = 248, 192  # 16 tiles, the last of 8 columns: enough for a row to be multiplied by two in turns
 
 pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler")
 
