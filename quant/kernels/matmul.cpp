@@ -158,13 +158,13 @@ std::vector<PreparedRows::Run> PreparedRows::runs_of(const Product* products, in
     const int64_t at_a_time = std::clamp<int64_t>(tiles / (threads_ * (is_short() ? 8 : 64)), 1, kMostTiles);
     std::vector<Run> runs;
     const auto add = [&](const Product& product, const Piece& piece, int64_t begin, int64_t end, int64_t streams) {
-        const int64_t apart = (end - begin) / streams, step = std::max<int64_t>(1, at_a_time / streams);
+        const int64_t apart = (end - begin) / streams, step = at_a_time / streams;
         for (int64_t tile = begin; tile < begin + apart; tile += step)
             runs.push_back({&product, &piece, tile, std::min(tile + step, begin + apart), streams, apart});
     };
     for (const Product* product = products; product < products + count; ++product)
         for (const Piece& piece : pieces_) {
-            const int64_t all = tiles_of(*product), streams = std::min(streams_of(piece), at_a_time), even = all / streams * streams;
+            const int64_t all = tiles_of(*product), streams = at_a_time < streams_of(piece) ? 1 : streams_of(piece), even = all / streams * streams;
             add(*product, piece, 0, even, streams);
             add(*product, piece, even, all, 1);
         }
