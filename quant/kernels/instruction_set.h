@@ -14,7 +14,7 @@ namespace zaya {
 constexpr int64_t kStreamedRows = 2;
 
 // A block of `rows` rows of x by one tile or, of up to kStreamedRows rows, by `integer_streams` of them: no other count.
-using IntegerTiles = void (*)(const QuantizedBlock& x, int64_t rows, const Tiles& tiles, const OutputTile& out);
+using IntegerTiles = void (*)(const QuantizedBlock& x, int64_t rows, const Weights& weights, const Tiles& tiles, const OutputTile& out);
 
 // Rows of k values (a multiple of 32) one after the other, bf16 numbers in bf16 or, where bf16_takes_float, in float32
 // with the even ones of each 32 columns before the odd ones.

@@ -124,10 +124,11 @@ void fetch_group(const uint8_t* codes, int64_t group) {
 // The lanes from `lane` on that are worked on together, of S tiles in turns. Several tiles are not fetched: the processor follows
 // several stretches of memory better by itself, measured.
 template <class V, class Format, int M, int S>
-void multiply_lanes(const QuantizedBlock& x, const Tiles& tiles, int lane, const OutputTile& out) {
-    const auto* codes = static_cast<const uint8_t*>(tiles.codes);
-    const auto* scales = static_cast<const typename Format::Scale*>(tiles.scales);
-    const int64_t next_codes = tiles.apart * x.groups * Format::kBytes, next_scales = tiles.apart * kTile * Format::scales_of(x.groups);
+void multiply_lanes(const QuantizedBlock& x, const Weights& weights, const Tiles& tiles, int lane, const OutputTile& out) {
+    const int64_t tile_bytes = x.groups * Format::kBytes, tile_scales = kTile * Format::scales_of(x.groups);
+    const auto* codes = static_cast<const uint8_t*>(weights.codes) + tiles.first * tile_bytes;
+    const auto* scales = static_cast<const typename Format::Scale*>(weights.scales) + tiles.first * tile_scales;
+    const int64_t next_codes = tiles.apart * tile_bytes, next_scales = tiles.apart * tile_scales;
     const bool is_alone = M == 1 || x.is_alone;
     const int64_t ahead = M == 1 ? kGroupsAhead : is_alone ? x.groups / 2 : x.groups;
     typename V::Float total[S * M][V::kParts];
@@ -153,14 +154,15 @@ void multiply_lanes(const QuantizedBlock& x, const Tiles& tiles, int lane, const
 }
 
 template <class V, class Format, int M, int S>
-void multiply_block(const QuantizedBlock& x, const Tiles& tiles, const OutputTile& out) {
-    for (int lane = 0; lane < kTile; lane += V::kParts * V::kLanes) multiply_lanes<V, Format, M, S>(x, tiles, lane, out);
+void multiply_block(const QuantizedBlock& x, const Weights& weights, const Tiles& tiles, const OutputTile& out) {
+    for (int lane = 0; lane < kTile; lane += V::kParts * V::kLanes) multiply_lanes<V, Format, M, S>(x, weights, tiles, lane, out);
 }
 
 template <class V, class Format, int M = V::kRows>
-void multiply_rows(const QuantizedBlock& x, int64_t rows, const Tiles& tiles, const OutputTile& out) {
+void multiply_rows(const QuantizedBlock& x, int64_t rows, const Weights& weights, const Tiles& tiles, const OutputTile& out) {
     if (rows == M)
-        tiles.count == 1 ? multiply_block<V, Format, M, 1>(x, tiles, out) : multiply_block<V, Format, M, M <= kStreamedRows ? V::kStreams : 1>(x, tiles, out);
+        tiles.count == 1 ? multiply_block<V, Format, M, 1>(x, weights, tiles, out)
+                         : multiply_block<V, Format, M, M <= kStreamedRows ? V::kStreams : 1>(x, weights, tiles, out);
     else if constexpr (M > 1)
-        multiply_rows<V, Format, M - 1>(x, rows, tiles, out);
+        multiply_rows<V, Format, M - 1>(x, rows, weights, tiles, out);
 }

@@ -31,11 +31,15 @@ struct QuantizedBlock {
     bool is_alone;  // no other rows are multiplied by the same weights
 };
 
-// `count` packed tiles of a matrix, each `apart` tiles behind the one before, the first of them where `codes` and `scales` point.
-struct Tiles {
+// A matrix (n, k). k: a multiple of 64, of bf16 of 32.
+struct Weights {
     const void* codes;
     const void* scales;
-    int64_t count, apart;
+};
+
+// `count` tiles of a matrix, number `first` and others that lie each `apart` tiles behind the one before.
+struct Tiles {
+    int64_t first, count, apart;
 };
 
 // Where the output of a tile begins, and that of others further on: rows `stride` apart, of which `valid` columns are left (of a

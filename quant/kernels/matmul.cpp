@@ -178,7 +178,7 @@ void PreparedRows::multiply(const Product* products, int64_t count) const {
         const Product& product = *run.product;
         for (int64_t tile = run.begin; tile < run.end; ++tile) {
             float* y = product.y + run.piece->first * product.stride + tile * kTile;
-            multiply_tiles(*run.piece, product.weights[run.piece->group], tile, run.streams, run.apart, {y, product.stride, product.n - tile * kTile});
+            multiply_tiles(*run.piece, product.weights[run.piece->group], {tile, run.streams, run.apart}, {y, product.stride, product.n - tile * kTile});
         }
     });
 }
@@ -200,26 +200,23 @@ PreparedRows PreparedRows::gated(const Weights* weights, int64_t n) const {
         const Aligned<float> many = aligned<float>(piece.count * 2 * count);
         for (const int64_t half : {0, 1})
             for (int64_t i = 0; i < count; i += kTile)
-                multiply_tiles(piece, weights[piece.group], (half * n + begin + i) / kTile, 1, 0, {many.get() + half * count + i, 2 * count, kTile});
+                multiply_tiles(piece, weights[piece.group], {(half * n + begin + i) / kTile, 1, 0}, {many.get() + half * count + i, 2 * count, kTile});
         out.take_gated(piece, begin, count, many.get(), many.get() + count, 2 * count);
     });
     return out;
 }
 
-void PreparedRows::multiply_tiles(const Piece& piece, const Weights& weights, int64_t tile, int64_t count, int64_t apart, const OutputTile& out) const {
+void PreparedRows::multiply_tiles(const Piece& piece, const Weights& weights, const Tiles& tiles, const OutputTile& out) const {
     if (format_ == Format::bf16) {
-        const auto* w = static_cast<const uint16_t*>(weights.codes) + tile * kTile * k_;
+        const auto* w = static_cast<const uint16_t*>(weights.codes) + tiles.first * kTile * k_;
         const int64_t at = piece.first * k_;
         const void* x = rounded_ ? static_cast<const void*>(rounded_.get() + at) : rounded_floats_.get() + at;
         return set_.bf16({x, piece.count, k_}, w, out);
     }
-    const bool is_int4 = format_ == Format::int4;
-    const int64_t groups = k_ / kGroup;
-    const char* codes = static_cast<const char*>(weights.codes) + tile * groups * (is_int4 ? kInt4TileGroupBytes : kInt8TileGroupBytes);
-    const char* scales = static_cast<const char*>(weights.scales) + tile * kTile * (is_int4 ? groups * 2 : 4);
+    const IntegerTiles product = format_ == Format::int4 ? set_.int4 : set_.int8;
     for_each_block(piece, [&](int64_t first, int64_t rows) {
         const OutputTile part = {out.y + (first - piece.first) * out.stride, out.stride, out.valid};
-        (is_int4 ? set_.int4 : set_.int8)(block_at(first, rows == piece.count), rows, {codes, scales, count, apart}, part);
+        product(block_at(first, rows == piece.count), rows, weights, tiles, part);
     });
 }
 

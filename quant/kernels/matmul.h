@@ -13,12 +13,6 @@ namespace zaya {
 
 enum class Format : int32_t { bf16 = 0, int8 = 1, int4 = 2 };
 
-// (n, k) in a format of layout.h. k: a multiple of 64, of bf16 of 32.
-struct Weights {
-    const void* codes;
-    const void* scales;
-};
-
 // Rows of k values, `order[i]` (i itself where it is null) being the place of row i.
 struct RowSource {
     const void* values;
@@ -87,8 +81,8 @@ private:
     void round_columns(const X* x, int64_t row, int64_t begin, int64_t count);
     void take_gated(const Piece& piece, int64_t begin, int64_t count, float* gate, const float* up, int64_t stride);
     std::vector<Run> runs_of(const Product* products, int64_t count) const;
-    // `count` tiles, each `apart` behind the one before; several only where streams_of says so.
-    void multiply_tiles(const Piece& piece, const Weights& weights, int64_t tile, int64_t count, int64_t apart, const OutputTile& out) const;
+    // Several tiles only where streams_of says so.
+    void multiply_tiles(const Piece& piece, const Weights& weights, const Tiles& tiles, const OutputTile& out) const;
     int64_t streams_of(const Piece& piece) const { return format_ != Format::bf16 && piece.count <= kStreamedRows ? set_.integer_streams : 1; }
     QuantizedBlock block_at(int64_t row, bool is_alone) const;
     bool is_short() const { return rows_ < kTile * static_cast<int64_t>(pieces_.size()); }
