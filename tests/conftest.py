@@ -8,10 +8,12 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell, programs begin with it ignored
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a test's second thread shall not spin beside the other tests' process
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -29,3 +31,8 @@ def _seeded() -> None:
     import torch  # only now that the threads are set
 
     torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What compiles for minutes begins first: last, it would leave all other processes without work."""
+    items.sort(key=lambda item: item.path.name != "test_native_products_elsewhere.py")

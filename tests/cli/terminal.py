@@ -109,8 +109,7 @@ class Terminal:
 
     def wait_for_end(self):
         """The exit code, negative for a signal."""
-        while self._look():
-            pass
+        self.wait_until(lambda: not self._look())
         self.child.wait()
         return self.child.exitstatus if self.child.signalstatus is None else -self.child.signalstatus
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,16 +23,18 @@ pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C
 
 
 def compiled(folder, compiler, *flags):
-    """The programs `products` and `layer`."""
+    """The paths of the programs `products` and `layer`, by name."""
     options = [compiler, "-std=c++17", "-ffp-contract=off", "-pthread", f"-I{KERNELS}", *flags]
-    objects = []
-    for source in sorted(KERNELS.glob("*.cpp")):
-        objects.append(str(folder / f"{source.stem}.o"))
-        subprocess.run([*options, "-c", str(source), "-o", objects[-1]], check=True, capture_output=True)
-    for name in ("products", "layer"):
-        main = str(Path(__file__).with_name(f"{name}_main.cpp"))
-        subprocess.run([*options, main, *objects, "-o", str(folder / name)], check=True, capture_output=True)
-    return folder
+
+    def build(source, *rest):
+        target = folder / source.stem
+        subprocess.run([*options, str(source), *rest, "-o", str(target)], check=True, capture_output=True)
+        return str(target)
+
+    with ThreadPoolExecutor(os.cpu_count()) as jobs:
+        objects = list(jobs.map(lambda source: build(source, "-c"), sorted(KERNELS.glob("*.cpp"))))
+        mains = {name: Path(__file__).with_name(f"{name}_main.cpp") for name in ("products", "layer")}
+        return dict(zip(mains, jobs.map(lambda main: build(main, *objects), mains.values()), strict=True))
 
 
 def instruction_sets(*command):
@@ -63,8 +67,8 @@ def on_arm(tmp_path_factory):
     compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
     if not compiler or not emulator:
         pytest.skip("needs g++-aarch64-linux-gnu and qemu-user")
-    folder = compiled(tmp_path_factory.mktemp("arm"), compiler, "-O2", "-static")
-    return {name: (emulator, str(folder / name)) for name in ("products", "layer")}
+    programs = compiled(tmp_path_factory.mktemp("arm"), compiler, "-O2", "-static")
+    return {name: (emulator, program) for name, program in programs.items()}
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +82,7 @@ def sanitized(tmp_path_factory):
     program = [compiler, *flags, str(folder / "nothing.cpp"), "-o", str(folder / "nothing")]
     if subprocess.run(program, capture_output=True).returncode:
         pytest.skip("this compiler has no sanitizers")
-    folder = compiled(folder, compiler, *flags)
-    return {name: (str(folder / name),) for name in ("products", "layer")}
+    return {name: (program,) for name, program in compiled(folder, compiler, *flags).items()}
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +112,8 @@ def plain_layer(tmp_path_factory):
     compiler = shutil.which("g++")
     if not compiler:
         pytest.skip("needs g++")
-    folder = compiled(tmp_path_factory.mktemp("plain"), compiler, "-O1")
-    return {words: run_layer((str(folder / "layer"),), "portable", *words) for words in LAYER_RUNS}
+    programs = compiled(tmp_path_factory.mktemp("plain"), compiler, "-O1")
+    return {words: run_layer((programs["layer"],), "portable", *words) for words in LAYER_RUNS}
 
 
 LAYER_RUNS = (("1", "0"), ("2", "1"), ("2", "2"))

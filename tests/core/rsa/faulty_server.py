@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -101,10 +102,18 @@ def handler_of(behaviour):
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of clients that leave before they are answered, as cancelled ones do."""
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def served(behaviour):
     """The base URL of a server of this Behaviour while it runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(behaviour))
+    server = Server(("127.0.0.1", 0), handler_of(behaviour))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
