@@ -45,9 +45,11 @@ def leaving(leave: Callable[[int], None]) -> Iterator[None]:
 
 @contextmanager
 def _handled(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = [signal.signal(number, handler) for number in numbers]
+    # What our caller ignores we ignore, too: nohup asks for it, and a script of its programs in the background.
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, handler) for number in heeded]
     try:
         yield
     finally:
-        for number, former in zip(numbers, before, strict=True):
+        for number, former in zip(heeded, before, strict=True):
             signal.signal(number, former)

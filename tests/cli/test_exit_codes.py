@@ -87,25 +87,39 @@ def python_path(*folders):
     return os.pathsep.join([*map(str, folders), str(Path(zaya_cli.__file__).parents[1])])
 
 
-def zaya_process(place, arguments, changes):
+def zaya_process(place, arguments, changes, preexec_fn=None):
     return subprocess.Popen(
         [sys.executable, "-m", "zaya_cli.app", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=place,
-        env={**os.environ, "PYTHONPATH": python_path(place), **changes},
+        env={**os.environ, "PYTHONPATH": python_path(place), **changes}, preexec_fn=preexec_fn,
     )  # fmt: skip
+
+
+# Tokens drawn almost evenly end an answer once in 768 times: these go on until they are stopped, or cut at their limit.
+NOISE = ["-t", "1000", "--top-p", "1", "--min-p", "0", "--seed", "1"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_an_answer_has_its_code(place, number):
-    """Tokens drawn almost evenly end an answer once in 768 times: this one goes on until it is stopped."""
-    noise = ["-t", "1000", "--top-p", "1", "--min-p", "0", "--seed", "1"]
-    process = zaya_process(place, ["run", "-p", "x", "-m", "demo", "--thinking", "stderr", *noise], {})
+    process = zaya_process(place, ["run", "-p", "x", "-m", "demo", "--thinking", "stderr", *NOISE], {})
     assert process.stderr is not None
     process.stderr.read(1)  # thinking has begun
     process.send_signal(number)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_the_caller_ignores_ends_nothing(place, number):
+    """As under nohup, or in the background of a script."""
+    arguments = ["run", "-p", "x", "-m", "demo", "--thinking", "stderr", "-n", "1000", *NOISE]
+    process = zaya_process(place, arguments, {}, lambda: signal.signal(number, signal.SIG_IGN))
+    assert process.stderr is not None
+    process.stderr.read(1)  # thinking has begun
+    process.send_signal(number)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
 
 
 def test_every_code_of_the_table_has_a_row_here():
