@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import os
 import sys
@@ -26,11 +27,23 @@ def write_json(value: dict[str, Any] | list[Any]) -> None:
 
 
 def prepare_streams() -> None:
-    """What an encoding cannot express is shown as its like in ASCII, or as `?`, instead of ending the program."""
+    """What the caller closed is empty, or takes everything, and what an encoding cannot express is shown as its like in
+    ASCII, or as `?`, instead of ending the program."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None or (mode == "r" and not _is_readable(sys.stdin)):
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     codecs.register_error(_IN_ASCII, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_IN_ASCII)
+
+
+def _is_readable(stream: TextIO) -> bool:
+    """Not under nohup, which leaves a standard input that is open for writing alone."""
+    try:
+        return stream.isatty() or os.read(stream.fileno(), 0) == b""
+    except OSError as error:
+        return error.errno != errno.EBADF
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:

@@ -34,7 +34,7 @@ def collect_prompts(files: Sequence[str], text: str | None) -> list[Prompt]:
     elif text == STDIN or text is None:
         prompts = [Prompt(_read_stdin(must_have=text == STDIN), STDIN)]
     else:
-        piped = "" if sys.stdin is None or sys.stdin.isatty() else _decoded(sys.stdin.buffer.read(), "standard input")
+        piped = "" if sys.stdin.isatty() else _decoded(sys.stdin.buffer.read(), "standard input")
         prompts = [Prompt(_joined(text, piped), None)]
     for prompt in prompts:
         if not prompt.text.strip():
@@ -44,7 +44,7 @@ def collect_prompts(files: Sequence[str], text: str | None) -> list[Prompt]:
 
 
 def _read_stdin(must_have: bool) -> str:
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin.isatty():
         if not must_have:
             raise UsageError(
                 "There is nothing to ask. Give a file, -p TEXT, or pipe text in; `zaya chat` is a conversation."

@@ -146,3 +146,15 @@ def test_a_reader_that_has_gone_is_1_without_words(place):
     assert process.wait(timeout=300) == 1
     assert process.stderr is not None
     assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("streams", "answer"), [("<&- 2>&-", b"\\boxed{5}\n"), (">&-", b""), ("0>/dev/null", b"\\boxed{5}\n")]
+)
+def test_a_closed_stream_is_empty_or_takes_everything(place, streams, answer):
+    """The last is what nohup makes of a terminal: a standard input open for writing alone."""
+    program = f"exec '{sys.executable}' -m zaya_cli.app run -p 'What is 2 + 3?' -m demo -t 0 --thinking hide {streams}"
+    done = subprocess.run(
+        ["sh", "-c", program], capture_output=True, cwd=place, env={**os.environ, "PYTHONPATH": python_path()}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, answer, b"")
