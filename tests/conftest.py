@@ -13,7 +13,9 @@ import tempfile
 
 import pytest
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell, programs begin with it ignored
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:  # a program that a test starts would begin with it ignored, too
+        signal.signal(_number, lambda *_: None)
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a test's second thread shall not spin beside the other tests' process
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -45,7 +45,7 @@ def leaving(leave: Callable[[int], None]) -> Iterator[None]:
 
 @contextmanager
 def _handled(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    # What our caller ignores we ignore, too: nohup asks for it, and a script of its programs in the background.
+    # What our caller ignores stays ignored: so nohup asks for it, and a script for what it starts in the background.
     heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = [signal.signal(number, handler) for number in heeded]
     try:

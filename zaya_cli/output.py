@@ -41,9 +41,11 @@ def prepare_streams() -> None:
 def _is_readable(stream: TextIO) -> bool:
     """Not under nohup, which leaves a standard input that is open for writing alone."""
     try:
-        return stream.isatty() or os.read(stream.fileno(), 0) == b""
+        if not stream.isatty():  # from the background even reading nothing of a terminal stops a program
+            os.read(stream.fileno(), 0)
     except OSError as error:
         return error.errno != errno.EBADF
+    return True
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:

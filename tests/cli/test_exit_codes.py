@@ -117,6 +117,7 @@ def test_a_signal_that_the_caller_ignores_ends_nothing(place, number):
     process = zaya_process(place, arguments, {}, lambda: signal.signal(number, signal.SIG_IGN))
     assert process.stderr is not None
     process.stderr.read(1)  # thinking has begun
+    assert process.poll() is None
     process.send_signal(number)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -153,8 +154,10 @@ def test_a_reader_that_has_gone_is_1_without_words(place):
 )
 def test_a_closed_stream_is_empty_or_takes_everything(place, streams, answer):
     """The last is what nohup makes of a terminal: a standard input open for writing alone."""
-    program = f"exec '{sys.executable}' -m zaya_cli.app run -p 'What is 2 + 3?' -m demo -t 0 --thinking hide {streams}"
+    question = "-p 'What is 2 + 3?' -m demo --device cpu -t 0 --thinking hide"
     done = subprocess.run(
-        ["sh", "-c", program], capture_output=True, cwd=place, env={**os.environ, "PYTHONPATH": python_path()}
-    )
+        ["sh", "-c", f"exec '{sys.executable}' -m zaya_cli.app run {question} {streams}"],
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=300, cwd=place,
+        env={**os.environ, "PYTHONPATH": python_path()},
+    )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, answer, b"")
