@@ -13,7 +13,9 @@ import tempfile
 
 import pytest
 
-for _number in (signal.SIGINT, signal.SIGHUP):
+from zaya_cli.interrupt import ENDING
+
+for _number in (signal.SIGINT, *ENDING):
     if signal.getsignal(_number) is signal.SIG_IGN:  # a program that a test starts would begin with it ignored, too
         signal.signal(_number, lambda *_: None)
 os.environ["OMP_NUM_THREADS"] = "1"

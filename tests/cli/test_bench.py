@@ -23,12 +23,6 @@ def run(*words):
     return CliRunner().invoke(app, list(words))
 
 
-@pytest.fixture
-def quickly_read(monkeypatch):
-    """1 MB of memory is read in place of 2 GB, ten times or more for every case."""
-    monkeypatch.setattr("zaya_core.bench.BYTES", 1 << 20)
-
-
 @pytest.mark.usefixtures("quickly_read")
 def test_every_case_is_measured_and_the_forms_agree():
     whole = json.loads(run(*SMALL, "--format", "json").stdout)

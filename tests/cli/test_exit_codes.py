@@ -95,32 +95,34 @@ def zaya_process(place, arguments, changes, preexec_fn=None):
     )  # fmt: skip
 
 
-# Tokens drawn almost evenly end an answer once in 768 times: these go on until they are stopped, or cut at their limit.
-NOISE = ["-t", "1000", "--top-p", "1", "--min-p", "0", "--seed", "1"]
+def signalled(place, number, *flags, preexec_fn=None):
+    """(exit code, stderr) of an answer that a signal reaches.
+
+    Tokens drawn almost evenly end it once in 768 times: it goes on until it is stopped, or cut at its limit.
+    """
+    noise = ["-t", "1000", "--top-p", "1", "--min-p", "0", "--seed", "1"]
+    arguments = ["run", "-p", "x", "-m", "demo", "--thinking", "stderr", *flags, *noise]
+    process = zaya_process(place, arguments, {}, preexec_fn)
+    assert process.stderr is not None
+    process.stderr.read(1)  # thinking has begun
+    assert process.poll() is None
+    process.send_signal(number)
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_an_answer_has_its_code(place, number):
-    process = zaya_process(place, ["run", "-p", "x", "-m", "demo", "--thinking", "stderr", *NOISE], {})
-    assert process.stderr is not None
-    process.stderr.read(1)  # thinking has begun
-    process.send_signal(number)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 128 + number
+    code, err = signalled(place, number)
+    assert code == 128 + number
     assert b"Traceback" not in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_the_caller_ignores_ends_nothing(place, number):
     """As under nohup, or in the background of a script."""
-    arguments = ["run", "-p", "x", "-m", "demo", "--thinking", "stderr", "-n", "1000", *NOISE]
-    process = zaya_process(place, arguments, {}, lambda: signal.signal(number, signal.SIG_IGN))
-    assert process.stderr is not None
-    process.stderr.read(1)  # thinking has begun
-    assert process.poll() is None
-    process.send_signal(number)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    code, err = signalled(place, number, "-n", "1000", preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
+    assert code == 0, err
 
 
 def test_every_code_of_the_table_has_a_row_here():

@@ -22,8 +22,8 @@ def kv_of(done):
     return json.loads(done.stdout)["model"]["kv"]
 
 
-def test_a_flag_wins_over_the_variable_and_that_over_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("zaya_core.bench.BYTES", 1 << 20)  # is read in place of 2 GB
+@pytest.mark.usefixtures("quickly_read")
+def test_a_flag_wins_over_the_variable_and_that_over_the_file(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('kv = "int8"\n')
     assert kv_of(run(*BENCH)) == "bfloat16"
