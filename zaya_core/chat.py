@@ -395,6 +395,11 @@ def _to_json(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+def sandbox() -> ImmutableSandboxedEnvironment:
+    """Where templates that somebody else wrote are compiled and rendered."""
+    return _build_environment()
+
+
 def _build_environment() -> ImmutableSandboxedEnvironment:
     """Jinja as transformers' `apply_chat_template` sets it up."""
     environment = ImmutableSandboxedEnvironment(

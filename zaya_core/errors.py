@@ -41,5 +41,9 @@ class PromptTooLongError(ZayaError):
     """The prompt leaves no room in the model's context."""
 
 
+class GenerationError(ZayaError):
+    """The model came to no answer: what it wrote is empty or repeats itself, or its computation failed."""
+
+
 class NetworkError(ZayaError):
     """A download failed, or access to it was refused."""

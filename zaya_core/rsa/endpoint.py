@@ -27,9 +27,10 @@ from zaya_core.rsa.rollouts import (
     RolloutFinished,
     RolloutRequest,
     RolloutStarted,
+    RolloutState,
     RolloutText,
 )
-from zaya_core.rsa.tails import last_tokens
+from zaya_core.rsa.tails import handed_on
 from zaya_core.sampling import RandomKey, SamplingParams
 from zaya_core.stream import Kind
 from zaya_core.tokenizer import THINK_END, THINK_START, Tokenizer
@@ -203,12 +204,13 @@ class EndpointGenerator:
         chunks = [ids[start : start + CHUNK] for start in range(0, len(ids) - CHUNK + 1, CHUNK)]
         loops = any(compression_ratio(chunk) < LEAST_RATIO for chunk in chunks)
         logprobs = [logprob for piece in pieces for logprob in piece.logprobs]
+        state: RolloutState = "loop" if loops else "cut" if any(piece.is_cut for piece in pieces) else "done"
         return _rollout(
             request,
-            state="loop" if loops else "cut" if any(piece.is_cut for piece in pieces) else "done",
+            state=state,
             thinking=thinking,
             answer=answer,
-            tail=last_tokens(ids, request.tail, self.tokenizer) or answer,
+            tail=handed_on(request, state, ids, answer, self.tokenizer),
             prompt_tokens=pieces[0].prompt_tokens,
             thinking_tokens=len(ids),
             completion_tokens=sum(piece.tokens for piece in pieces),

@@ -30,7 +30,7 @@ from zaya_core.rsa.rollouts import (
     RolloutState,
     RolloutText,
 )
-from zaya_core.rsa.tails import tail_of
+from zaya_core.rsa.tails import handed_on
 from zaya_core.stream import Kind
 
 
@@ -133,16 +133,17 @@ class EngineGenerator:
         return [RolloutText(row.request.stage, row.request.candidate, 1, kind, "")]
 
     def _finish(self, event: Finished, row: _Open) -> Rollout:
-        request, stats = row.request, event.stats
+        request, stats, state = row.request, event.stats, _state(event, row)
+        answer = row.texts["answer"]
         return Rollout(
             stage=request.stage,
             candidate=request.candidate,
             subset=request.subset,
             seed=request.sampling.seed,
-            state=_state(event, row),
+            state=state,
             thinking=row.texts["thinking"],
-            answer=row.texts["answer"],
-            tail=tail_of(row.thinking_ids, request.tail, self.engine.tokenizer) or row.texts["answer"],
+            answer=answer,
+            tail=handed_on(request, state, row.thinking_ids, answer, self.engine.tokenizer),
             prompt_tokens=stats.prompt_tokens,
             cached_tokens=stats.cached_tokens,
             thinking_tokens=stats.thinking_tokens,
