@@ -494,7 +494,10 @@ def main() -> None:
     prepare_streams()
     prepare_completion()
     with reported():
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # while there is still somebody to tell that it could not be written
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from zaya_cli.answer_json import USAGE, answer_json, placement_of, quant_of, timings_json
 from zaya_cli.failures import Interrupted
 from zaya_cli.generation import GenerationSettings
 from zaya_cli.interrupt import stopping
@@ -125,45 +126,34 @@ class _Writer:
         """The fields of `--format json`."""
         assert answer.finished is not None
         stats = answer.finished.stats
-        value: dict[str, Any] = {
-            "text": answer.text("answer"),
-            "thinking": answer.text("thinking"),
-            "finish_reason": answer.finished.reason,
-            "usage": {
-                "prompt_tokens": stats.prompt_tokens,
-                "cached_tokens": stats.cached_tokens,
-                "completion_tokens": stats.completion_tokens,
-                "thinking_tokens": stats.thinking_tokens,
-            },
-            "timings": self._timings(answer.finished),
-            "seed": self.seed,
-            "model": self.runtime.name,
-            "quant": self._quant(),
-            "device": str(self.runtime.engine.model.device),
-            "dtype": str(self.runtime.engine.model.dtype).removeprefix("torch."),
-            "threads": self.runtime.threads,
-        }
-        if len(self.answers) > 1 or answer.prompt.source not in (None, "-"):
-            value["prompt_file"] = answer.prompt.source
+        value = answer_json(
+            text=answer.text("answer"),
+            thinking=answer.text("thinking"),
+            finish_reason=answer.finished.reason,
+            usage={name: getattr(stats, name) for name in USAGE},
+            timings=self._timings(answer.finished),
+            seed=self.seed,
+            model=self.runtime.name,
+            quant=quant_of(self.runtime),
+            placement=placement_of(self.runtime),
+            prompt=answer.prompt,
+            is_one_of_many=len(self.answers) > 1,
+        )
         if self.settings.generation.top_logprobs is not None:
             value["logprobs"] = [_token_json(self.runtime, token) for token in answer.tokens]
         return value
 
-    def _quant(self) -> str | None:
-        quantization = self.runtime.engine.model.config.quantization
-        return None if quantization is None else quantization.experts
-
     def _timings(self, finished: Finished) -> dict[str, float]:
         stats = finished.stats
-        return {
-            "load_seconds": round(self.runtime.load_seconds, 3),
-            "prompt_seconds": round(stats.prompt_seconds, 4),
-            "prompt_tokens_per_second": round(stats.prompt_tokens_per_second, 2),
-            "seconds_to_first_token": round(stats.seconds_to_first_token, 4),
-            "decode_seconds": round(stats.decode_seconds, 4),
-            "decode_tokens_per_second": round(stats.decode_tokens_per_second, 2),
-            "peak_memory_bytes": stats.peak_memory_bytes,
-        }
+        return timings_json(
+            load=self.runtime.load_seconds,
+            prompt=stats.prompt_seconds,
+            prompt_rate=stats.prompt_tokens_per_second,
+            first_token=stats.seconds_to_first_token,
+            decode=stats.decode_seconds,
+            decode_rate=stats.decode_tokens_per_second,
+            peak_memory=stats.peak_memory_bytes,
+        )
 
 
 class _TextWriter(_Writer):
@@ -209,7 +199,7 @@ class _JsonWriter(_Writer):
     def close(self) -> None:
         values = [self.as_json(answer) for answer in self.answers if answer.finished is not None]
         if values:
-            write_json(values[0] if len(self.answers) == 1 else values)
+            write_json(values[0] if len(self.answers) == 1 else values, is_whole=True)
         super().close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -16,7 +17,8 @@ INTERRUPTED = 130
 
 EXIT_CODES = {
     0: "success, also when the answer was cut at its length limit",
-    1: "unexpected failure (`ZAYA_DEBUG=1` shows the traceback), reader of a pipe gone, or a problem found by `doctor`",
+    1: "unexpected failure (`ZAYA_DEBUG=1` shows the traceback), no answer, reader of a pipe gone, or a problem found "
+    "by `doctor`",
     2: "wrong usage, a bad setting, nothing to ask",
     3: "model or file not found, or not complete",
     4: "does not fit into memory or on the disk, or the device is missing",
@@ -39,6 +41,9 @@ _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
 )
 
 
+_NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EDQUOT") if hasattr(errno, name)}
+
+
 class Interrupted(Exception):
     """The command was asked to stop by a signal and has kept what there was; carries the exit code."""
 
@@ -53,7 +58,7 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    if _is_out_of_memory(error):
+    if _is_out_of_memory(error) or is_disk_full(error):
         return 4
     return next((code for kind, code in _EXIT_CODES_OF if isinstance(error, kind)), 1)
 
@@ -64,6 +69,9 @@ def sentence_of(error: BaseException) -> str:
         return " ".join(str(error).split())
     if _is_out_of_memory(error):
         return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
+    if isinstance(error, OSError) and is_disk_full(error):
+        where = error.filename or "Standard output, or a file,"
+        return f"{where} cannot be written ({error.strerror}): free some space, or write elsewhere."
     detail = " ".join(str(error).split())[:300] or "no details"
     return f"Unexpected {type(error).__name__}: {detail}. Set ZAYA_DEBUG=1 for the traceback."
 
@@ -72,23 +80,32 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """torch reports it as a RuntimeError, in different words for each device."""
     words = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+        isinstance(error, (RuntimeError, errors.GenerationError))
+        and ("out of memory" in words or "can't allocate memory" in words)
     )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a disk, a quota or a limit of the size of files has no room left."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[None]:
     """Turn any exception of a command into its sentence and exit code."""
-    from zaya_cli.output import write_json
+    from zaya_cli.output import lost_output, settle_stdout, write_json
 
     try:
         yield
+        if (lost := lost_output()) is not None:
+            raise SystemExit(exit_code_of(lost))
     except BrokenPipeError:
         _leave_quietly()
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:
         code = exit_code_of(error)
+        settle_stdout()
         if os.environ.get("ZAYA_DEBUG") == "1":
             traceback.print_exc()
         if not isinstance(error, (Interrupted, KeyboardInterrupt)):
@@ -99,6 +116,8 @@ def reported(as_json: bool = False) -> Iterator[None]:
 
 
 def _leave_quietly() -> NoReturn:
-    """The reader of our output has gone. Python would complain again when it flushes stdout at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The reader of our output has gone."""
+    from zaya_cli.output import discard_stdout
+
+    discard_stdout()
     raise SystemExit(1)

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 from rich.console import Console
@@ -15,20 +16,63 @@ Color = Literal["auto", "always", "never"]
 Format = Literal["text", "json", "jsonl"]
 
 
-def write_answer(text: str) -> None:
-    """Write a piece of the answer, visible at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+_lost: list[OSError] = []  # why standard output no longer takes anything
 
 
-def write_json(value: dict[str, Any] | list[Any]) -> None:
-    """Write one line of JSON."""
-    write_answer(json.dumps(value, ensure_ascii=False) + "\n")
+def write_answer(text: str, is_whole: bool = False) -> None:
+    """Write a piece of the answer, visible at once.
+
+    What standard output does not take goes to stderr, and so does all that follows; `lost_output` tells. is_whole: the
+    result of a long computation, which goes there also when the reader of a pipe has gone. Raises BrokenPipeError for
+    any other piece.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and not is_whole:
+            raise
+        _divert(error)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def write_json(value: dict[str, Any] | list[Any], is_whole: bool = False) -> None:
+    """Write one line of JSON; see `write_answer`."""
+    write_answer(json.dumps(value, ensure_ascii=False) + "\n", is_whole)
+
+
+def lost_output() -> OSError | None:
+    """Why standard output did not take all of the answer; None where it did."""
+    return _lost[0] if _lost else None
+
+
+def discard_stdout() -> None:
+    """Let it take everything: Python would complain again when it flushes at exit."""
+    with suppress(OSError, ValueError):  # no file, as in a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def settle_stdout() -> None:
+    """Write what is left in its buffer, or discard that."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_stdout()
+
+
+def _divert(error: OSError) -> None:
+    _lost.append(error)
+    discard_stdout()
+    reason = "its reader has gone" if isinstance(error, BrokenPipeError) else error.strerror
+    print(f"zaya: the answer could not be written to standard output ({reason}); here it is:", file=sys.stderr)
+    sys.stdout = sys.stderr
 
 
 def prepare_streams() -> None:
     """What the caller closed is empty, or takes everything, and what an encoding cannot express is shown as its like in
     ASCII, or as `?`, instead of ending the program."""
+    _lost.clear()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None or (mode == "r" and not _is_readable(sys.stdin)):
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))

@@ -98,7 +98,8 @@ class Repl:
         seed, messages = conversation.sampling.seed, conversation.messages_with(question)
         engine = self.runtime.engine
         settings = replace(conversation.settings, max_tokens=None, thinking_budget=None)  # it has budgets of its own
-        watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console)
+        folder = self.runtime.folder
+        watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console, folder=folder)
         self.candidates = None
         conversation.keep_answer(question, watched.result.thinking, watched.result.text)
         with view_for(self.console, settings.thinking) as view:

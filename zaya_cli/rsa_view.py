@@ -216,6 +216,8 @@ def duration(seconds: float) -> str:
 def _agreement(choice: Choice) -> str:
     if choice.answer is None:
         return ""
+    if choice.agreeing == 1:
+        return ": no two candidates agree" if choice.total > 1 else f": {_short(choice.answer.text)}"
     return f": {choice.agreeing} of {choice.total} agree on {_short(choice.answer.text)}"
 
 

@@ -120,7 +120,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ordinary tokens of plain text: no BOS or EOS is added, `<|im_end|>` is ten characters."""
-        return self._encode_plain(_without_surrogates(text), None, None)
+        return self._encode_plain(without_surrogates(text), None, None)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         detokenizer = self.detokenizer(skip_special_tokens)
@@ -153,7 +153,7 @@ class Tokenizer:
                 ids.append(self._vocabulary.control[segment.text])
             else:
                 before, after = neighbours[position], neighbours[position + 2]
-                ids += self._encode_plain(_without_surrogates(segment.text), before, after)
+                ids += self._encode_plain(without_surrogates(segment.text), before, after)
         return ids
 
     def render_chat_text(
@@ -477,7 +477,7 @@ def _unguessable_name() -> str:
     return "".join(chr(0xF0000 + byte) for byte in secrets.token_bytes(16))
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """JSON may hold half a surrogate pair, which no encoder takes: whole pairs are joined, halves are U+FFFD."""
     if text.isascii():
         return text

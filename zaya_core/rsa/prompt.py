@@ -33,17 +33,15 @@ def aggregation_prompt(question: str, tails: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
-SEVERAL_CANDIDATES = "# Candidate solutions (each may contain mistakes or be unfinished)"
-ONE_CANDIDATE = "# A candidate solution (it may contain mistakes or be unfinished)"
+SEVERAL_CANDIDATES = "# Candidate solutions (each may be wrong or unfinished)"
+ONE_CANDIDATE = "# Candidate solution (it may be wrong or unfinished)"
 COMBINE = (
-    "Write one improved solution of the problem above. Keep what holds up when you check it, work out anew whatever "
-    "the candidates disagree about, and find a way of your own if none of them is right. Do not retell the candidates. "
+    "Write one improved solution: keep what you can verify, settle where they differ, start afresh if all are wrong. "
     "End with the final answer in \\boxed{}."
 )
 IMPROVE = (
-    "Write an improved solution of the problem above. Keep what holds up when you check it, correct and complete the "
-    "rest, and find a way of your own if it cannot be saved. Do not retell the candidate. End with the final answer in "
-    "\\boxed{}."
+    "Write an improved solution: keep what you can verify, mend or finish the rest, start afresh if it is wrong. "
+    "End with the final answer in \\boxed{}."
 )
 
 
@@ -54,8 +52,8 @@ def candidates_prompt(question: str, candidates: Sequence[str]) -> str:
     """
     _expect_some(candidates)
     opening, closing = (ONE_CANDIDATE, IMPROVE) if len(candidates) == 1 else (SEVERAL_CANDIDATES, COMBINE)
-    blocks = [f"## Candidate {number}\n\n{text.strip()}" for number, text in enumerate(candidates, 1)]
-    return "\n\n".join([question, opening, *blocks, "# Your task", closing])
+    blocks = [f"## Candidate {number}\n{text.strip()}" for number, text in enumerate(candidates, 1)]
+    return "\n\n".join([question, opening, *blocks, "# Task", closing])
 
 
 def _expect_some(candidates: Sequence[str]) -> None:

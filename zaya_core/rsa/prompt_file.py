@@ -82,7 +82,9 @@ def _read(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text (byte {error.start:,}): convert it, or give another file.") from None
+        raise UsageError(
+            f"{path} is not UTF-8 text (byte {error.start:,}): convert it, or give another file."
+        ) from None
 
 
 def _line_of(error: Exception) -> int | None:
@@ -93,4 +95,3 @@ def _line_of(error: Exception) -> int | None:
 
 def _words(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-

@@ -54,7 +54,7 @@ def save_rollouts(path: Path, identity: Mapping[str, Any], rollouts: Sequence[Ro
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False)
+            json.dump(value, file)  # a prompt that is no UTF-8 has halves of surrogate pairs, which only escapes hold
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

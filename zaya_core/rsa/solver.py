@@ -49,8 +49,8 @@ class RsaResult:
     """The chosen text and how it came about. text: empty when no candidate has come to an answer or a text to show.
 
     stage: the last one of those whose candidates were asked; an earlier one than the run's last where that came to
-    nothing. is_complete: False when it was stopped before all had ended. error: what kept a later stage from any result,
-    as a sentence; cause: the exception behind it, where a generator raised one.
+    nothing. is_complete: False when it was stopped before all had ended. error: what kept a later stage from any
+    result, as a sentence; cause: the exception behind it, where a generator raised one.
     """
 
     text: str
@@ -393,13 +393,15 @@ class _Run:
             self.reported += 1
 
     def _report(self, stage: int) -> None:
-        """Keep and tell a stage that has come to its end. One that failed as a whole is not kept: it can be repeated."""
+        """Keep and tell a stage that has come to its end; what failed as a whole is to be repeated."""
         rollouts = self.solver.stage_rollouts(stage)
         if any(rollout.state == "stopped" for rollout in rollouts):
             return
         if any(rollout.state != "failed" for rollout in rollouts):
             self.save([rollout for _, rollout in sorted(self.solver.finished.items()) if rollout.stage <= stage])
-        self.on_event(StageFinished(stage, choose(rollouts, self.solver.params.select, self.solver.params.width(stage))))
+        self.on_event(
+            StageFinished(stage, choose(rollouts, self.solver.params.select, self.solver.params.width(stage)))
+        )
 
 
 def _reason(error: Exception) -> str:
