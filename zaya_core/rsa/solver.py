@@ -294,8 +294,8 @@ def solve(
 class _Run:
     """The loop between a schedule and a generator.
 
-    State: the open rollouts, the stages reported, whether the end was asked for, what the generator raised, and how
-    often since it last gave all that was open.
+    State: the open rollouts, the stages reported, whether the end was asked for, what was raised, what of that has not
+    been laid to any rollout yet, and what kept a stage from being asked for.
     """
 
     generator: Generator
@@ -306,7 +306,8 @@ class _Run:
     reported: int = 0
     is_stopping: bool = False
     raised: list[Exception] = field(default_factory=list)
-    losses: int = 0
+    losses: list[Exception] = field(default_factory=list)
+    broken: ZayaError | None = None
 
     def until_done(self, should_stop: Callable[[], bool]) -> None:
         self.reported = sum(self.solver.is_stage_complete(stage) for stage in range(self.solver.params.stages))
@@ -332,6 +333,8 @@ class _Run:
             if not self.raised:
                 raise
             raise _as_one(self.raised, str(error)) from self.raised[-1]
+        if self.broken is not None:
+            return replace(result, error=str(self.broken), cause=self.broken)
         if not self.raised or result.error is None:
             return result
         return replace(result, cause=_as_one(self.raised, result.error))
@@ -354,6 +357,7 @@ class _Run:
             return self.solver.ready()
         except ZayaError as error:  # of a template of somebody's, which has met texts that it cannot show
             self.raised.append(error)
+            self.broken = error
             self._stop()
             return []
 
@@ -363,24 +367,21 @@ class _Run:
         try:
             events = self.generator.advance()
         except Exception as error:
-            self.raised.append(error)
-            self.losses += 1
+            self.losses.append(error)
             events = []
-            if self.losses < len(self.open):
+            if len(self.losses) < len(self.open):
                 return []
         if self.losses and not events:
-            self._fail(list(self.open.values()), self.raised[-1])
+            self._fail(list(self.open.values()), *self.losses)
+            self.losses.clear()
         return events
 
-    def _fail(self, requests: Sequence[RolloutRequest], error: Exception) -> None:
-        if error not in self.raised:
-            self.raised.append(error)
-        self.losses = 0
+    def _fail(self, requests: Sequence[RolloutRequest], *errors: Exception) -> None:
+        self.raised += errors
+        reason = "; ".join(dict.fromkeys(map(_reason, errors)))
         for request in requests:
-            rollout = Rollout(
-                request.stage, request.candidate, request.subset, request.sampling.seed, "failed", error=_reason(error)
-            )
-            self._take(RolloutFinished(rollout))
+            key = request.stage, request.candidate, request.subset, request.sampling.seed
+            self._take(RolloutFinished(Rollout(*key, "failed", error=reason)))
 
     def _take(self, event: RsaEvent) -> None:
         if isinstance(event, RolloutFinished):
