@@ -90,8 +90,9 @@ def test_the_likeliest_text_is_never_a_loop(state):
 def test_a_text_that_was_not_cut_is_preferred():
     def script(request):
         is_cut = request.candidate != 2
-        return {"answer": f"{PROSE}{request.candidate}th", "state": "cut" if is_cut else "done", "answer_was_cut": is_cut,
-                "mean_logprob": -0.01 if is_cut else -5.0}  # fmt: skip
+        state, logprob = ("cut", -0.01) if is_cut else ("done", -5.0)
+        text = f"{PROSE}{request.candidate}th"
+        return {"answer": text, "state": state, "answer_was_cut": is_cut, "mean_logprob": logprob}
 
     assert run(script, RsaParams(candidates=4, rounds=0))[0].choice.rollout.candidate == 2
 
@@ -131,7 +132,7 @@ def test_a_stop_shows_what_was_done_and_nothing_else(done):
         generator, QUESTION, PARAMS, on_event=seen.append,
         should_stop=lambda: sum(getattr(getattr(e, "rollout", None), "state", "") == "done" for e in seen) >= done,
     )  # fmt: skip
-    assert result.text == ("" if done == 0 else result.choice.answer.text)
+    assert result.text == (result.choice.answer.text if done and result.choice.answer else "")
     assert result.choice.rollout.state == ("done" if done else "stopped")
     assert not any(isinstance(event, StageFinished) for event in seen)
     assert not result.is_complete
