@@ -12,6 +12,7 @@ import signal
 import sys
 
 import pytest
+from rich.console import Console
 
 from tests.cli.terminal import Terminal
 from tests.cli.test_rsa import SMALL, start
@@ -96,6 +97,21 @@ def test_ctrl_c_on_a_terminal_takes_the_table_away_and_says_that_there_is_no_ans
         assert terminal.wait_for_end() == 130
         assert "there is no answer yet" in terminal.text
         assert "answer so far" not in terminal.text and "is done:" not in terminal.text
+
+
+def test_ctrl_c_in_a_chat_before_there_is_an_answer_leaves_the_conversation_open(folder, monkeypatch):
+    from zaya_cli.generation import GenerationSettings
+    from zaya_cli.rsa_answer import answer_with_rsa
+    from zaya_core import Engine, load_model, load_tokenizer
+
+    engine = Engine(load_model(folder, device="cpu"), load_tokenizer(folder))
+    monkeypatch.setattr("zaya_cli.rsa_view.RsaView.take", lambda self, event: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("os._exit", lambda code: None)  # of the second
+    said = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        answer_with_rsa(engine, [{"role": "user", "content": "hi"}], 2, GenerationSettings(), 5, Console(file=said))
+    assert "there is no answer yet" in said.getvalue()
+    assert engine.is_idle
 
 
 # --- how the answer was chosen ----------------------------------------------------------------------------------------
@@ -260,6 +276,17 @@ def test_a_prompt_file_that_cannot_be_used_is_one_sentence(zaya, tmp_path, templ
     assert (result.code, result.out) == (2, "")
     assert re.fullmatch(r"zaya: [^\n]+[.]\n", result.err), result.err
     assert words in result.err
+
+
+@pytest.mark.parametrize(("more", "expected"), [([], (0.6, 0.95, 40)), (["-t", "0.3", "--top-k", "7"], (0.3, 0.95, 7))])
+def test_the_last_attempt_over_all_is_sampled_as_its_makers_do_unless_flags_say_otherwise(
+    zaya, tmp_path, more, expected
+):
+    result = zaya(*ASK, *RSA, "--rsa-select", "aggregate", "--rsa-save", "state", *more)
+    assert result.code == 0
+    assert "one more attempt over 2 candidates gives" in result.err
+    last = saved_identity(tmp_path / "state")[1]["last sampling"]
+    assert (last["temperature"], last["top_p"], last["top_k"]) == expected
 
 
 def test_the_bundled_model_keeps_the_prompt_that_it_was_trained_on(zaya, folder):

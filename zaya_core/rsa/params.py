@@ -46,7 +46,7 @@ class RsaParams:
         if self.select not in ("agreement", "first", "aggregate"):
             raise UsageError(f"RSA's select is {self.select!r}; it must be agreement, first or aggregate.")
         if self.passes not in ("tail", "answer", "auto"):
-            raise UsageError(f"RSA's pass is {self.passes!r}; it must be tail, answer or auto.")
+            raise UsageError(f"RSA's passes is {self.passes!r}; it must be tail, answer or auto.")
         if self.stop_at is not None and not 0 < self.stop_at <= 1:
             raise UsageError(f"RSA's stop-at share is {self.stop_at}; it must be above 0 and at most 1.")
 
