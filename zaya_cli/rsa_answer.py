@@ -121,7 +121,7 @@ def watch(
         finally:
             view.close()
     if stop.exit_code is not None and (result is None or not result.text.strip()):
-        view.console.print("zaya: No candidate was done: there is no answer yet.")
+        view.console.print("zaya: No candidate has come to an answer: there is no answer yet.")
         raise Interrupted(stop.exit_code)
     assert result is not None
     return WatchedResult(result, stop.exit_code)

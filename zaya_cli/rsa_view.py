@@ -172,7 +172,8 @@ class RsaView:
 def opening_lines(event: RunStarted) -> list[str]:
     """What will be done, at most how many tokens that is, and what the context took away."""
     asked, params = event.asked, event.params
-    rounds = f"{params.rounds} {'round' if params.rounds == 1 else 'rounds'} over {params.tails} tails each"
+    shown = "tails" if params.passes == "tail" else "answers or tails"
+    rounds = f"{params.rounds} {'round' if params.rounds == 1 else 'rounds'} over {params.tails} {shown} each"
     lines = [
         f"Markovian RSA: {params.candidates} candidates, {rounds}, {params.rollouts} rollouts, "
         f"at most {params.most_tokens:,} tokens"

@@ -19,7 +19,9 @@ from tests.cli.test_rsa import SMALL, start
 from tests.core.rsa.faulty_server import THOUGHT, Behaviour, served
 from tests.core.rsa.scripted import Scripted, numbered
 from zaya_cli.rsa_answer import agreement_line
+from zaya_core.errors import UsageError
 from zaya_core.rsa import RsaParams, solve
+from zaya_core.rsa.saved import restore_rollouts, save_rollouts
 
 RSA = shlex.split("--rsa 2 --rsa-rounds 1 --rsa-think 200 --rsa-tail 100 --rsa-answer 40 --seed 1")
 ASK = ["run", "-p", "What is 2 + 3?", "-m", "demo", "--device", "cpu", "--seed", "1"]
@@ -152,9 +154,17 @@ def test_a_prompt_that_is_no_utf_8_is_answered_saved_and_resumed(zaya, tmp_path)
     assert "4 rollouts are there from an earlier run" in again.err
 
 
-def saved_identity(path):
-    value = json.loads((path / "rsa.json").read_text())
-    return value, value["identity"]
+@pytest.fixture
+def identities(monkeypatch):
+    """What every state that a command saves is known by."""
+    seen: list = []
+
+    def save(path, identity, rollouts):
+        seen.append(identity)
+        save_rollouts(path, identity, rollouts)
+
+    monkeypatch.setattr("zaya_cli.cmd_rsa.save_rollouts", save)
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -170,26 +180,27 @@ def test_a_state_of_other_settings_is_refused_by_what_differs(zaya, tmp_path, mo
     assert f"it differs in {named}:" in other.err
 
 
-def test_a_state_from_before_there_was_a_choice_of_prompts_is_still_read(zaya, tmp_path):
+def test_a_state_from_before_there_was_a_choice_of_prompts_is_still_read(zaya, tmp_path, identities):
     first = zaya(*ASK, *RSA, "--rsa-save", "state")
-    value, identity = saved_identity(tmp_path / "state")
-    for new in ("pass", "prompt", "quant", "last sampling"):
-        assert identity.pop(new) is None
+    path, identity = tmp_path / "state/rsa.json", identities[-1]
+    rollouts = restore_rollouts(path, identity)
     assert "passes" not in identity["settings"]
-    (tmp_path / "state/rsa.json").write_text(json.dumps(value))
+    assert [identity.pop(name) for name in ("pass", "prompt", "quant", "last sampling")] == [None] * 4
+    path.unlink()
+    save_rollouts(path, identity, rollouts)
     again = zaya(*ASK, *RSA, "--rsa-save", "state")
     assert (again.code, again.out) == (0, first.out)
     assert "4 rollouts are there" in again.err
 
 
-def test_a_state_that_cannot_be_saved_costs_the_state_and_not_the_answer(zaya, tmp_path, monkeypatch):
+def test_a_state_that_cannot_be_saved_costs_the_state_and_not_the_answer(zaya, monkeypatch):
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise UsageError("state/rsa.json cannot be written: No space left on device.")
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("zaya_cli.cmd_rsa.save_rollouts", full)
     result = zaya(*ASK, *RSA, "--rsa-save", "state", "-q")
     assert (result.code, result.out) == (2, "\\boxed{5}\n")
-    assert "No space left on device" in result.err
+    assert result.err.count("No space left on device. The run goes on.") == 2
 
 
 def test_json_is_that_of_a_plain_run_for_a_quantized_model_too(zaya, tmp_path):
@@ -280,12 +291,12 @@ def test_a_prompt_file_that_cannot_be_used_is_one_sentence(zaya, tmp_path, templ
 
 @pytest.mark.parametrize(("more", "expected"), [([], (0.6, 0.95, 40)), (["-t", "0.3", "--top-k", "7"], (0.3, 0.95, 7))])
 def test_the_last_attempt_over_all_is_sampled_as_its_makers_do_unless_flags_say_otherwise(
-    zaya, tmp_path, more, expected
+    zaya, identities, more, expected
 ):
     result = zaya(*ASK, *RSA, "--rsa-select", "aggregate", "--rsa-save", "state", *more)
     assert result.code == 0
     assert "one more attempt over 2 candidates gives" in result.err
-    last = saved_identity(tmp_path / "state")[1]["last sampling"]
+    last = identities[-1]["last sampling"]
     assert (last["temperature"], last["top_p"], last["top_k"]) == expected
 
 

@@ -5,18 +5,21 @@ It sees `question` (text), `candidates` (a list of texts, one or more) and `n` (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from typing import NoReturn
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta, nodes
+from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+from jinja2.defaults import DEFAULT_NAMESPACE
+from jinja2.ext import loopcontrols
 
-from zaya_core.chat import MAX_TEMPLATE_BYTES, sandbox
+from zaya_core.chat import MAX_TEMPLATE_BYTES, compile_in_sandbox
 from zaya_core.errors import UsageError
 
 NEEDED = ("question", "candidates")
 KNOWN = (*NEEDED, "n")
+_FUNCTIONS = (*DEFAULT_NAMESPACE, "raise_exception", "strftime_now")
 _QUESTION, _CANDIDATE = "4f1c the question", "4f1c candidate {}"  # of a trial; no template holds them by chance
 _CODE = "<template>"  # what Jinja calls the file of a template made from text
 
@@ -31,33 +34,35 @@ class PromptFile:
     def __init__(self, path: Path, most: int):
         self.path = path
         self.source = _read(path)
-        self._template = self._compiled()
+        self._write = self._compiled()
         for count in sorted({1, min(2, most), most}):
             self._try([_CANDIDATE.format(number) for number in range(count)])
 
     def __call__(self, question: str, candidates: Sequence[str]) -> str:
         try:
-            return self._template.render(question=question, candidates=list(candidates), n=len(candidates))
+            return self._write({"question": question, "candidates": list(candidates), "n": len(candidates)})
         except Exception as error:  # a template is a foreign program: whatever it raises is its own failure
             self._refuse(_line_of(error), _words(error))
 
-    def _compiled(self) -> Template:
-        environment = sandbox()
-        environment.undefined = StrictUndefined
+    def _compiled(self) -> Callable[[Mapping[str, object]], str]:
         try:
-            tree = environment.parse(self.source)
-            used = meta.find_undeclared_variables(tree) - set(environment.globals)
-            for name in tree.find_all(nodes.Name):
-                if name.name in used and name.name not in KNOWN:
-                    self._refuse(name.lineno, f"{name.name} is not known here; {', '.join(KNOWN)} are")
-            for needed in NEEDED:
-                if needed not in used:
-                    self._refuse(None, f"it must show both question and candidates, and lacks {needed}")
-            return environment.from_string(self.source)
+            self._check_names(Environment(extensions=[loopcontrols]).parse(self.source))
+            return compile_in_sandbox(self.source)
+        except UsageError:
+            raise
         except TemplateSyntaxError as error:
             self._refuse(error.lineno, _words(error))
-        except RecursionError:
-            self._refuse(None, "it is nested too deeply")
+        except Exception as error:  # Python's own, of what Jinja makes of the template
+            self._refuse(_line_of(error), _words(error))
+
+    def _check_names(self, tree: nodes.Template) -> None:
+        used = meta.find_undeclared_variables(tree)
+        for name in tree.find_all(nodes.Name):
+            if name.name in used and name.name not in (*KNOWN, *_FUNCTIONS):
+                self._refuse(name.lineno, f"{name.name} is not known here; {', '.join(KNOWN)} are")
+        for needed in NEEDED:
+            if needed not in used:
+                self._refuse(None, f"it must show both question and candidates, and lacks {needed}")
 
     def _try(self, candidates: list[str]) -> None:
         shown = self(_QUESTION, candidates)

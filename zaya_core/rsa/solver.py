@@ -387,6 +387,8 @@ class _Run:
         if isinstance(event, RolloutFinished):
             if self.open.pop((event.rollout.stage, event.rollout.candidate), None) is None:
                 return  # it was given up
+            if not self.open:
+                self.losses.clear()
             self.solver.take(event.rollout)
         self.on_event(event)
         while self.reported < self.solver.params.stages and self.solver.is_stage_complete(self.reported):
