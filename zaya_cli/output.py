@@ -7,8 +7,9 @@ import errno
 import json
 import os
 import sys
-from contextlib import suppress
-from typing import Any, Literal, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, TextIO, cast
 
 from rich.console import Console
 
@@ -69,9 +70,38 @@ def _divert(error: OSError) -> None:
     sys.stdout = sys.stderr
 
 
+class _Notes:
+    """Standard error. A log on a full disk ends nothing: no answer depends on its notes."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _without_loss():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _without_loss():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _without_loss() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
+
+
 def prepare_streams() -> None:
     """What the caller closed is empty, or takes everything, and what an encoding cannot express is shown as its like in
-    ASCII, or as `?`, instead of ending the program."""
+    ASCII, or as `?`, instead of ending the program; nor does what stderr has no room for."""
     _lost.clear()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None or (mode == "r" and not _is_readable(sys.stdin)):
@@ -80,6 +110,8 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_IN_ASCII)
+    if not isinstance(sys.stderr, _Notes):
+        sys.stderr = cast(TextIO, _Notes(sys.stderr))
 
 
 def _is_readable(stream: TextIO) -> bool:

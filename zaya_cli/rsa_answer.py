@@ -93,12 +93,7 @@ def watch(
 
     def take(event: RsaEvent) -> None:
         on_event(event)
-        try:
-            view.take(event)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            pass  # a log on a full disk: the answer does not depend on it
+        view.take(event)
 
     with stopping(on_first=lambda: None) as stop:
         try:

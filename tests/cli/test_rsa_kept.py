@@ -69,6 +69,14 @@ def test_a_reader_that_leaves_before_the_end_is_left_in_peace(zaya, monkeypatch,
     assert (result.code, result.err) == (1, "")
 
 
+@pytest.mark.parametrize("more", [["--thinking", "stderr"], [*RSA], [*RSA, "--format", "json", "--stats"]])
+def test_a_log_on_a_full_disk_costs_no_answer(zaya, monkeypatch, more):
+    monkeypatch.setattr(sys, "stderr", Refusing(errno.ENOSPC))
+    result = zaya(*ASK, *more)
+    assert result.code == 0
+    assert "\\boxed{5}" in result.out.replace("\\\\", "\\")
+
+
 @pytest.mark.parametrize("arguments", [["models"], ["config", "show"], ["run", "--help"]])
 def test_a_full_disk_is_one_sentence_for_any_command(zaya, monkeypatch, arguments):
     monkeypatch.setattr(sys, "stdout", Refusing(errno.ENOSPC))
@@ -225,13 +233,13 @@ def chat_server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     behaviour = Behaviour(has_completions=False)
     with served(behaviour) as url:
-        behaviour.url = url
-        yield behaviour
+        yield behaviour, url
 
 
 def ask_server(zaya, folder, server, *more):
-    result = zaya("run", "-p", "hello", "-m", folder, "--rsa", 2, *SMALL, "--endpoint", server.url, "-q", *more)
-    return result, [request["messages"][-1]["content"] for request in server.seen if "messages" in request]
+    behaviour, url = server
+    result = zaya("run", "-p", "hello", "-m", folder, "--rsa", 2, *SMALL, "--endpoint", url, "-q", *more)
+    return result, [request["messages"][-1]["content"] for request in behaviour.seen if "messages" in request]
 
 
 @pytest.mark.parametrize(
@@ -258,9 +266,10 @@ def test_a_prompt_of_one_s_own(zaya, folder, chat_server, tmp_path):
 def test_a_server_whose_second_round_is_empty_leaves_the_first_one_s_answer(zaya, folder, chat_server):
     def empty_later(number):
         if number > 3:  # two requests find out what it understands, two are the first round
-            chat_server.chat_message = {"content": ""}
+            behaviour.chat_message = {"content": ""}
 
-    chat_server.fault = empty_later
+    behaviour, _ = chat_server
+    behaviour.fault = empty_later
     result, _ = ask_server(zaya, folder, chat_server, "--rsa-parallel", "1")
     assert result.out == "\\boxed{3}\n"
 
