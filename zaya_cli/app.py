@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +16,7 @@ from zaya_cli.output import prepare_streams
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of
 from zaya_cli.user_files import config_file
+from zaya_cli.versions import installed_version
 
 app = typer.Typer(
     name="zaya",
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"zaya {version('zaya')}")
+        print(f"zaya {installed_version() or '(not installed)'}")
         raise typer.Exit
 
 

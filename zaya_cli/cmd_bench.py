@@ -8,7 +8,6 @@ import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import tee
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from zaya_cli.machine import memory_of, processor
 from zaya_cli.model_folder import find_model_folder
 from zaya_cli.output import write_json
 from zaya_cli.threads import default_threads
+from zaya_cli.versions import installed_version
 from zaya_core.bench import Bench, Measurement
 from zaya_core.dummy import dummy_model
 from zaya_core.errors import UsageError, ZayaError
@@ -126,7 +126,7 @@ def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
         "processor": processor(),
         "device": str(model.device),
         "threads": threads,
-        "zaya": version("zaya"),
+        "zaya": installed_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "kernels": [one.name for one in products_in_use()],

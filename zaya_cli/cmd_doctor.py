@@ -7,7 +7,6 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import psutil
@@ -21,6 +20,7 @@ from zaya_cli.settings import Setting, read_config_file
 from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
 from zaya_cli.user_files import config_file, quantized_models
+from zaya_cli.versions import installed_version
 from zaya_core.errors import ZayaError
 
 State = Literal["ok", "note", "problem"]
@@ -77,17 +77,10 @@ def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool)
 
 
 def _versions() -> Iterator[Finding]:
-    found = {name: _version(name) for name in _LIBRARIES}
+    found = {name: installed_version(name) for name in _LIBRARIES}
     python = f"Python {platform.python_version()} ({sys.executable})"
-    yield Finding("zaya", f"{_version('zaya')} on {python}")
+    yield Finding("zaya", f"{installed_version()} on {python}")
     yield Finding("libraries", ", ".join(f"{name} {number}" for name, number in found.items() if number))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _system() -> Iterator[Finding]:
