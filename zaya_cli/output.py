@@ -28,7 +28,7 @@ def write_json(value: dict[str, Any] | list[Any]) -> None:
 
 def prepare_streams() -> None:
     """What the caller closed is empty, or takes everything, and what an encoding cannot express is shown as its like in
-    ASCII, or as `?`, instead of ending the program."""
+    ASCII, or as `?`, instead of ending the program. What is typed under a locale of ASCII is read as UTF-8."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None or (mode == "r" and not _is_readable(sys.stdin)):
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
@@ -36,6 +36,8 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_IN_ASCII)
+    if hasattr(sys.stdin, "reconfigure") and codecs.lookup(sys.stdin.encoding).name == "ascii":
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
 
 
 def _is_readable(stream: TextIO) -> bool:
