@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as JsonTokenizer
 
 from tests.core import tokenizers_made_here as made
-from zaya_core.chat import BUILT_IN_TEMPLATE, ControlNames, Message
+from zaya_core.chat import BUILT_IN_TEMPLATE, Message
 from zaya_core.errors import CheckpointError, UsageError
+from zaya_core.template_marks import ControlNames
 from zaya_core.tokenizer import Tokenizer, load_tokenizer
 
 QWEN_LIKE = """\
@@ -186,9 +187,12 @@ def test_a_broken_up_control_string_is_encoded_as_plain_text(tmp_path: Path) -> 
     assert tokenizer.render_chat([{"role": "user", "content": text}]) == [105, *tokenizer.encode(text), 106]
 
 
-def test_words_that_templates_look_up_stay_whole() -> None:
-    names = ControlNames(["<function>", "<think>"])
-    assert [names.break_up(text, "☐") for text in ("function", "think", " think")] == ["function", "t☐hink", " t☐hink"]
+def test_words_that_templates_look_up_stay_whole(tmp_path: Path) -> None:
+    folder = made.write_folder(
+        tmp_path, made.byte_level_text(("<function>", "<think>")), chat_template="{{ tools[0].function[' think'] }}"
+    )
+    question = [{"role": "user", "content": "a"}]
+    assert load_tokenizer(folder).render_chat_text(question, tools=[{"function": {" think": "found"}}]) == "found"
 
 
 def test_names_are_found_leftmost_and_longest() -> None:
