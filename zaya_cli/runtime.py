@@ -67,6 +67,7 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
 
         engine = Engine(model, tokenizer.result(), context=settings.context)
     _report_unknown_keys(model.config.unknown_keys)
+    _report_template(engine.tokenizer)
     _report_slow_format(model)
     _report_unused_gpu(settings.device)
     return Runtime(engine, folder, name, threads, time.perf_counter() - started, chosen_because)
@@ -136,6 +137,11 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
 def _report_unknown_keys(keys: tuple[str, ...]) -> None:
     if keys:
         print(f"zaya: config.json has settings that this program does not know: {', '.join(keys)}.", file=sys.stderr)
+
+
+def _report_template(tokenizer: Tokenizer) -> None:
+    if (note := tokenizer.chat_template.note) is not None:
+        print(f"zaya: {note}", file=sys.stderr)
 
 
 def _report_slow_format(model: ZayaModel) -> None:

@@ -19,10 +19,11 @@ from zaya_core.template_sandbox import ChatEnvironment
 
 ROLES = ("system", "user", "assistant", "tool")
 TEMPLATE_FILE = "chat_template.jinja"
-MAX_TEMPLATE_BYTES = 1 << 20
+MAX_TEMPLATE_BYTES = 1 << 18  # real ones have some ten thousand; compiling takes a second for each 100,000
+_CUT = "\x00"  # in no token's name
 MAX_REASON = 200  # characters of a template's own words in an error
 
-# Written from docs/zaya_facts.md 3.6 and 3.7, for folders that bring no template.
+# For folders that bring no template. ZAYA's own writes the system turn even where it is empty.
 BUILT_IN_TEMPLATE = """\
 {%- set last_user = namespace(index=-1) %}
 {%- for message in messages %}
@@ -30,7 +31,6 @@ BUILT_IN_TEMPLATE = """\
 {%- endfor %}
 {{- bos_token }}
 {%- set has_system = messages and messages[0].role == 'system' %}
-{%- if has_system or tools %}
 {{- '<|im_start|>system\\n' }}
 {%- if has_system %}{{- messages[0].content }}{% endif %}
 {%- if tools %}
@@ -57,7 +57,6 @@ BUILT_IN_TEMPLATE = """\
 {{- '</parameter>\\n</function>\\n</zyphra_tool_call>' }}
 {%- endif %}
 {{- '<|im_end|>\\n' }}
-{%- endif %}
 {%- for message in messages %}
 {%- if message.role == 'tool' %}
 {%- if loop.first or loop.previtem.role != 'tool' %}{{- '<|im_start|>user\\n' }}{% else %}{{- '\\n' }}{% endif %}
@@ -111,6 +110,7 @@ class ChatTemplate:
         """`variables`: bos_token and its like, visible to the template. Raises CheckpointError."""
         self.source = source
         self.origin = origin
+        self._names = names
         self._marks = ControlMarks(names, source)
         given = {"bos_token": "", "eos_token": "", **variables}
         self._variables = {key: self._marks.mark(value) for key, value in given.items()}
@@ -122,9 +122,11 @@ class ChatTemplate:
             ) from error
 
     @property
-    def is_built_in(self) -> bool:
-        """Whether the folder brings no template of its own."""
-        return self.source is BUILT_IN_TEMPLATE
+    def note(self) -> str | None:
+        """What people should know about the template, once a run."""
+        if self.source is not BUILT_IN_TEMPLATE:
+            return None
+        return f"the model folder has no chat template ({TEMPLATE_FILE}); prompts are written with the built-in one."
 
     def render(
         self,
@@ -147,9 +149,25 @@ class ChatTemplate:
                 f"{self.origin}: the chat template failed on this conversation: {_shown(error)}"
             ) from error
         segments = self._marks.split(text)
-        if self._marks.has_pieces("".join(part.text for part in segments if not part.is_control), given):
+        plain = _CUT.join(part.text for part in segments if not part.is_control)
+        if self._marks.has_pieces(plain, given):
             raise CheckpointError(f"{self.origin}: the chat template cuts its own control tokens into pieces.")
+        if self._names.find(plain) and (name := self._spelled_name(chat, settings)):
+            raise CheckpointError(
+                f"{self.origin}: the chat template puts {name} together out of pieces, so that it cannot be told from "
+                "what people write; write it in one piece."
+            )
         return segments
+
+    def _spelled_name(self, chat: Sequence[Mapping[str, object]], settings: Mapping[str, object]) -> str | None:
+        """A control token that is spelled out in the prompt although nobody wrote anything."""
+        silent = [{"role": message["role"], "content": "x"} for message in chat]
+        try:
+            text = self._write(Limits(), {"messages": silent, "tools": None, **settings})
+        except Exception:  # the template wants more than that: nothing is known
+            return None
+        plain = _CUT.join(segment.text for segment in self._marks.split(text) if not segment.is_control)
+        return next((part.text for part in self._names.split(plain) if part.is_control), None)
 
     def _write(self, limits: Limits, values: Mapping[str, object]) -> str:
         token = CURRENT.set(limits)

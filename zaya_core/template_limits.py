@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-STEPS = 3_000_000
+STEPS = 2_000_000
 STEPS_FOR_A_CHARACTER = 20  # of the conversation: a long one may take longer
 MAX_TEXT = 1 << 21  # about four times what a context of 131,072 tokens holds
 MAX_INTEGER_BITS = 1 << 14

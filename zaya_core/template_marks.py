@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from jinja2 import nodes
@@ -120,14 +121,10 @@ class MarkLiterals(NodeTransformer):
 
     def visit_Output(self, node: nodes.Output) -> nodes.Output:
         """Adjacent literals are one text: `<|im_{{ 'end' }}|>` holds a control token."""
-        joined: list[nodes.Expr] = []
-        for child in map(_folded, node.nodes):
-            before = joined[-1] if joined else None
-            if (text := _literal(child)) is not None and before is not None and (head := _literal(before)) is not None:
-                joined[-1] = nodes.TemplateData(head + text, lineno=before.lineno)
-            else:
-                joined.append(child)
-        node.nodes = joined
+        node.nodes = [
+            part if (text := _literal(part)) is None else nodes.TemplateData(text, lineno=part.lineno)
+            for part in _joined([_folded(child) for child in node.nodes])
+        ]
         return self._visit_children(node)
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.TemplateData:
@@ -193,9 +190,7 @@ def _literal(node: nodes.Node) -> str | None:
 def _folded(node: nodes.Expr) -> nodes.Expr:
     """`x + '<|im_' + 'end|>'` → `x + '<|im_end|>'`, likewise `~`: a name may be written in pieces."""
     if isinstance(node, nodes.Concat):
-        parts: list[nodes.Expr] = []
-        for part in map(_folded, node.nodes):
-            parts = _appended(parts, part)
+        parts = _joined([_folded(part) for part in node.nodes])
         return parts[0] if len(parts) == 1 else nodes.Concat(parts, lineno=node.lineno)
     if isinstance(node, nodes.Add):
         left, right = _folded(node.left), _folded(node.right)
@@ -207,7 +202,13 @@ def _folded(node: nodes.Expr) -> nodes.Expr:
     return node
 
 
-def _appended(parts: list[nodes.Expr], part: nodes.Expr) -> list[nodes.Expr]:
-    if parts and (head := _literal(parts[-1])) is not None and (text := _literal(part)) is not None:
-        return [*parts[:-1], nodes.Const(head + text, lineno=part.lineno)]
-    return [*parts, part]
+def _joined(parts: list[nodes.Expr]) -> list[nodes.Expr]:
+    """Literals that follow each other become one."""
+    joined: list[nodes.Expr] = []
+    for is_literal, run in groupby(parts, key=lambda part: _literal(part) is not None):
+        group = [*run]
+        if is_literal:
+            text = "".join(filter(None, map(_literal, group)))
+            group = [nodes.Const(text, lineno=group[0].lineno)]
+        joined += group
+    return joined
