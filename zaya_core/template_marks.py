@@ -73,8 +73,8 @@ class ControlMarks:
 
     def __init__(self, names: ControlNames, source: str) -> None:
         self._names = names
-        self._free = sorted(set(map(chr, _MARK_CHARACTERS)).difference(source))
-        self._lead = secrets.choice(self._free)
+        self._taken = frozenset(source)
+        self._lead = self._free_character()
         self._mark_of: dict[str, str] = {}
         self._name_of: dict[str, str] = {}
 
@@ -108,9 +108,14 @@ class ControlMarks:
 
     def _mark(self, name: str) -> str:
         if name not in self._mark_of:
-            mark = self._lead + "".join(secrets.choice(self._free) for _ in range(_MARK_LENGTH - 1))
+            mark = self._lead + "".join(self._free_character() for _ in range(_MARK_LENGTH - 1))
             self._mark_of[name], self._name_of[mark] = mark, name
         return self._mark_of[name]
+
+    def _free_character(self) -> str:
+        while (character := chr(secrets.choice(_MARK_CHARACTERS))) in self._taken:
+            pass
+        return character
 
 
 class MarkLiterals(NodeTransformer):
