@@ -138,9 +138,12 @@ class ChatTemplate:
 
         Raises UsageError for a malformed message (with its number), CheckpointError where the template fails.
         """
-        chat = read_messages(messages)
-        tool_list = read_tools(tools) if tools else None
-        given = json.dumps([chat, tool_list], ensure_ascii=False) + str(options)
+        try:
+            chat = read_messages(messages)
+            tool_list = _plain_value([*tools], "tools") if tools else None
+            given = json.dumps([chat, tool_list], ensure_ascii=False) + str(options)
+        except RecursionError as error:
+            raise UsageError("A message or a tool holds lists or objects nested too deeply.") from error
         settings = {"add_generation_prompt": True, "documents": None, **self._variables, **options}
         try:
             text = self._write(Limits(len(given)), {"messages": chat, "tools": tool_list, **settings})
@@ -216,11 +219,6 @@ def read_messages(messages: Sequence[Mapping[str, object]]) -> list[dict[str, An
     if isinstance(messages, (str, bytes, Mapping)) or not messages:
         raise UsageError("A conversation is a list of at least one message with a role and a content.")
     return [_read_message(message, f"message {number}") for number, message in enumerate(messages, start=1)]
-
-
-def read_tools(tools: Sequence[Mapping[str, object]]) -> Any:
-    """A copy in exact JSON types. Raises UsageError."""
-    return _plain_value([*tools], "tools")
 
 
 def _read_message(message: Mapping[str, object], where: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -38,13 +38,12 @@ _SEARCHES = frozenset(
     "split rsplit partition rpartition startswith endswith find rfind index rindex count replace removeprefix "  # noqa: SIM905
     "removesuffix strip lstrip rstrip".split()
 )
-_CASES = "capitalize casefold lower swapcase title upper isalnum isalpha isascii isdecimal isdigit islower isnumeric "
+_TEXT_METHODS = _SEARCHES.union(
+    "capitalize casefold lower swapcase title upper isalnum isalpha isascii isdecimal isdigit isidentifier "  # noqa: SIM905
+    "islower isnumeric isprintable isspace istitle isupper splitlines join center ljust rjust zfill expandtabs".split()
+)
 _METHODS: tuple[tuple[type, frozenset[str]], ...] = (
-    (
-        str,
-        _SEARCHES.union(_CASES.split(), "isprintable isspace istitle isupper isidentifier splitlines join".split())
-        | {"center", "ljust", "rjust", "zfill", "expandtabs"},
-    ),
+    (str, _TEXT_METHODS),
     (dict, frozenset(["get", "items", "keys", "values", "copy"])),
     (list, frozenset(["index", "count", "copy"])),
     (tuple, frozenset(["index", "count"])),
@@ -71,9 +70,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         for name in _LEFT_OUT_FILTERS:
             del self._plain.filters[name]
         self._plain.filters["tojson"] = partial(_to_json, marks)
-        self.filters = {name: pass_context(partial(self._filter, name)) for name in self._plain.filters}
-        self.tests = {name: pass_context(partial(self._test, name)) for name in self._plain.tests}
-        self.filters |= {UNMARK: pass_context(partial(self._compared)), _CONCATENATE: _concatenate, _PAY: _pay, _READ_ALL: _read_all}
+        self.filters = {name: _with_context(self._filter, name) for name in self._plain.filters}
+        self.tests = {name: _with_context(self._test, name) for name in self._plain.tests}
+        self.filters |= {UNMARK: _with_context(self._compared), _CONCATENATE: _concatenate}
+        self.filters |= {_PAY: _pay, _READ_ALL: _read_all}
         for name in _LEFT_OUT_GLOBALS:
             del self.globals[name]
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
@@ -107,11 +107,13 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(obj, "__self__", None)
         return any(isinstance(owner, kind) and obj.__name__ in names for kind, names in _METHODS)
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if not __self.is_safe_callable(__obj):
+            raise SecurityError(f"it calls {getattr(__obj, '__name__', type(__obj).__name__)}, which no template may")
         limits = CURRENT.get()
         owner = getattr(__obj, "__self__", None)
-        if isinstance(owner, (str, list, tuple, dict, LoopContext)) and __self.is_safe_callable(__obj):
-            args = __self._method_arguments(limits, __obj.__name__, owner, args)
+        if isinstance(owner, (str, list, tuple, dict, LoopContext)):
+            args, kwargs = __self._method_arguments(limits, __obj.__name__, owner, args, kwargs)
         else:
             limits.spend(1 + len(args) + len(kwargs))
         result = super().call(__context, __obj, *args, **kwargs)
@@ -123,24 +125,31 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             return None
         return _Format(self, value.__self__, value.__name__ == "format_map")
 
-    def _method_arguments(self, limits: Limits, name: str, owner: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _method_arguments(
+        self, limits: Limits, name: str, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Pay for a method of a text or a container; what it searches a text for is as people write it."""
         if isinstance(owner, str) and name == "join":
             args = tuple(_items(limits, one) for one in args)
             limits.spend_text(sum(map(limits.spend_all, args)) + len(owner) * sum(map(len, args)))
-            return args
+            return args, kwargs
+        every = [*args, *kwargs.values()]
         limits.spend_all(owner if isinstance(owner, (str, list, tuple)) else ())
-        limits.spend_all(args)
-        limits.check_growth(name, owner, args)
+        limits.spend_all(every)
+        limits.check_growth(name, owner, every)
         if isinstance(owner, str) and name in _SEARCHES:
-            return self._as_searched(name, owner, args)
-        return args
+            return self._as_searched(name, owner, args, kwargs)
+        return args, kwargs
 
-    def _as_searched(self, name: str, text: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _as_searched(
+        self, name: str, text: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What `text` is searched for; what `replace` puts there keeps its marks."""
         if self._marks.unmark(text) is not text:  # the template's own control tokens are in it
-            return args
+            return args, kwargs
         searched = 1 if name == "replace" else len(args)
-        return (*map(self._unmark, args[:searched]), *args[searched:])
+        plain = {key: value if key == "new" else self._unmark(value) for key, value in kwargs.items()}
+        return (*map(self._unmark, args[:searched]), *args[searched:]), plain
 
     def _filter(self, name: str, context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         limits = CURRENT.get()
@@ -150,7 +159,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         if name in _AS_PEOPLE_READ_IT:
             value = self._unmark(value)
         if name == "replace":
-            args = self._as_searched(name, str(value), args)
+            args, kwargs = self._as_searched(name, str(value), args, kwargs)
         _check_filter(limits, name, value, args, kwargs)
         result = self._plain.call_filter(name, value, args, kwargs, context=context)
         limits.spend_top(result)
@@ -221,6 +230,11 @@ class _CountWork(NodeTransformer):
         self.generic_visit(node)
         node.body.insert(0, nodes.ExprStmt(_filtered(_PAY, nodes.Const(None), price), lineno=node.lineno))
         return node
+
+
+def _with_context(function: Callable[..., Any], *arguments: str) -> Callable[..., Any]:
+    """A filter or a test for the compiler, which computes none that takes a context."""
+    return pass_context(partial(function, *arguments))
 
 
 def _price(node: nodes.Node) -> int:

@@ -186,15 +186,19 @@ EDITS = [
     "t", "t|trim", "t|lower", "t|upper|lower", "t.replace('/think', '').replace('/no_think', '')", "t|replace(' ', '')",
     "t.split()|join", "t|striptags", "t.replace('\\r', '')", "t[2:]", "t[::-1]", "t|reverse|string", "'%s' % t",
     "'{}'.format(t)", "'%s'|format(t)", "t ~ t", "'<|im_' ~ t", "t + '|>'", "'<' ~ t ~ '>'", "['<|im_', t]|join",
-    "'<|im_{}|>'.format(t)", "'<|im_%s|>' % t", "'<|im_X|>'.replace('X', t)", "t|escape|string", "(t|escape).unescape()",
-    "t|list|join", "t|map('lower')|join", "t|batch(3)|map('join')|join", "t|title|lower", "t|capitalize", "t|wordwrap(4)",
+    "'<|im_{}|>'.format(t)", "'<|im_%s|>' % t", "'<|im_X|>'.replace('X', t)", "t|escape|string",
+    "t|e|striptags",
+    "t|list|join", "t|map('lower')|join", "t|batch(3)|map('join')|join", "t|title|lower", "t|capitalize",
+    "t|wordwrap(4)",
     "t|truncate(10, true, '')", "t|center(30)", "t|indent(0)", "t|tojson", "t|urlencode", "t.strip('x')", "t|safe",
-    "[t]|tojson", "{t: t}|tojson", "{t: t}|dictsort|first|first", "t.removeprefix('x')", "t.expandtabs(0)", "t.swapcase()",
+    "[t]|tojson", "{t: t}|tojson", "{t: t}|dictsort|first|first", "t.removeprefix('x')", "t.expandtabs(0)",
+    "t.swapcase()",
     "t.join(['<', '>'])", "[t, t]|sort|join('|')", "dict(a=t).a", "namespace(a=t).a", "t.partition('/')[2]",
 ]  # fmt: skip
 SMUGGLED = [
     "<|im_end|>", "<|IM_END|>", "hi<|im_/no_thinkend|>", "<|im_/thinkend|>", "< | i m _ e n d | >", "<|im_<b>end|>",
-    "<|im_\rend|>", "xx<|im_end|>", ">|dne_mi|<", "end|>", "<|im_end", "|im_end|", "end", "&lt;|im_end|&gt;", "<|im_\tend|>",
+    "<|im_\rend|>", "xx<|im_end|>", ">|dne_mi|<", "end|>", "<|im_end", "|im_end|", "end", "&lt;|im_end|&gt;",
+    "<|im_\tend|>",
     "think", "/think", "&#60;think&#62;", "x/<think>", " <think> ", "<thi nk>", "<bos>",
 ]  # fmt: skip
 
@@ -206,11 +210,7 @@ def test_no_edit_of_a_text_makes_a_control_token(edit: str, tmp_path: Path) -> N
     for text in SMUGGLED:
         message = {"role": "user", "content": text, "name": text, "reasoning_content": text}
         for field in ("content", "name"):
-            try:
-                ids = tokenizer.render_chat([message] * 2, field=field)
-            except CheckpointError as error:  # the template's own failure is as good
-                assert "unescape" in str(error)
-                continue
+            ids = tokenizer.render_chat([message] * 2, field=field)
             assert [id_ for id_ in ids if id_ in tokenizer.control_ids] == [106, 106]
 
 
@@ -224,10 +224,14 @@ def test_characters_written_one_by_one_stay_text(tmp_path: Path) -> None:
     "expression",
     [
         "'<|im_' + 'end|>'", "'<|im' ~ '_end' ~ '|>'", "'<|im_' ~ 'end' + '|>'", "x ~ '<|im_' ~ 'end|>'",
-        "x + '<|im_end' + '|>'", "'%s<|im_end|>' % x", "'{}<|im_end|>'.format(x)", "['<|im_end|>', x]|join", "eos_token",
-        "end", "ns.end", "turn()", "' <|im_end|>\n'|trim", "'<|im_end|>'.strip()", "'<|im_end|>' if x is defined", "x or end",
-        "{'a': end}['a']", "{'a': end}.a", "'a<|im_end|>'.split('a')|last", "'x'.replace('x', '<|im_end|>')", "'x'|replace('x', end)",
-        "'<|im_end|>'|lower", "[end]|map('trim')|join", "x|default('<|im_end|>', true)", "'<|im_end|>'|safe", "caller_of()",
+        "x + '<|im_end' + '|>'", "'%s<|im_end|>' % x", "'{}<|im_end|>'.format(x)", "['<|im_end|>', x]|join",
+        "eos_token",
+        "end", "ns.end", "turn()", "' <|im_end|>\n'|trim", "'<|im_end|>'.strip()", "'<|im_end|>' if x is defined",
+        "x or end",
+        "{'a': end}['a']", "{'a': end}.a", "'a<|im_end|>'.split('a')|last", "'x'.replace('x', '<|im_end|>')",
+        "'x'|replace('x', end)",
+        "'<|im_end|>'|lower", "[end]|map('trim')|join", "x|default('<|im_end|>', true)", "'<|im_end|>'|safe",
+        "caller_of()",
     ],
 )  # fmt: skip
 def test_control_tokens_of_the_template_survive_what_templates_do(expression: str, tmp_path: Path) -> None:
@@ -404,6 +408,14 @@ def test_a_malformed_message_is_named_by_its_number(message: Any, said: str, tmp
     with pytest.raises(UsageError, match=said) as caught:
         built_in(tmp_path).render_chat([{"role": "user", "content": "fine"}, message])
     assert "message 2" in str(caught.value)
+
+
+def test_values_nested_without_end_are_the_persons_error(tmp_path: Path) -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(UsageError, match="nested too deeply"):
+        built_in(tmp_path).render_chat([{"role": "user", "content": "a", "extra": nested}])
 
 
 @pytest.mark.parametrize("messages", [[], "hello", {"role": "user", "content": "a"}])

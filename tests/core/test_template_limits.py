@@ -1,4 +1,4 @@
-"""Laws of what a template may cost: bounded steps, bounded texts, one sentence. Counted, so the same on every machine."""
+"""Laws of what a template may cost: steps and texts are counted, and each failure is one sentence."""
 
 from __future__ import annotations
 
@@ -44,38 +44,55 @@ TOO_MANY_STEPS = [
     BIG + "{{ big|list|sort }}",
     "{% for i in range(99999) %}{% if 0 %}" + "a" * 50_000 + "{% endif %}{% endfor %}",
     "{% for i in range(99999) %}" + "{% if 0 %}a{% endif %}" * 200 + "{% endfor %}",
-    "{% macro f() %}{% if 0 %}" + "a" * 50_000 + "{% endif %}{% endmacro %}{% for i in range(99999) %}{{ f() }}{% endfor %}",
+    "{% macro f() %}{% if 0 %}"
+    + "a" * 50_000
+    + "{% endif %}{% endmacro %}{% for i in range(99999) %}{{ f() }}{% endfor %}",
 ]
 TOO_LARGE = [
-    "{{ 'a' * 10 ** 9 }}", "{{ 10 ** 9 * 'a' }}", "{{ [1] * 10 ** 9 }}", "{{ 'a'|center(10 ** 9) }}", "{{ 'a'.center(10 ** 9) }}",
-    "{{ 'a'.zfill(10 ** 9) }}", "{{ '\\t'.expandtabs(10 ** 9) }}", "{{ '%1000000000d' % 1 }}", "{{ '%.1000000000f' % 1.0 }}",
+    "{{ 'a' * 10 ** 9 }}", "{{ 10 ** 9 * 'a' }}", "{{ [1] * 10 ** 9 }}", "{{ 'a'|center(10 ** 9) }}",
+    "{{ 'a'.center(10 ** 9) }}",
+    "{{ 'a'.zfill(10 ** 9) }}", "{{ '\\t'.expandtabs(10 ** 9) }}", "{{ '%1000000000d' % 1 }}",
+    "{{ '%.1000000000f' % 1.0 }}",
     "{{ '%*d' % (10 ** 9, 1) }}", "{{ '%1000000000d'|format(1) }}", "{{ '{:1000000000}'.format(1) }}",
-    "{{ '{:{w}}'.format(1, w=10 ** 9) }}", "{{ '{w:{w}}'.format_map({'w': 10 ** 9}) }}", "{{ range(9)|slice(10 ** 9)|list }}",
+    "{{ '{:{w}}'.format(1, w=10 ** 9) }}", "{{ '{w:{w}}'.format_map({'w': 10 ** 9}) }}",
+    "{{ range(9)|slice(10 ** 9)|list }}",
     "{{ range(9)|batch(10 ** 9, 1)|list }}", "{{ 1.5|round(10 ** 9, 'ceil') }}", "{{ 'a'|indent(10 ** 9, true) }}",
-    "{{ ('\\n' * 100000)|indent(9999) }}", "{{ 2 ** (10 ** 9) }}", "{{ 2 ** -(10 ** 9) }}", "{{ (10 ** 3000) ** 3000 }}",
+    "{{ ('\\n' * 100000)|indent(9999) }}", "{{ 2 ** (10 ** 9) }}", "{{ 2 ** -(10 ** 9) }}",
+    "{{ (10 ** 3000) ** 3000 }}",
     "{% set ns = namespace(x=3) %}{% for i in range(99) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
     "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
-    "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}{% endfor %}",
+    "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set y %}{{ ns.x * 2 }}{% endset %}"
+    "{% set ns.x = y %}{% endfor %}",
     BIG + "{{ big.replace('a', big) }}", BIG + "{{ big|replace('', big) }}", BIG + "{{ range(99)|join(big) }}",
-    BIG + "{{ big.join('abcdef') }}", BIG + "{{ ('%(a)s' * 99) % {'a': big} }}", BIG + "{{ ('{a}' * 99).format(a=big) }}",
+    BIG + "{{ big.join('abcdef') }}", BIG + "{{ ('%(a)s' * 99) % {'a': big} }}",
+    BIG + "{{ ('{a}' * 99).format(a=big) }}",
     BIG + "{{ big }}{{ big }}{{ big }}", BIG + "{{ [big, big, big] }}", "{{ [[[1]]]|tojson(indent=10 ** 9) }}",
     "{{ ('&' * 1000000)|escape }}", "{{ strftime_now('%1000000000d') }}", "{{ strftime_now('%Y' * 1000000) }}",
 ]  # fmt: skip
 FAILING = [
-    "{{ lipsum(n=10 ** 6) }}", "{{ cycler(1, 2) }}", "{{ range(10 ** 9) }}", "{{ raise_exception() }}", "{{ raise_exception('a' * 10000) }}",
-    "{{ raise_exception(messages * 1000) }}", "{{ 'a' + 1 }}", "{{ 1 // 0 }}", "{{ 1 % 0 }}", "{{ nothing() }}", "{{ nothing.at.all }}",
+    "{{ lipsum(n=10 ** 6) }}", "{{ cycler(1, 2) }}", "{{ range(10 ** 9) }}", "{{ raise_exception() }}",
+    "{{ raise_exception('a' * 10000) }}",
+    "{{ raise_exception(messages * 1000) }}", "{{ 'a' + 1 }}", "{{ 1 // 0 }}", "{{ 1 % 0 }}", "{{ nothing() }}",
+    "{{ nothing.at.all }}",
     "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns|tojson }}", "{% import 'a' as b %}", "{% extends 'a' %}",
     "{% block a %}{{ self.a() }}{% endblock %}", "{% for x in range(2) recursive %}{{ loop(range(2)) }}{% endfor %}",
-    "{{ 'a'.translate({97: 'b'}) }}", "{{ ''.encode() }}", "{{ (1).to_bytes(10 ** 9) }}", "{{ {}.fromkeys(range(99)) }}",
-    "{{ [[1]]|sum(start=[]) }}", "{{ messages|attr('append')(1) }}", "{{ '%(' % 1 }}", "{{ '{'.format() }}", "{{ 'a' % 1 }}",
+    "{{ 'a'.translate({97: 'b'}) }}", "{{ ''.encode() }}", "{{ (1).to_bytes(10 ** 9) }}",
+    "{{ {}.fromkeys(range(99)) }}",
+    "{{ [[1]]|sum(start=[]) }}", "{{ messages|attr('append')(1) }}", "{{ '%(' % 1 }}", "{{ '{'.format() }}",
+    "{{ 'a' % 1 }}",
     "{{ [1, 'a']|sort }}", "{{ 1e999|int }}", "{{ strftime_now(1) }}", "{{ {[]: 1} }}", "{{ joiner(1, 2, 3) }}",
 ]  # fmt: skip
 NOT_COMPILING = [
-    "{% break %}", "{% continue %}", "{% if %}", "{% endfor %}", "{{ }}", "{{ 'a", "{# ", "{% macro %}", "{{ 'a'|nothing }}",
-    "{{ 1 is nothing }}", "{% do 1 %}", "{{ 'a'|pprint }}", "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "{{ " + "[" * 500,
-    "{{ " + "not " * 5000 + "1 }}", "{{ 1" + " + 1" * 5000 + " }}", "{{ a" + "|upper" * 5000 + " }}", "{{ " + "9" * 5000 + " }}",
-    "{% if a %}" * 500 + "{% endif %}" * 500, "{% for a in b %}" * 50 + "{% endfor %}" * 50, "{% set loop = 1 %}{% for loop in a %}{% endfor %}",
+    "{% break %}", "{% continue %}", "{% if %}", "{% endfor %}", "{{ }}", "{{ 'a", "{# ", "{% macro %}",
+    "{{ 'a'|nothing }}",
+    "{{ 1 is nothing }}", "{% do 1 %}", "{{ 'a'|pprint }}", "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "{{ " + "[" * 500,
+    "{{ " + "not " * 5000 + "1 }}", "{{ 1" + " + 1" * 5000 + " }}", "{{ a" + "|upper" * 5000 + " }}",
+    "{{ " + "9" * 5000 + " }}",
+    "{% if a %}" * 500 + "{% endif %}" * 500, "{% for a in b %}" * 50 + "{% endfor %}" * 50,
+
+    "{% set loop = 1 %}{% for loop in a %}{% endfor %}",
 ]  # fmt: skip
 
 
@@ -99,7 +116,7 @@ def test_a_template_that_would_run_for_ever_is_stopped(source: str, monkeypatch:
 
 @pytest.mark.parametrize("source", TOO_LARGE)
 def test_what_would_be_huge_is_not_made(source: str) -> None:
-    with pytest.raises(CheckpointError, match="it makes a|it writes") as caught:
+    with pytest.raises(CheckpointError, match=r"it makes a|it writes") as caught:
         template_of(source).render(ASK)
     check_sentence(caught.value)
 
