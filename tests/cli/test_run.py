@@ -42,10 +42,10 @@ def test_the_built_in_template_is_named_once_where_it_is_used(zaya, folder, tmp_
     for name in ("1.txt", "2.txt"):
         (tmp_path / name).write_text("hello")
     two = ("run", "1.txt", "2.txt", "-n", "1", "--thinking", "off")
-    assert zaya(*two, "-m", folder).err.count("built-in") == 1
-    own = shutil.copytree(folder, tmp_path / "own")
-    (own / "chat_template.jinja").write_text("{{ messages[0].content }}")
-    assert "built-in" not in zaya(*two, "-m", own).err
+    assert "built-in" not in zaya(*two, "-m", folder).err
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    assert zaya(*two, "-m", bare).err.count("built-in") == 1
 
 
 def test_json_has_the_promised_fields(zaya, folder):
