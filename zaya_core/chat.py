@@ -152,6 +152,17 @@ class ChatTemplate:
                 f"{self.origin}: the chat template failed on this conversation: {_shown(error)}"
             ) from error
         segments = self._marks.split(text)
+        self._check_output(segments, given, chat, settings)
+        return segments
+
+    def _check_output(
+        self,
+        segments: Sequence[Segment],
+        given: str,
+        chat: Sequence[Mapping[str, object]],
+        settings: Mapping[str, object],
+    ) -> None:
+        """Refuse a template whose own control tokens came out as text."""
         plain = _CUT.join(part.text for part in segments if not part.is_control)
         if self._marks.has_pieces(plain, given):
             raise CheckpointError(f"{self.origin}: the chat template cuts its own control tokens into pieces.")
@@ -160,7 +171,6 @@ class ChatTemplate:
                 f"{self.origin}: the chat template puts {name} together out of pieces, so that it cannot be told from "
                 "what people write; write it in one piece."
             )
-        return segments
 
     def _spelled_name(self, chat: Sequence[Mapping[str, object]], settings: Mapping[str, object]) -> str | None:
         """A control token that is spelled out in the prompt although nobody wrote anything."""
