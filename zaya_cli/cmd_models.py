@@ -16,6 +16,7 @@ from zaya_cli import hub
 from zaya_cli.download import checksum_of
 from zaya_cli.inventory import Choice, PresentModel, choose, present_models
 from zaya_cli.machine import Memory, memory_of
+from zaya_cli.model_folder import folder_bytes
 from zaya_cli.output import stdout_console, write_json
 from zaya_cli.sizes import gigabytes
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError, ZayaError
@@ -49,7 +50,7 @@ def _lines(models: Sequence[PresentModel], memory: Memory, choice: Choice | None
     for model in models:
         mark = "*" if choice is not None and choice.model is model else " "
         state = model.problem or _memory_words(model, memory)
-        lines.append(f"{mark} {model.name:<{width}}{model.format:<20}{gigabytes(model.weight_bytes):>10}  {state}")
+        lines.append(f"{mark} {model.name:<{width}}{model.format:<20}{gigabytes(model.nbytes):>10}  {state}")
     return lines
 
 
@@ -65,6 +66,7 @@ def _as_json(model: PresentModel, memory: Memory, choice: Choice | None) -> dict
         "folder": str(model.folder),
         "place": model.place,
         "format": model.format,
+        "bytes": model.nbytes,
         "weight_bytes": model.weight_bytes,
         "memory_bytes": need.total if need else None,
         "verdict": need.verdict(memory.total, memory.free) if need else None,
@@ -113,19 +115,15 @@ class _Deletion:
 
 def _deletion(model: PresentModel) -> _Deletion:
     if model.place != "hub":
-        return _Deletion(model.folder, _bytes_in(model.folder))
+        return _Deletion(model.folder, folder_bytes(model.folder))
     repo, _, revision = model.name.partition("@")
     folder = hub.repo_folder(repo)
     if not revision:
-        return _Deletion(folder, _bytes_in(folder))
+        return _Deletion(folder, folder_bytes(folder))
     from huggingface_hub import scan_cache_dir
 
     strategy = scan_cache_dir().delete_revisions(model.folder.name)
     return _Deletion(model.folder, strategy.expected_freed_size, strategy)
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def _named(name: str) -> PresentModel:

@@ -101,7 +101,8 @@ def _without_loss() -> Iterator[None]:
 
 def prepare_streams() -> None:
     """What the caller closed is empty, or takes everything, and what an encoding cannot express is shown as its like in
-    ASCII, or as `?`, instead of ending the program; nor does what stderr has no room for."""
+    ASCII, or as `?`, instead of ending the program; nor does what stderr has no room for. What is typed under a locale
+    of ASCII is read as UTF-8."""
     _lost.clear()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None or (mode == "r" and not _is_readable(sys.stdin)):
@@ -110,6 +111,8 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_IN_ASCII)
+    if hasattr(sys.stdin, "reconfigure") and codecs.lookup(sys.stdin.encoding).name == "ascii":
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     if not isinstance(sys.stderr, _Notes):
         sys.stderr = cast(TextIO, _Notes(sys.stderr))
 

@@ -66,7 +66,7 @@ class Repl:
     def answer(self, events: Generator[Event, None, None]) -> None:
         """Show an answer as it comes; Ctrl-C ends it and keeps what there is."""
         finished: Finished | None = None
-        with stopping(on_first=self.conversation.stop) as stop:
+        with self.input.unread(), stopping(on_first=self.conversation.stop) as stop:
             try:
                 with view_for(self.console, self.conversation.settings.thinking) as view, closing(events):
                     for event in events:
@@ -99,7 +99,8 @@ class Repl:
         engine = self.runtime.engine
         settings = replace(conversation.settings, max_tokens=None, thinking_budget=None)  # it has budgets of its own
         folder = self.runtime.folder
-        watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console, folder=folder)
+        with self.input.unread():
+            watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console, folder=folder)
         self.candidates = None
         conversation.keep_answer(question, watched.result.thinking, watched.result.text)
         with view_for(self.console, settings.thinking) as view:

@@ -14,7 +14,7 @@ _APPLICATION = "zaya"
 
 
 def config_file() -> Path:
-    """`$ZAYA_CONFIG`, else `$XDG_CONFIG_HOME/zaya/config.toml`, or its like on other systems."""
+    """`$ZAYA_CONFIG`, else `$XDG_CONFIG_HOME/zaya/config.toml`, or its like on other systems. May not exist."""
     named = os.environ.get(CONFIG_VARIABLE)
     return Path(named).expanduser() if named else user_config_path(_APPLICATION, appauthor=False) / "config.toml"
 
