@@ -286,7 +286,7 @@ def test_a_server_whose_second_round_is_empty_leaves_the_first_one_s_answer(zaya
         ("{{ question }}{{ candidates[0] }}", "with 2 candidates it does not show candidate 2"),
         ("{{ question }}{{ candidates.__class__.__mro__ }}", "unsafe"),
         (
-            "{{ question }}{{ candidates }}{% for a in range(9**5) %}{% for b in range(9**5) %}{% endfor %}{% endfor %}",
+            "{{question}}{{ candidates }}{% for a in range(9**5) %}{% for b in range(9**4) %}{% endfor %}{% endfor %}",
             "too many steps",
         ),
         ("\ud800", "is not UTF-8"),
