@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from zaya_core import errors
 
@@ -68,6 +68,11 @@ def sentence_of(error: BaseException) -> str:
     return f"Unexpected {type(error).__name__}: {detail}. Set ZAYA_DEBUG=1 for the traceback."
 
 
+def error_json(error: BaseException) -> dict[str, Any]:
+    """The object `error` of JSON output."""
+    return {"message": sentence_of(error), "type": type(error).__name__, "exit_code": exit_code_of(error)}
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     """torch reports it as a RuntimeError, in different words for each device."""
     words = str(error).lower()
@@ -93,7 +98,7 @@ def reported(as_json: bool = False) -> Iterator[None]:
             traceback.print_exc()
         if not isinstance(error, (Interrupted, KeyboardInterrupt)):
             if as_json:
-                write_json({"error": {"message": sentence_of(error), "type": type(error).__name__, "exit_code": code}})
+                write_json({"error": error_json(error)})
             print(f"zaya: {sentence_of(error)}", file=sys.stderr)
         raise SystemExit(code) from None
 

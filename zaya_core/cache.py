@@ -88,9 +88,14 @@ class BlockPool:
         return len(self._owners) - len(self._free)
 
     @property
+    def capacity(self) -> float:
+        """How many blocks there can be in all; infinite without a bound."""
+        return math.inf if self.max_blocks is None else max(self.max_blocks, len(self._owners))
+
+    @property
     def blocks_left(self) -> float:
         """How many more blocks can be allocated; infinite without a bound."""
-        return math.inf if self.max_blocks is None else max(self.max_blocks, len(self._owners)) - self.blocks_in_use
+        return self.capacity - self.blocks_in_use
 
     def reserve(self, blocks: int) -> None:
         """Grow until so many more can be allocated without growing. Raises MemoryFitError."""
@@ -115,8 +120,18 @@ class BlockPool:
             if self._owners[block] == 0:
                 heapq.heappush(self._free, block)
 
+    def owners(self, block: int) -> int:
+        """How many tables have the block."""
+        return self._owners[block]
+
     def is_shared(self, block: int) -> bool:
         return self._owners[block] > 1
+
+    def clear(self, block: int) -> None:
+        """Fill a block with zeros, as a new one is."""
+        for layers in self.tensors.values():
+            for storage in layers:
+                storage[block].zero_()
 
     def copy(self, source: int, target: int) -> None:
         for layers in self.tensors.values():
@@ -166,7 +181,11 @@ class BlockTable:
         first = start // BLOCK
         if start < stop and first < len(self.blocks) and self.pool.is_shared(self.blocks[first]):
             own = self.pool.allocate()
-            self.pool.copy(self.blocks[first], own)
+            try:
+                self.pool.copy(self.blocks[first], own)
+            except BaseException:
+                self.pool.release([own])
+                raise
             self.pool.release([self.blocks[first]])
             self.blocks[first] = own
         while len(self.blocks) * BLOCK < stop:
@@ -183,6 +202,12 @@ class BlockTable:
         keep = -(-length // BLOCK)
         self.pool.release(self.blocks[keep:])
         del self.blocks[keep:]
+
+    def clear(self) -> None:
+        """Fill the blocks that no other table has with zeros: what is no number must not reach their next owner."""
+        for block in self.blocks:
+            if not self.pool.is_shared(block):
+                self.pool.clear(block)
 
     def slots(self, start: int, stop: int) -> list[int]:
         """Flat storage index of positions start..stop-1."""
@@ -342,9 +367,9 @@ class CacheStep:
     """One forward pass over a cache: where its tokens stand, what each layer sees, what each layer leaves behind.
 
     `new_lengths`, `totals`: each row's new positions and all of them; `slot_numbers`: where the new ones are stored, as
-    block * BLOCK + offset, row by row; `block_numbers`: each row's, filled up with block 0 to as many. As int64 tensors
-    `lengths`, `ends` (B), `slots`, `tables` (B, blocks), `positions` (B, T), which are made when somebody asks: a step
-    of one token by the native library needs none.
+    block * BLOCK + offset, row by row; `block_numbers`: each row's, filled up with its first to as many. As int64
+    tensors `lengths`, `ends` (B), `slots`, `tables` (B, blocks), `positions` (B, T), which are made when somebody asks:
+    a step of one token by the native library needs none.
 
     A context manager. Lengths and states change at its end only; if the pass is cut short, the cache is as before.
     """
@@ -396,7 +421,8 @@ class CacheStep:
     @cached_property
     def block_numbers(self) -> list[list[int]]:
         count = -(-self.num_keys // BLOCK)
-        return [(table.blocks + [0] * count)[:count] for table in self.cache.tables]
+        # Never with another row's: it may hold what is no number, and zero times that is none either.
+        return [(table.blocks + (table.blocks[:1] or [0]) * count)[:count] for table in self.cache.tables]
 
     @cached_property
     def lengths(self) -> Tensor:

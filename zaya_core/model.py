@@ -130,11 +130,14 @@ class ZayaModel:
         lengths: Sequence[int] | Tensor | None = None,
         last_only: bool = False,
         should_stop: Callable[[], bool] | None = None,
+        is_prompt: bool = False,
     ) -> Tensor:
         """Logits of the next token after each of `ids`.
 
         Shapes: ids (B, T) int64 -> (B, T, V) float32, or (B, 1, V) with `last_only`: those after each row's last real
         token. lengths (B): rows shorter than T are padded on the right with any id.
+        is_prompt: these are a prompt's tokens. One token a row is otherwise taken for a step of decoding, whose kernels
+        round differently: with it, the bits of a prompt do not depend on where it was cut (native kernels).
         State: `cache` is moved on by each row's length. Without one this is a plain forward pass.
         Raises: Cancelled when `should_stop()` is true between two layers of a prompt, or before one token; the
         cache is then unchanged.
@@ -143,7 +146,7 @@ class ZayaModel:
         counts = None if lengths is None else [int(length) for length in lengths]
         with cache.begin(ids.shape[1], counts) as step:
             ids = ids.to(self.device)
-            if self.decoder is not None and self.decoder.can_take(step):
+            if self.decoder is not None and not is_prompt and self.decoder.can_take(step):
                 return self._decode(self.decoder, ids, step, should_stop)
             return self._forward(ids, step, last_only, should_stop)
 
