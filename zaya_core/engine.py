@@ -160,7 +160,8 @@ class Engine:
         """
         try:
             return self._drop_cancelled() + self._work()
-        except BaseException:
+        except BaseException as error:
+            _release_frames(error)
             self._waiting, self._waiting_prompts = OrderedDict(), PromptTree()
             self._prefilling, self._running, self._parked, self._batch = None, [], [], None
             raise
@@ -420,6 +421,7 @@ class Engine:
         if ids:
             self.prefixes.add(Prefix(tuple(ids), cache.snapshot()))
 
+    @torch.inference_mode()
     def _drop_cancelled(self) -> list[Event]:
         cancelled = set(self._cancelled)
         if not cancelled:
