@@ -207,8 +207,7 @@ def test_what_is_no_error_passes_through_and_leaves_an_idle_engine(model, tokeni
     for request in OTHERS:
         engine.submit(request)
     with pytest.raises(kind):
-        while True:
-            engine.step()
+        list(engine.events(range(2)))
     assert_gave_back(engine)
     engine.model._fails = lambda *_: False
     assert [tokens(events) for events in run(engine, *OTHERS)] == alone
@@ -230,8 +229,7 @@ def test_generate_raises_what_failed_first_when_all_others_have_ended(model, tok
     engine = Engine(Failing(with_bound(model, None), is_bad_prompt, raising(error)), tokenizer, chunk=16)
     seen = []
     with pytest.raises(MemoryError):
-        for event in engine.generate([BAD, *OTHERS]):
-            seen.append(event)
+        seen.extend(engine.generate([BAD, *OTHERS]))
     assert {type(event) for event in seen if isinstance(event, (Failed, Finished))} == {Failed, Finished}
     assert [tokens([event for event in seen if event.request_id == id_]) for id_ in (1, 2)] == alone
     assert finished([event for event in seen if event.request_id == 2]).reason == "length"

@@ -55,7 +55,9 @@ def test_something_else_than_a_request_is_refused(engine):
             engine.submit(wrong)
 
 
-@pytest.mark.parametrize("settings", [{name: v} for name in ("max_rows", "chunk") for v in (0, -1, True, 2.0, None, "4")])
+@pytest.mark.parametrize(
+    "settings", [{name: v} for name in ("max_rows", "chunk") for v in (0, -1, True, 2.0, None, "4")]
+)
 def test_an_engine_of_no_rows_or_no_chunk_is_refused(model, tokenizer, settings):
     with pytest.raises(UsageError, match=next(iter(settings))):
         Engine(model, tokenizer, **settings)
@@ -77,7 +79,13 @@ def test_an_engine_cannot_be_left_without_rows_later(engine):
 def test_ids_may_be_any_sequence_of_whole_numbers(engine):
     numpy = pytest.importorskip("numpy")
     (expected,) = run(engine, ask())
-    for ids in (tuple(PLAIN), range(300, 340), torch.tensor(PLAIN), numpy.array(PLAIN), [numpy.int32(id_) for id_ in PLAIN]):
+    for ids in (
+        tuple(PLAIN),
+        range(300, 340),
+        torch.tensor(PLAIN),
+        numpy.array(PLAIN),
+        [numpy.int32(id_) for id_ in PLAIN],
+    ):
         (events,) = run(engine, ask(ids, max_tokens=numpy.int64(12), snapshot_at=[30, 20, 20]))
         assert tokens(events) == tokens(expected)
     for ids in (torch.tensor([PLAIN]), torch.tensor([1.0]), torch.tensor([True]), numpy.array([True]), torch.tensor(3)):

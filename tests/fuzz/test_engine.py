@@ -209,7 +209,10 @@ def check(case: Case, request: Request, events: list[Event], was_cancelled: bool
     stats, last = end.stats, expected[-1]
     assert (end.reason, end.stopped_by) == (last.reason, last.stopped_by)
     assert stats.prompt_tokens == len(request.ids) == stats.cached_tokens + stats.prefilled_tokens
-    assert (stats.completion_tokens, stats.thinking_tokens) == (last.stats.completion_tokens, last.stats.thinking_tokens)
+    assert (stats.completion_tokens, stats.thinking_tokens) == (
+        last.stats.completion_tokens,
+        last.stats.thinking_tokens,
+    )
     assert stats.mean_logprob == pytest.approx(last.stats.mean_logprob, abs=1e-6)
 
 
