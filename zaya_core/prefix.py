@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -61,33 +61,26 @@ class PrefixStore:
 
     def blocks_alone(self) -> int:
         """How many blocks only prefixes have: those that would be free without any."""
-        return sum(table.pool.owners(block) == own for table, block, own in self._owned())
+        tables = [table for prefix in self._prefixes.values() for table in prefix.snapshot.tables]
+        owned = Counter(block for table in tables for block in table.blocks)
+        return sum(tables[0].pool.owners(block) == count for block, count in owned.items())
 
     def free_a_block(self) -> bool:
         """Forget the least recently used prefix that holds blocks from others; False when there is none.
 
-        First one that alone holds a block, then one that holds it with other prefixes only, then one that ends within a
-        block: whoever else has that block needs a copy to go on in it.
+        First one that alone holds a block, then one that ends within a shared block: who else has that needs a copy to
+        go on in it, and of several such prefixes the last one holds it alone.
         """
         ways: tuple[Callable[[BlockTable, int], bool], ...] = (
             lambda table, length: table.holds_alone,
-            lambda table, length: not alone.isdisjoint(table.blocks),
             lambda table, length: length % BLOCK > 0 and table.pool.is_shared(table.blocks[-1]),
         )
-        alone = {block for table, block, own in self._owned() if table.pool.owners(block) == own}
         for holds in ways:
             for ids, prefix in self._prefixes.items():
                 if any(map(holds, prefix.snapshot.tables, prefix.snapshot.row_lengths)):
                     del self._prefixes[ids]
                     return True
         return False
-
-    def _owned(self) -> Iterator[tuple[BlockTable, int, int]]:
-        """The blocks of all prefixes, each once: a table that has it, its number, and how many prefixes have it."""
-        tables = [table for prefix in self._prefixes.values() for table in prefix.snapshot.tables]
-        counts = Counter(block for table in tables for block in table.blocks)
-        table_of = {block: table for table in tables for block in table.blocks}
-        return ((table_of[block], block, count) for block, count in counts.items())
 
     def forget_beyond(self, beginning: Sequence[int]) -> None:
         """Forget what goes on from a beginning, and keep the beginning itself."""

@@ -228,7 +228,7 @@ def test_a_row_that_outgrows_the_pool_ends_alone(model, tokenizer):
     assert engine.model.pool.blocks_in_use == 0
 
 
-def test_no_prefix_is_forgotten_in_vain_nor_one_that_is_about_to_be_used(model, tokenizer):
+def test_a_prefix_that_is_about_to_be_used_is_not_forgotten_for_its_own_prompt(model, tokenizer):
     engine = Engine(with_bound(model, 5), tokenizer)
     (kept,) = keeping()[:1]
     longer = [*kept.ids, *run(engine, [kept])[1][0], *[301] * 198]
@@ -238,3 +238,15 @@ def test_no_prefix_is_forgotten_in_vain_nor_one_that_is_about_to_be_used(model, 
     events = list(engine.events([long, waiting]))
     stats = {event.request_id: event.stats for event in events if isinstance(event, Finished)}
     assert stats[waiting].cached_tokens == 301
+
+
+def test_no_prefix_is_forgotten_in_vain(model, tokenizer):
+    engine = Engine(with_bound(model, 5), tokenizer)
+    (kept,) = keeping()[:1]
+    answer = run(engine, [kept])[1][0]
+    long = engine.submit(Request(prompts(2, 200)[1], SAMPLED, max_tokens=9, ignore_stop_ids=True))
+    engine.step()
+    # Three blocks are too many beside the row that runs, and not too many when it has ended.
+    waiting = engine.submit(Request([303] * 520, SAMPLED, max_tokens=2))
+    assert len([event for event in engine.events([long, waiting]) if isinstance(event, Finished)]) == 2
+    assert engine.prefixes.beginnings_of([*kept.ids, *answer])
