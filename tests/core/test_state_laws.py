@@ -222,8 +222,8 @@ def test_what_is_no_number_in_a_row_does_not_reach_shorter_rows_beside_a_longer_
     """Their tables are filled up to as many blocks; zero times what is no number is none either."""
     caches = [model.new_cache() for _ in range(3)]
     prompts = [random_ids(length) for length in (10, 12, BLOCK + 5)]
-    for ids, cache in zip(prompts, caches, strict=True):
-        model(ids, cache)
+    for ids, kv in zip(prompts, caches, strict=True):
+        model(ids, kv)
     expected = model(random_ids(1), caches[1].fork(1))
     (first,) = caches[0].tables[0].blocks
     with torch.inference_mode():

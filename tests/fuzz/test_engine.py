@@ -243,11 +243,11 @@ def bounded(model, number: int):
 
 def test_the_schedule_never_shows_in_a_text(tokenizer):
     model = ReadingModel(768, LONGEST)
-    for number in rounds(25):
+    for number in rounds(16):
         play(bounded(model, number), tokenizer, number)
 
 
 def test_the_native_kernels_do_not_show_the_schedule_either(bundled, tokenizer):
     torch.set_num_threads(1)
-    for number in rounds(4):
+    for number in rounds(3):
         play(bounded(bundled, number), tokenizer, 10_000 + number)
