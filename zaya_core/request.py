@@ -64,15 +64,9 @@ def checked(request: Request, vocab_size: int, context: int) -> Request:
         )
     if not isinstance(request.sampling, SamplingParams):
         raise UsageError(f"sampling is {reprlib.repr(request.sampling)}; it must be SamplingParams.")
-    return replace(
-        request,
-        ids=ids,
-        begun=begun,
-        stop=_stop(request.stop),
-        snapshot_at=_positions(request.snapshot_at, length),
-        **_numbers(request),
-        **{name: _flag(name, getattr(request, name)) for name in ("keep_state", "ignore_stop_ids")},
-    )
+    flags = {name: _flag(name, getattr(request, name)) for name in ("keep_state", "ignore_stop_ids")}
+    values: dict[str, Any] = {**_numbers(request), **flags, "ids": ids, "begun": begun, "stop": _stop(request.stop)}
+    return replace(request, **values, snapshot_at=_positions(request.snapshot_at, length))
 
 
 def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from tests.core.test_engine import PLAIN, ask, finished, run, tokens
 from tests.core.test_parking import prompts, with_bound
 from zaya_core.engine import Engine
 from zaya_core.errors import CheckpointError
-from zaya_core.events import Failed, Finished, Parked
+from zaya_core.events import Event, Failed, Finished, Parked
 from zaya_core.parking import ParkedCache
 from zaya_core.sampling import Sampler
 
@@ -18,7 +20,7 @@ FAULTS = [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memor
 BAD = ask(PLAIN[::-1])
 
 
-class Failing:
+class FailingModel:
     """The model, with something else in place of the passes that `fails` names."""
 
     def __init__(self, model, fails, instead):
@@ -31,6 +33,9 @@ class Failing:
         if self._fails(ids, cache):
             return self._instead(lambda: self._model(ids, cache, **settings))
         return self._model(ids, cache, **settings)
+
+
+Failing: Any = FailingModel  # it stands for a ZayaModel
 
 
 def raising(error):
@@ -148,6 +153,7 @@ def test_what_is_no_number_in_one_row_s_state_reaches_no_other(model, tokenizer,
     bad = engine.submit(BAD)
     events = engine.step() + engine.step() + engine.step()
     assert tokens(events)
+    assert engine._batch is not None
     (block,) = engine._batch.tables[0].blocks
     with torch.inference_mode():
         for storage in (storage for layers in bounded.pool.tensors.values() for storage in layers):
@@ -203,13 +209,14 @@ def test_a_row_that_cannot_be_parked_fails_and_the_others_go_on(model, tokenizer
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_what_is_no_error_passes_through_and_leaves_an_idle_engine(model, tokenizer, alone, passes, kind):
     left = iter([False] * passes)
-    engine = Engine(Failing(with_bound(model, None), lambda *_: next(left, True), raising(kind())), tokenizer, chunk=16)
+    failing = Failing(with_bound(model, None), lambda *_: next(left, True), raising(kind()))
+    engine = Engine(failing, tokenizer, chunk=16)
     for request in OTHERS:
         engine.submit(request)
     with pytest.raises(kind):
         list(engine.events(range(2)))
     assert_gave_back(engine)
-    engine.model._fails = lambda *_: False
+    failing._fails = lambda *_: False
     assert [tokens(events) for events in run(engine, *OTHERS)] == alone
 
 
@@ -227,7 +234,7 @@ def test_an_error_that_is_kept_holds_no_blocks(model, tokenizer):
 def test_generate_raises_what_failed_first_when_all_others_have_ended(model, tokenizer, alone):
     error = MemoryError()
     engine = Engine(Failing(with_bound(model, None), is_bad_prompt, raising(error)), tokenizer, chunk=16)
-    seen = []
+    seen: list[Event] = []
     with pytest.raises(MemoryError):
         seen.extend(engine.generate([BAD, *OTHERS]))
     assert {type(event) for event in seen if isinstance(event, (Failed, Finished))} == {Failed, Finished}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -17,7 +20,8 @@ from zaya_core.prompt_tree import PromptTree
 @pytest.mark.parametrize("seed", range(5))
 def test_partings_are_the_common_lengths_with_all_others(seed):
     rng = random.Random(seed)
-    tree, held = PromptTree(), []
+    tree = PromptTree()
+    held: list[list[int]] = []
     for _ in range(300):
         prompt = [rng.randrange(2) for _ in range(rng.randrange(1, 12))]
         if held and rng.random() < 0.5:
@@ -33,11 +37,11 @@ def test_partings_are_the_common_lengths_with_all_others(seed):
     assert tree.partings([0, 1]) == []
 
 
-def lines_run(work) -> int:
+def lines_run(work: Callable[[], None]) -> int:
     """How many lines of Python the rooms' own files run: a measure of time that repeats."""
     count = 0
 
-    def trace(frame, kind, argument):
+    def trace(frame: FrameType, kind: str, argument: Any) -> Any:
         nonlocal count
         if "zaya_core" not in frame.f_code.co_filename:
             return None
@@ -53,8 +57,9 @@ def lines_run(work) -> int:
     return count
 
 
-def lines_for(tokenizer, requests: int, cancels: bool) -> int:
-    engine = Engine(ReadingModel(704), tokenizer)
+def lines_for(tokenizer: Any, requests: int, cancels: bool) -> int:
+    model: Any = ReadingModel(704)
+    engine = Engine(model, tokenizer)
     shared = [300 + n % 50 for n in range(500)]
     prompts = [[*shared, 350 + n // 300, n % 300] for n in range(requests)]
 

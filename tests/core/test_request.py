@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from tests.core.test_engine import PLAIN, ask, run, tokens
 from zaya_core.engine import Engine, Request
 from zaya_core.errors import UsageError
 
-WRONG = {
+WRONG: dict[str, list[Any]] = {
     "ids": [(), [], 5, None, "abc", b"abc", {300}, [300, -1], [300, 1 << 40], [300.0], [True, 300], ["300"], [None]],
     "begun": [None, "a", [-1], [0.5], [False]],
     "sampling": [None, 0.7, {"temperature": 1}],

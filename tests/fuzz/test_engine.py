@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -24,33 +25,33 @@ from zaya_core.stream import split_text
 from zaya_core.tokenizer import load_tokenizer
 
 LONGEST = 3 * BLOCK
-WRONG = [
+WRONG: list[dict[str, Any]] = [
     {"ids": ()}, {"ids": [-1]}, {"ids": [1.0]}, {"max_tokens": 0}, {"top_logprobs": -1}, {"stage": -1},
     {"candidate": 1 << 64}, {"snapshot_at": (LONGEST + 1,)}, {"stop": ("",)}, {"thinking_budget": 1.5},
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer() -> Any:
     return load_tokenizer(BUNDLED)
 
 
 @pytest.fixture(scope="module")
-def bundled():
+def bundled() -> Any:
     return load_model(BUNDLED, device="cpu")
 
 
-class Faulty:
+class FaultyModel:
     """A model some of whose passes fail, while `rng` is there: no memory, a library's error, logits that are none."""
 
-    def __init__(self, model):
+    def __init__(self, model: Any):
         self._model = model
         self.rng: random.Random | None = None
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def __call__(self, *arguments, **settings):
+    def __call__(self, *arguments: Any, **settings: Any) -> Any:
         chance = 1.0 if self.rng is None else self.rng.random()
         if chance < 0.01:
             raise MemoryError
@@ -67,22 +68,25 @@ class Faulty:
 def failing_samplers(rng: random.Random) -> Iterator[None]:
     sample = Sampler.sample
 
-    def fail_sometimes(self, logits, step, forced=None):
+    def fail_sometimes(self: Any, logits: Any, step: int, forced: int | None = None) -> Any:
         if rng.random() < 0.003:
             raise ValueError("a sampler's own fault")
         return sample(self, logits, step, forced)
 
-    Sampler.sample = fail_sometimes
+    Sampler.sample = fail_sometimes  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Sampler.sample = sample
+        Sampler.sample = sample  # type: ignore[method-assign]
+
+
+Faulty: Any = FaultyModel  # it stands for a ZayaModel
 
 
 class Case:
     """An Engine, what was asked of it, and what it reported."""
 
-    def __init__(self, model, tokenizer, number: int):
+    def __init__(self, model: Any, tokenizer: Any, number: int):
         self.rng = rng = random.Random(number)
         self.model, self.tokenizer = Faulty(model), tokenizer
         self.chunk = rng.choice((7, 64, 200, 1024))
@@ -172,7 +176,7 @@ class Case:
         return list(Engine(unbounded, self.tokenizer, context=LONGEST).generate([replace(request, keep_state=False)]))
 
 
-def unbounded_twin(model):
+def unbounded_twin(model: Any) -> Any:
     with_pool = {**vars(model), "pool": BlockPool(model.pool.layout)}
     twin = object.__new__(type(model))
     vars(twin).update(with_pool)
@@ -195,18 +199,20 @@ def texts(events: list[Event]) -> dict[str, str]:
 def check(case: Case, request: Request, events: list[Event], was_cancelled: bool, has_faults: bool) -> None:
     assert [isinstance(event, (Finished, Failed)) for event in events] == [False] * (len(events) - 1) + [True]
     expected = case.alone(request)
-    tokens, end = said(events), events[-1]
+    tokens, end, last = said(events), events[-1], expected[-1]
     if isinstance(end, Failed):
         assert has_faults or len(request.ids) + 60 > BLOCK * case.model.pool.max_blocks
         assert tokens == said(expected)[: len(tokens)]
         return
+    assert isinstance(end, Finished)
     if end.reason == "cancelled":
         assert was_cancelled
         assert tokens == said(expected)[: len(tokens)]
         return
     assert tokens == said(expected)
     assert texts(events) == texts(expected) == split_text(case.tokenizer, request.ids, tokens, request.stop)
-    stats, last = end.stats, expected[-1]
+    assert isinstance(last, Finished)
+    stats = end.stats
     assert (end.reason, end.stopped_by) == (last.reason, last.stopped_by)
     assert stats.prompt_tokens == len(request.ids) == stats.cached_tokens + stats.prefilled_tokens
     assert (stats.completion_tokens, stats.thinking_tokens) == (
@@ -216,7 +222,7 @@ def check(case: Case, request: Request, events: list[Event], was_cancelled: bool
     assert stats.mean_logprob == pytest.approx(last.stats.mean_logprob, abs=1e-6)
 
 
-def play(model, tokenizer, number: int) -> None:
+def play(model: Any, tokenizer: Any, number: int) -> None:
     rng = random.Random(f"faults {number}")
     has_faults = rng.random() < 0.6
     case = Case(model, tokenizer, number)
@@ -235,19 +241,19 @@ def play(model, tokenizer, number: int) -> None:
     assert case.model.pool.blocks_in_use == 0
 
 
-def bounded(model, number: int):
+def bounded(model: Any, number: int) -> Any:
     twin = unbounded_twin(model)
     twin.pool.max_blocks = random.Random(number).choice((1, 2, 3, 4, 6, 12, 40))
     return twin
 
 
-def test_the_schedule_never_shows_in_a_text(tokenizer):
+def test_the_schedule_never_shows_in_a_text(tokenizer: Any) -> None:
     model = ReadingModel(768, LONGEST)
     for number in rounds(16):
         play(bounded(model, number), tokenizer, number)
 
 
-def test_the_native_kernels_do_not_show_the_schedule_either(bundled, tokenizer):
+def test_the_native_kernels_do_not_show_the_schedule_either(bundled: Any, tokenizer: Any) -> None:
     torch.set_num_threads(1)
     for number in rounds(3):
         play(bounded(bundled, number), tokenizer, 10_000 + number)
