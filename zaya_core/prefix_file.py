@@ -66,10 +66,7 @@ def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
     expected = {
         "ids": ((length,), torch.int64),
         "lengths": ((count,), torch.int64),
-        **{
-            name: ((layout.num_layers, length, *pool.arrangements[name].row_shape), layers[0].dtype)
-            for name, layers in pool.tensors.items()
-        },
+        **pool.rows_of(length),
         "conv_tail": ((*per_prefix, layout.conv_tail, layout.cca_channels), layout.dtype),
         "delayed": ((*per_prefix, layout.num_key_value_heads * layout.head_dim // 2), layout.dtype),
     }

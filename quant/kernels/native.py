@@ -7,12 +7,12 @@ import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Format = Literal["bf16", "int8", "int4"]
+from quant.kernels.pointers import Format, address, described, expect_within, matrix_addresses
+
 FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")  # in the order of the library's numbers
 
 
@@ -61,27 +61,46 @@ class NativeProducts:
 
         x: (M, K) bf16 or float32, which `bf16` weights round to bf16 -> (M, n) float32.
         K: a multiple of 64, with `bf16` weights of 32. Every one of weights is (n, K) in the format's layout.
+        Raises ValueError for anything else.
         """
+        rows, k = self._expect_product(format, x, weights, scales, counts)
+        of_each = [matrix_addresses(format, *one, n, k) for one in zip(weights, scales or [None] * len(weights), strict=True)]
         x = x.contiguous()
-        y = torch.empty(x.shape[0], n)
+        y = torch.empty(rows, n)
         matrices = len(weights)
         pointers = ctypes.c_void_p * matrices
         product = _Product(
             format=FORMATS.index(format),
             x_is_bf16=x.dtype == torch.bfloat16,
             threads=torch.get_num_threads(),
-            x=x.data_ptr(),
-            k=x.shape[1],
+            x=address(x, "x", (rows, k), torch.float32, torch.bfloat16),
+            k=k,
             n=n,
             matrices=matrices,
             counts=ctypes.addressof(of_counts := (ctypes.c_int64 * matrices)(*counts)),
-            weights=ctypes.addressof(of_weights := pointers(*(w.data_ptr() for w in weights))),
-            scales=ctypes.addressof(of_scales := pointers(*(s.data_ptr() for s in scales))),  # bf16 has none
-            y=y.data_ptr(),
+            weights=ctypes.addressof(of_weights := pointers(*(codes for codes, _ in of_each))),
+            scales=ctypes.addressof(of_scales := pointers(*(scales for _, scales in of_each))),  # bf16 has none
+            y=address(y, "y", (rows, n), torch.float32),
         )
         self.library.zaya_multiply(self.index, ctypes.byref(product))
         del of_counts, of_weights, of_scales  # read until here
         return y
+
+    def _expect_product(
+        self, format: Format, x: Tensor, weights: Sequence[Tensor], scales: Sequence[Tensor], counts: Sequence[int]
+    ) -> tuple[int, int]:
+        """M and K. Raises ValueError where the operands are not as many as they must be, or the format is not there."""
+        if format not in FORMATS or (format == "bf16" and not self.has_bf16):
+            raise ValueError(f"{self.name} has no products of the format {format}")
+        if not isinstance(x, Tensor) or x.dim() != 2:
+            raise ValueError(f"x must be (M, K); it is {described(x)}")
+        given = len(weights), len(counts), len(scales)
+        if given != (given[0], given[0], 0 if format == "bf16" else given[0]):
+            raise ValueError("weights, counts and, but for bf16, scales must be as many; they are %d, %d and %d" % given)
+        expect_within("counts", counts, 0, len(x))
+        if sum(counts) != len(x):
+            raise ValueError(f"counts must sum to the {len(x)} rows of x; they sum to {sum(counts)}")
+        return x.shape[0], x.shape[1]
 
 
 @cache
