@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quant.kernels.native import NativeProducts
+from quant.kernels.pointers import strided
 from quant.kernels.selection import cpu_products
 from quant.matrix import Stack, expect_columns, expect_index, multiply_by_slices, rows_of_slice
 
@@ -38,7 +39,7 @@ class DenseMatrix:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None):
         """Raises ValueError for a weight that is no matrix, or a bias that does not fit it."""
-        if weight.dim() != 2 or not weight.dtype.is_floating_point:
+        if strided(weight, "a matrix").dim() != 2 or not weight.numel() or not weight.dtype.is_floating_point:
             raise ValueError(f"a matrix must be (N, K) floats; this is {tuple(weight.shape)} {weight.dtype}")
         if bias is not None and (bias.shape != weight.shape[:1] or bias.device != weight.device):
             raise ValueError(f"the bias of a matrix {tuple(weight.shape)} is {tuple(bias.shape)} on {bias.device}")

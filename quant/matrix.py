@@ -68,7 +68,7 @@ class Stack(Generic[M]):
 
     def _expect_groups(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> None:
         n, k = self.matrices[0].shape
-        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != k:
+        if not isinstance(x, Tensor) or x.layout != torch.strided or x.dim() != 2 or x.shape[1] != k:
             raise ValueError(f"x must be (rows, {k}); it is {getattr(x, 'shape', x)}")
         if not groups or any(not 0 <= expert < len(self.matrices) or count < 0 for expert, count in groups):
             raise ValueError(f"groups must name experts 0 to {len(self.matrices) - 1} and rows; they are {groups}")
@@ -88,7 +88,8 @@ class Stack(Generic[M]):
 
 def expect_columns(x: Tensor, k: int, dtypes: Sequence[torch.dtype], device: torch.device) -> None:
     """Raises ValueError for an input of a product that is not (..., K) of one of the dtypes, where the weights are."""
-    if not (isinstance(x, Tensor) and x.dim() and x.shape[-1] == k and x.dtype in dtypes and x.device == device):
+    is_rows = isinstance(x, Tensor) and x.layout == torch.strided and x.dim() > 0
+    if not (is_rows and x.shape[-1] == k and x.dtype in dtypes and x.device == device):
         found = f"{tuple(x.shape)} {x.dtype} on {x.device}" if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x must be (..., {k}), {' or '.join(map(str, dtypes))}, on {device}; it is {found}")
 
@@ -96,9 +97,11 @@ def expect_columns(x: Tensor, k: int, dtypes: Sequence[torch.dtype], device: tor
 def expect_index(index: Tensor, count: int) -> None:
     """Raises ValueError for an index of rows that is no int64 or int32 tensor, IndexError for one that is no row."""
     if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"rows are found by a tensor of int64; this is {getattr(index, 'dtype', type(index).__name__)}")
-    if index.is_meta:
-        raise ValueError("rows cannot be found by an index on the meta device")
+        raise ValueError(
+            f"rows are found by a tensor of int64; this is {getattr(index, 'dtype', type(index).__name__)}"
+        )
+    if index.is_meta or index.layout != torch.strided:
+        raise ValueError(f"rows cannot be found by an index that is {index.layout} on {index.device}")
     if index.numel() and not bool(((index >= 0) & (index < count)).all()):
         raise no_row(index, count)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from quant.formats import Format, stored_tensors
+from quant.kernels.pointers import strided
 from quant.matrix import expect_columns, expect_index, multiply_by_slices
 
 P = TypeVar("P", bound="PackedMatrix")
@@ -38,12 +39,15 @@ class PackedMatrix(ABC):
         if self.tensors.keys() != stored.keys():
             raise ValueError(f"{self.kind} is stored as {', '.join(stored)}; there are {', '.join(self.tensors)}")
         for suffix, tensor in self.tensors.items():
-            one, found = stored[suffix], (tuple(tensor.shape), tensor.dtype)
+            one, found = stored[suffix], (tuple(strided(tensor, suffix).shape), tensor.dtype)
             if found[0] != one.shape or found[1] not in one.dtypes or not tensor.is_contiguous():
                 raise ValueError(
                     f"{suffix} of {self.kind} {shape} must be {one.shape} {one.dtypes[0]}, contiguous; they are {found}"
                 )
-        if len(devices := {tensor.device for tensor in (*self.tensors.values(), *([] if bias is None else [bias]))}) > 1:
+        if (
+            len(devices := {tensor.device for tensor in (*self.tensors.values(), *([] if bias is None else [bias]))})
+            > 1
+        ):
             raise ValueError(f"a matrix must be on one device; its tensors are on {', '.join(map(str, devices))}")
         if bias is not None and tuple(bias.shape) != shape[:1]:
             raise ValueError(f"the bias of a matrix {shape} must be ({shape[0]},); it is {tuple(bias.shape)}")

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from quant.int8 import nearest_int8
+from quant.kernels.pointers import described, strided
 from quant.large_pages import zeros_in_large_pages
 from zaya_core.errors import MemoryFitError
 from zaya_core.kv_format import KVFormat, bytes_of_head
@@ -136,6 +137,7 @@ class BlockPool:
             for name, layers in self.tensors.items()
         }
 
+    @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:
         for layers in self.tensors.values():
             for storage in layers:
@@ -221,13 +223,15 @@ class BlockTable:
         }
 
     @classmethod
+    @torch.inference_mode()
     def written(cls, pool: BlockPool, tensors: Mapping[str, Tensor]) -> BlockTable:
         """A new table that holds what `read` gave. Raises MemoryFitError; ValueError for what does not fit the pool."""
-        length = tensors["keys"].shape[1] if "keys" in tensors and tensors["keys"].dim() > 1 else 0
-        expected = pool.rows_of(length)
-        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items() if name in expected}
-        if found != expected:
-            raise ValueError(f"keys and values of {length} positions must be {expected}; they are {found}")
+        keys = tensors.get("keys")
+        length = keys.shape[1] if isinstance(keys, Tensor) and keys.dim() > 1 else 0
+        for name, (shape, dtype) in pool.rows_of(length).items():
+            one = strided(tensors.get(name), name)
+            if one.shape != shape or one.dtype != dtype or one.is_meta:
+                raise ValueError(f"{name} of {length} positions must be {shape} {dtype}; they are {described(one)}")
         table = cls(pool)
         table.reserve(0, length)
         slots = torch.tensor(table.slots(0, length), dtype=torch.long, device=pool.layout.device)
@@ -391,7 +395,9 @@ class Cache:
             return CacheStep(self, columns, [columns] * self.batch_size)
         lengths = expect_all_whole("lengths", new_lengths, 0, columns)
         if len(lengths) != self.batch_size or not any(lengths):
-            raise ValueError(f"lengths must be {self.batch_size}, one of them above 0; they are {reprlib.repr(lengths)}")
+            raise ValueError(
+                f"lengths must be {self.batch_size}, one of them above 0; they are {reprlib.repr(lengths)}"
+            )
         return CacheStep(self, columns, lengths)
 
 

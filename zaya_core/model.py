@@ -164,7 +164,9 @@ class ZayaModel:
             and ids.device.type in ("cpu", self.device.type)
         )
         if not is_usable:
-            raise ValueError(f"ids must be (B, T) int64 on {self.device}, B and T at least 1; they are {described(ids)}")
+            raise ValueError(
+                f"ids must be (B, T) int64 on {self.device}, B and T at least 1; they are {described(ids)}"
+            )
 
     def _expect_cache(self, cache: Cache, rows: int) -> None:
         if not isinstance(cache, Cache) or cache.pool is not self.pool:

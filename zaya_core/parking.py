@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from zaya_core.cache import BlockPool, BlockTable, Cache
@@ -32,6 +33,7 @@ class ParkedCache:
         tensors = {name: [one[blocks].cpu() for one in layers] for name, layers in cache.pool.tensors.items()}
         return cls(tensors, cache.row_lengths[0], cache.conv_tail.cpu(), cache.delayed.cpu())
 
+    @torch.inference_mode()
     def back_in(self, pool: BlockPool) -> Cache:
         """The row in blocks of its own.
 

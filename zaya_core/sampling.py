@@ -159,6 +159,8 @@ def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """
     _expect_logits(logits)
     expect_index(seen, len(logits))
+    if seen.dim() != 1:
+        raise ValueError(f"the ids that were seen must be a row; they are {described(seen)}")
     index = seen.to(logits.device)
     old = logits[index]
     return logits.scatter(0, index, torch.where(old > 0, old / penalty, old * penalty))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quant.kernels.key_values import DTYPES, storage_addresses
 from quant.kernels.layer import NativeLayer, state_addresses
-from quant.kernels.pointers import address, expect_within
+from quant.kernels.pointers import address, expect_within, strided
 from quant.kernels.vocabulary import NativeEmbedding, NativeHead
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
@@ -112,9 +112,9 @@ class NativeDecoder:
         cache -> logits (B, 1, V) float32, the new tails and delayed, and the choices (L, B) as of `NativeLayer.mix`.
         Raises IndexError for an id that is no row of the embedding; ValueError for what does not fit the model.
         """
-        layers, batch = len(self._layers), len(ids)
+        layers, batch = len(self._layers), len(strided(ids, "ids"))
         self._expect_places(batch, kinds, storage, places)
-        ids, *states = ids.contiguous(), *(state.contiguous() for state in states)
+        ids, *states = ids.contiguous(), *(strided(state, "states").contiguous() for state in states)
         new_states = [torch.empty_like(state) for state in states]
         choices = torch.empty(layers, batch, dtype=torch.int64)
         logits = torch.empty(*ids.shape, self._head.vocabulary, dtype=torch.float32)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from quant.kernels.pointers import address, described, expect_within
+from quant.kernels.pointers import address, described, expect_within, strided
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int8)  # in the order of the library's numbers
 
@@ -50,10 +50,12 @@ class KeyValues(NamedTuple):
 
 def storage_addresses(storage: Sequence[Tensor], key_heads: int, head_dim: int, block_size: int) -> list[int]:
     """Of one layer's keys and values, with int8 the scales of both. Raises ValueError where they lie in another way."""
-    keys = storage[0]
+    keys = strided(storage[0], "keys")
     if keys.dtype not in DTYPES or block_size % 32 or len(storage) != (4 if keys.dtype == torch.int8 else 2):
-        raise ValueError(f"keys and values cannot be {described(keys)} in blocks of {block_size}, {len(storage)} tensors")
-    each, blocks = 4 // keys.dtype.itemsize, len(keys)
+        raise ValueError(
+            f"keys and values cannot be {described(keys)} in blocks of {block_size}, {len(storage)} tensors"
+        )
+    each, blocks = 4 // keys.dtype.itemsize, keys.shape[0] if keys.dim() else 0
     shapes = [
         (blocks, key_heads, block_size // 16, head_dim // each, 16, each),
         (blocks, key_heads, head_dim // 16, block_size // each, 16, each),

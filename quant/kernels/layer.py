@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quant.kernels.native import FORMATS, NativeProducts
 from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
-from quant.kernels.pointers import address, expect_within
+from quant.kernels.pointers import address, expect_within, pair_of, strided
 from quant.large_pages import share_large_pages
 
 LANES = 16  # all widths are multiples of it
@@ -174,7 +174,9 @@ class NativeLayer(Parameters):
         if any(width <= 0 or width % LANES for width in widths):
             raise ValueError(f"the widths {widths} of a layer must be multiples of {LANES}")
         if self.key_heads < 1 or p.query_heads < 1 or p.query_heads % self.key_heads or self.tail < 0:
-            raise ValueError(f"{p.query_heads} query heads cannot share {self.key_heads} key heads, or taps are missing")
+            raise ValueError(
+                f"{p.query_heads} query heads cannot share {self.key_heads} key heads, or taps are missing"
+            )
         if len(p.gate_up) != self.experts:
             raise ValueError(f"{len(p.gate_up)} matrices gate_up are not one for each of {self.experts} experts")
 
@@ -222,10 +224,10 @@ class NativeLayer(Parameters):
         residual: (B, T, D) float32; tail (B, W, C) and delayed (B, G*K/2) in the cache's dtype; lengths: (B) int64, the
         real columns; cos, sin: (B, T, 1, rotated) -> query (B, T, H*K), key, value (B, T, G*K) float32, tail, delayed.
         """
-        batch, columns = residual.shape[:2]
+        batch, columns = pair_of(residual, "residual")
         query = torch.empty(batch, columns, self.query_width)
         key, value = torch.empty(batch, columns, self.key_width), torch.empty(batch, columns, self.key_width)
-        states = tail.contiguous(), delayed.contiguous()
+        states = strided(tail, "tail").contiguous(), strided(delayed, "delayed").contiguous()
         new_states = [torch.empty_like(state) for state in states]
         of_lengths = address(lengths, "lengths", (batch,), torch.int64)
         expect_within("lengths", lengths.tolist(), 0, columns)
@@ -242,14 +244,14 @@ class NativeLayer(Parameters):
 
     def projected_addresses(self, query: Tensor, key: Tensor, value: Tensor) -> list[int]:
         """Of the queries (B, T, H*K), keys and values (B, T, G*K) of a pass."""
-        before = query.shape[:2]
+        before = pair_of(query, "query")
         widths = (self.query_width, self.key_width, self.key_width)
         named = zip((query, key, value), ("query", "key", "value"), widths, strict=True)
         return [address(tensor, name, (*before, width), torch.float32) for tensor, name, width in named]
 
     def angle_addresses(self, cos: Tensor, sin: Tensor, before: tuple[int, ...]) -> tuple[int, int, int]:
         """How many numbers of a head are rotated, and where cos and sin are. cos, sin: (*before, rotated) float32."""
-        rotated = cos.shape[-1]
+        rotated = (0, *strided(cos, "cos").shape)[-1]
         if rotated % 2 or rotated > self.head_dim:
             raise ValueError(f"angles of {rotated} numbers do not fit heads of {self.head_dim}")
         of_cos, of_sin = (
@@ -263,11 +265,11 @@ class NativeLayer(Parameters):
         attention: (B, T, H*K) float32 or bf16, residual: (B, T, D) float32, state: (N, R) of the layer before, or
         None in the first -> state (N, R), choice (N) with E meaning none.
         """
-        before = residual.shape[:2]
-        rows = before.numel()
+        before = pair_of(residual, "residual")
+        rows = before[0] * before[1]
         new_state = torch.empty(rows, self.router_width) if state is None else state
         choice = torch.empty(rows, dtype=torch.int64)
-        attention = attention.contiguous()
+        attention = strided(attention, "attention").contiguous()
         arguments = _Mixture(
             torch.get_num_threads(), attention.dtype == torch.bfloat16, state is not None, rows,
             address(attention, "attention", (*before, self.query_width), torch.float32, torch.bfloat16),

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quant.kernels.pointers import Format, address, described, expect_within, matrix_addresses
+from quant.kernels.pointers import Format, address, described, expect_within, matrix_addresses, strided
 
 FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")  # in the order of the library's numbers
 
@@ -64,7 +64,9 @@ class NativeProducts:
         Raises ValueError for anything else.
         """
         rows, k = self._expect_product(format, x, weights, scales, counts)
-        of_each = [matrix_addresses(format, *one, n, k) for one in zip(weights, scales or [None] * len(weights), strict=True)]
+        of_each = [
+            matrix_addresses(format, *one, n, k) for one in zip(weights, scales or [None] * len(weights), strict=True)
+        ]
         x = x.contiguous()
         y = torch.empty(rows, n)
         matrices = len(weights)
@@ -92,11 +94,13 @@ class NativeProducts:
         """M and K. Raises ValueError where the operands are not as many as they must be, or the format is not there."""
         if format not in FORMATS or (format == "bf16" and not self.has_bf16):
             raise ValueError(f"{self.name} has no products of the format {format}")
-        if not isinstance(x, Tensor) or x.dim() != 2:
+        if strided(x, "x").dim() != 2:
             raise ValueError(f"x must be (M, K); it is {described(x)}")
         given = len(weights), len(counts), len(scales)
         if given != (given[0], given[0], 0 if format == "bf16" else given[0]):
-            raise ValueError("weights, counts and, but for bf16, scales must be as many; they are %d, %d and %d" % given)
+            raise ValueError(
+                "weights, counts and, but for bf16, scales must be as many; they are %d, %d and %d" % given
+            )
         expect_within("counts", counts, 0, len(x))
         if sum(counts) != len(x):
             raise ValueError(f"counts must sum to the {len(x)} rows of x; they sum to {sum(counts)}")

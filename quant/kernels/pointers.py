@@ -35,9 +35,21 @@ def address(tensor: Tensor, name: str, shape: Sequence[int], *dtypes: torch.dtyp
     return tensor.data_ptr()
 
 
-def matrix_addresses(
-    format: Format, codes: Tensor, scales: Tensor | None, n: int, k: int
-) -> tuple[int, int | None]:
+def strided(tensor: Tensor, name: str) -> Tensor:
+    """The tensor. Raises ValueError where it is none, or one without strides."""
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+        raise ValueError(f"{name} must be a tensor with strides; it is {described(tensor)}")
+    return tensor
+
+
+def pair_of(tensor: Tensor, name: str) -> tuple[int, int]:
+    """The first two sizes of a tensor of three dimensions: B and T. Raises ValueError for another one."""
+    if strided(tensor, name).dim() != 3:
+        raise ValueError(f"{name} must have three dimensions; it is {described(tensor)}")
+    return tensor.shape[0], tensor.shape[1]
+
+
+def matrix_addresses(format: Format, codes: Tensor, scales: Tensor | None, n: int, k: int) -> tuple[int, int | None]:
     """Of a matrix (n, k): of its bf16 rows and None, or of its codes and scales as in `tiles.py`. Raises ValueError."""
     if format == "bf16":
         if k % BF16_COLUMNS:

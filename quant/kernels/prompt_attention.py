@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quant.kernels.key_values import KeyValuePointers, KeyValues
 from quant.kernels.layer import NativeLayer
-from quant.kernels.pointers import address, expect_within
+from quant.kernels.pointers import address, expect_within, pair_of, strided
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _LARGEST = (1 << 31) - 1  # position, which the library counts in 32 bits
@@ -45,10 +45,11 @@ def attend_prompt(
     Queries and weights are rounded to bf16 where the processor multiplies bf16. A token's bits do not depend on what
     is worked out with it. Raises ValueError for keys in float32, or tensors that do not fit each other.
     """
-    if cache.storage[0].dtype == torch.float32 or not can_attend(layer, torch.bfloat16):
+    if strided(cache.storage[0], "keys").dtype == torch.float32 or not can_attend(layer, torch.bfloat16):
         raise ValueError("keys and values in float32, or of this width, have no native prompt attention")
-    query, key, value, past, lengths = (x.contiguous() for x in (*qkv, past, lengths))
-    batch, columns = query.shape[:2]
+    named = zip((*qkv, past, lengths), ("query", "key", "value", "past", "lengths"), strict=True)
+    query, key, value, past, lengths = (strided(x, name).contiguous() for x, name in named)
+    batch, columns = pair_of(query, "query")
     of_past, of_lengths = (
         address(x, name, (batch,), torch.int64) for x, name in ((past, "past"), (lengths, "lengths"))
     )
@@ -56,7 +57,7 @@ def attend_prompt(
     expect_within("lengths", new, 0, columns)
     expect_within("window", () if window is None else (window,), 1, _LARGEST)
     expect_within("past", past.tolist(), 0, _LARGEST)
-    room = cache.tables.shape[-1] * cache.block_size
+    room = (0, *strided(cache.tables, "tables").shape)[-1] * cache.block_size
     expect_within("ends of rows", map(sum, zip(past.tolist(), new, strict=True)), 0, room)
     out = torch.empty_like(query) if min(new, default=0) == columns else torch.zeros_like(query)
     arguments = _PromptAttention(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from quant.kernels.native import FORMATS, NativeProducts
 from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
-from quant.kernels.pointers import address
+from quant.kernels.pointers import address, strided
 from quant.matrix import no_row
 
 _INT32, _INT64, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
@@ -53,7 +53,7 @@ class NativeEmbedding(Parameters):
 
     def __call__(self, ids: Tensor) -> Tensor:
         """ids (...) int64 -> (..., D) float32. Raises IndexError for an id that is no row."""
-        ids = ids.contiguous()
+        ids = strided(ids, "ids").contiguous()
         residual = torch.empty(*ids.shape, self.hidden, dtype=torch.float32)
         of_ids = _POINTER(address(ids, "ids", ids.shape, torch.int64))
         to = _POINTER(address(residual, "residual", residual.shape, torch.float32))
@@ -88,7 +88,8 @@ class NativeHead(Parameters):
 
     def __call__(self, residual: Tensor) -> Tensor:
         """residual: (..., D) float32 -> logits (..., V) float32."""
-        residual, before = residual.contiguous(), residual.shape[:-1]
+        residual = strided(residual, "residual").contiguous()
+        before = residual.shape[:-1]
         logits = torch.empty(*before, self.vocabulary, dtype=torch.float32)
         of_residual = _POINTER(address(residual, "residual", (*before, self.hidden), torch.float32))
         to = _POINTER(address(logits, "logits", logits.shape, torch.float32))
