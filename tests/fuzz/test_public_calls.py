@@ -175,9 +175,10 @@ def model_call(random):
         assert before is None or is_unchanged(cache, before)
         return
     given = None if lengths is None else [int(length) for length in lengths]
-    assert same_bits([logits], [model(proper(ids).long(), fork, given, last_only)])
+    expected, new = model(proper(ids).long(), fork, given, last_only), given or [ids.shape[1]] * len(ids)
+    real = [1] * len(ids) if last_only else new
+    assert same_bits(*([row[:count] for row, count in zip(one, real, strict=True)] for one in (logits, expected)))
     if before is not None:
-        new = given or [ids.shape[1]] * len(ids)
         assert cache.row_lengths == [past + more for past, more in zip(before[0].tolist(), new, strict=True)]
 
 
@@ -499,7 +500,7 @@ def test_a_call_is_refused_with_nothing_changed_or_right():
     calls = dict(CALLS)
     if model_of("bf16").decoder is None:  # no native products of bf16 weights on this machine
         del calls[fused_call], calls[decode_call]
-    for number in rounds(900):
+    for number in rounds(600):
         torch.manual_seed(number)
         random = Random(number)
         (call,) = random.choices(list(calls), list(calls.values()))
