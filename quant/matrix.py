@@ -67,7 +67,7 @@ class Stack(Generic[M]):
         return self._multiply_experts(x, groups)
 
     def _expect_groups(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> None:
-        n, k = self.matrices[0].shape
+        k = self.matrices[0].shape[1]
         if not isinstance(x, Tensor) or x.layout != torch.strided or x.dim() != 2 or x.shape[1] != k:
             raise ValueError(f"x must be (rows, {k}); it is {getattr(x, 'shape', x)}")
         if not groups or any(not 0 <= expert < len(self.matrices) or count < 0 for expert, count in groups):

@@ -14,7 +14,7 @@ _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def expect_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """The value as an int. Raises ValueError where it is none (True and 2.0 are none) or out of range; `most` None: any."""
+    """The value as an int. Raises ValueError where it is none (True and 2.0 are none) or not from `least` to `most`."""
     try:
         number = None if isinstance(value, (bool, Tensor)) else index(value)
     except TypeError:
@@ -29,9 +29,8 @@ def expect_all_whole(name: str, values: Sequence[int] | Tensor, least: int, most
     """The values as ints. Raises ValueError where one is none or out of range, or a tensor has not one dimension."""
     if isinstance(values, Tensor):
         if values.dim() != 1 or values.dtype not in _WHOLE or values.is_meta:
-            raise ValueError(
-                f"{name} must be whole numbers; they are a tensor {tuple(values.shape)} {values.dtype} on {values.device}"
-            )
+            found = f"{tuple(values.shape)} {values.dtype} on {values.device}"
+            raise ValueError(f"{name} must be a row of whole numbers; they are a tensor {found}")
         values = values.tolist()
     try:
         given = list(values)

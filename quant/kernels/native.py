@@ -96,11 +96,9 @@ class NativeProducts:
             raise ValueError(f"{self.name} has no products of the format {format}")
         if strided(x, "x").dim() != 2:
             raise ValueError(f"x must be (M, K); it is {described(x)}")
-        given = len(weights), len(counts), len(scales)
-        if given != (given[0], given[0], 0 if format == "bf16" else given[0]):
-            raise ValueError(
-                "weights, counts and, but for bf16, scales must be as many; they are %d, %d and %d" % given
-            )
+        matrices = len(weights)
+        if len(counts) != matrices or len(scales) != (0 if format == "bf16" else matrices):
+            raise ValueError(f"{matrices} matrices of {format} came with {len(counts)} counts and {len(scales)} scales")
         expect_within("counts", counts, 0, len(x))
         if sum(counts) != len(x):
             raise ValueError(f"counts must sum to the {len(x)} rows of x; they sum to {sum(counts)}")

@@ -29,7 +29,8 @@ def draw_natively(
 ) -> int | None:
     """One token by the definition in `zaya_core/sampling.py`; None where the logits are not numbers.
 
-    logits: (V) float32; temperature above 0; top_k: 0 (off) to V; uniform: a random number in [0, 1). Raises ValueError.
+    logits: (V) float32; temperature above 0; top_k: 0 (off) to V; uniform: a random number in [0, 1). Raises
+    ValueError for other logits or top_k.
     """
     logits = strided(logits, "logits").contiguous()
     count, begin = _row(logits)

@@ -1,4 +1,4 @@
-"""What a pass and its cache may be given: all else is a ValueError that names the numbers, before anything is touched."""
+"""What a pass and its cache may be given: all else is a ValueError with the numbers, before anything is touched."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_no_call_is_refused_and_the_cache_stays(model, rows, ids, length
 def test_an_id_outside_of_the_vocabulary_is_refused_with_the_library_s_steps_and_without(model, id):
     cache = model.new_cache(3)
     with pytest.raises(IndexError, match=f"{id}.* the vocabulary has 0 to {model.config.vocab_size - 1}"):
-        model(IDS.masked_fill(IDS == IDS[1, 2], id), cache)
+        model(IDS.masked_fill(IDS[1, 2] == IDS, id), cache)
     assert cache.row_lengths == [0, 0, 0]
 
 

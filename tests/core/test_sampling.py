@@ -402,7 +402,7 @@ def test_the_ends_of_the_ranges_are_allowed_and_work(good):
     assert 0 <= Sampler(params, RandomKey(params.seed)).sample(PEAKED, 0).token_id < len(PEAKED)
 
 
-# ------------------------------------------------------------------------------- weights that a high temperature makes equal
+# -------------------------------------------------------------------------- weights that a high temperature makes equal
 
 CLOSE = -1e-4 * ((torch.arange(9000) * 7 + 3) % 9000).float()  # over several of the blocks that threads work on
 BY_LOGIT = CLOSE.argsort(descending=True).tolist()

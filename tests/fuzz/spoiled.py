@@ -48,8 +48,10 @@ def spoiled(random, tensor):
         return torch.zeros(3)
     ways = (
         lambda: in_steps(tensor), lambda: turned(tensor), lambda: tensor[:1].expand_as(tensor), lambda: tensor.clone(),
-        lambda: narrowed(random, tensor), lambda: widened(random, tensor), lambda: with_values(random, tensor),
-        lambda: tensor.to(random.choice(DTYPES)), lambda: tensor.flatten(), lambda: tensor[None], lambda: tensor[..., None],
+        lambda: narrowed(random, tensor),
+        lambda: widened(random, tensor), lambda: with_values(random, tensor),
+        lambda: tensor.to(random.choice(DTYPES)), lambda: tensor.flatten(), lambda: tensor[None],
+        lambda: tensor[..., None],
         lambda: tensor.flatten()[0], lambda: tensor.to("meta"), lambda: tensor.tolist(), lambda: None,
         lambda: tensor.to_sparse(), lambda: tensor.squeeze(), lambda: "tensor",
     )  # fmt: skip

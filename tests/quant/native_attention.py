@@ -30,8 +30,8 @@ def attend(layer, query, key, value, cache, slots, begin, end):
     """query, key, value: (B, 1, ...); the rest as in `layer.h` -> (B, 1, H*K)."""
     out = torch.empty_like(query)
     arguments = _Attention(
-        torch.get_num_threads(), len(query), *map(Tensor.data_ptr, (query, key, value)), cache.pointers(len(query), layer.key_heads, layer.head_dim),
-        *map(Tensor.data_ptr, (slots, begin, end, out)),
+        torch.get_num_threads(), len(query), *map(Tensor.data_ptr, (query, key, value)),
+        cache.pointers(len(query), layer.key_heads, layer.head_dim), *map(Tensor.data_ptr, (slots, begin, end, out)),
     )  # fmt: skip
     layer.library.zaya_attend(layer.index, ctypes.c_void_p(layer.address), ctypes.byref(arguments))
     return out
