@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quant.kernels.key_values import DTYPES, storage_addresses
 from quant.kernels.layer import NativeLayer, state_addresses
-from quant.kernels.pointers import address, expect_within, strided
+from quant.kernels.pointers import address, expect_within, fresh, rows_of, strided
 from quant.kernels.vocabulary import NativeEmbedding, NativeHead
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
@@ -114,25 +114,24 @@ class NativeDecoder:
         """
         layers, batch = len(self._layers), len(strided(ids, "ids"))
         self._expect_places(batch, kinds, storage, places)
-        ids, *states = ids.contiguous(), *(strided(state, "states").contiguous() for state in states)
-        new_states = [torch.empty_like(state) for state in states]
-        choices = torch.empty(layers, batch, dtype=torch.int64)
-        logits = torch.empty(*ids.shape, self._head.vocabulary, dtype=torch.float32)
+        ids, tails, delayed = rows_of(ids, "ids"), rows_of(states[0], "tails"), rows_of(states[1], "delayed")
+        shapes = [(layers, *shape) for shape in self._layers[0].state_shapes(batch)]
+        (new_tails, to_tails), (new_delayed, to_delayed) = (fresh(*shape, dtype=tails.dtype) for shape in shapes)
+        choices, to_choices = fresh(layers, batch, dtype=torch.int64)
+        logits, to_logits = fresh(batch, 1, self._head.vocabulary)
         slots, tables, ends = map(_array, (places.slots, chain.from_iterable(places.tables), places.ends))
         begins = [_array(kind.begin) for kind in kinds]
-        shapes = [(layers, *shape) for shape in self._layers[0].state_shapes(batch)]
         of_kinds = (_AttentionKind * len(kinds))(*map(self._attention_kind, kinds, begins))
         arguments = _Decode(
-            torch.get_num_threads(), states[0].dtype == torch.bfloat16, storage.format, batch, layers, *self._model,
+            torch.get_num_threads(), tails.dtype == torch.bfloat16, storage.format, batch, layers, *self._model,
             ctypes.addressof(of_kinds), address(ids, "ids", (batch, 1), torch.int64),
-            *state_addresses(states, shapes), *state_addresses(new_states, shapes),
+            *state_addresses((tails, delayed), shapes), to_tails, to_delayed,
             ctypes.addressof(storage.addresses), storage.block_size, len(places.tables[0]),
-            *map(ctypes.addressof, (slots, tables, ends)), address(choices, "choices", (layers, batch), torch.int64),
-            address(logits, "logits", (batch, 1, self._head.vocabulary), torch.float32),
+            *map(ctypes.addressof, (slots, tables, ends)), to_choices, to_logits,
         )  # fmt: skip
         if not self._library.zaya_decode(self._index, ctypes.byref(arguments)):
             raise self._embedding.no_row(ids)
-        return logits, new_states[0], new_states[1], choices
+        return logits, new_tails, new_delayed, choices
 
     def _expect_places(
         self, batch: int, kinds: Sequence[AttentionKind], storage: StoragePointers, places: Places
@@ -141,18 +140,20 @@ class NativeDecoder:
         first = self._layers[0]
         if storage.sizes != (len(self._layers), first.key_heads, first.head_dim):
             raise ValueError(f"the storage is that of another model: layers, heads and width are {storage.sizes}")
-        counts = {*map(len, (*places, *(kind.begin for kind in kinds)))}
-        most = {*map(len, places.tables)}
-        if counts != {batch} or len(most) != 1 or len(kinds) < self._kind_count:
-            raise ValueError(f"{batch} ids, but places of {counts} rows in tables of {most} blocks, {len(kinds)} kinds")
+        lists = (*places, *(kind.begin for kind in kinds))
+        most = len(places.tables[0]) if places.tables else 0
+        if any(len(one) != batch for one in lists) or any(len(table) != most for table in places.tables) or not most:
+            raise ValueError(f"{batch} rows, but places and first positions of {[*map(len, lists)]}, or uneven tables")
+        if len(kinds) < self._kind_count:
+            raise ValueError(f"the layers have {self._kind_count} kinds of attention; {len(kinds)} were given")
         expect_within("slots", places.slots, 0, storage.blocks * storage.block_size - 1)
         for table in places.tables:
             expect_within("numbers of blocks", (min(table), max(table)), 0, storage.blocks - 1)
         positions = min(kind.cos.shape[1] for kind in kinds)
-        expect_within("ends of rows", places.ends, 1, min(positions, len(places.tables[0]) * storage.block_size))
+        expect_within("ends of rows", places.ends, 1, min(positions, most * storage.block_size))
         for kind in kinds:
-            for begin, end in zip(kind.begin, places.ends, strict=True):
-                expect_within("first positions", (begin,), 0, end - 1)
+            if any(not 0 <= begin < end for begin, end in zip(kind.begin, places.ends, strict=True)):
+                raise ValueError(f"rows that end at {places.ends} cannot begin at {kind.begin}")
 
     def _attention_kind(self, kind: AttentionKind, begin: ctypes.Array[ctypes.c_int64]) -> _AttentionKind:
         angles = self._layers[0].angle_addresses(kind.cos, kind.sin, (1, kind.cos.shape[1], 1))

@@ -40,8 +40,10 @@ class KeyValues(NamedTuple):
         """For as long as the tensors live. Raises ValueError for storage or tables of another form."""
         addresses = storage_addresses(self.storage, key_heads, head_dim, self.block_size)
         of_tables = address(self.tables, "tables", (batch, self.tables.shape[-1]), torch.int64)
-        if self.tables.numel():
-            expect_within("numbers of blocks", map(int, self.tables.aminmax()), 0, len(self.storage[0]) - 1)
+        for blocks in self.tables.tolist():
+            expect_within(
+                "numbers of blocks", (min(blocks, default=0), max(blocks, default=0)), 0, len(self.storage[0]) - 1
+            )
         return KeyValuePointers(
             DTYPES.index(self.storage[0].dtype), *addresses, *[None] * (4 - len(addresses)),
             self.block_size, self.tables.shape[1], of_tables,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quant.kernels.native import FORMATS, NativeProducts
 from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
-from quant.kernels.pointers import address, expect_within, pair_of, strided
+from quant.kernels.pointers import address, expect_within, fresh, pair_of, rows_of, strided
 from quant.large_pages import share_large_pages
 
 LANES = 16  # all widths are multiples of it
@@ -225,39 +225,28 @@ class NativeLayer(Parameters):
         real columns; cos, sin: (B, T, 1, rotated) -> query (B, T, H*K), key, value (B, T, G*K) float32, tail, delayed.
         """
         batch, columns = pair_of(residual, "residual")
-        query = torch.empty(batch, columns, self.query_width)
-        key, value = torch.empty(batch, columns, self.key_width), torch.empty(batch, columns, self.key_width)
-        states = strided(tail, "tail").contiguous(), strided(delayed, "delayed").contiguous()
-        new_states = [torch.empty_like(state) for state in states]
+        states, shapes = (rows_of(tail, "tail"), rows_of(delayed, "delayed")), self.state_shapes(batch)
+        (new_tail, to_tail), (new_delayed, to_delayed) = (fresh(*shape, dtype=states[0].dtype) for shape in shapes)
+        query, to_query = fresh(batch, columns, self.query_width)
+        (key, to_key), (value, to_value) = (fresh(batch, columns, self.key_width) for _ in range(2))
         of_lengths = address(lengths, "lengths", (batch,), torch.int64)
         expect_within("lengths", lengths.tolist(), 0, columns)
-        shapes = self.state_shapes(batch)
-        angles = self.angle_addresses(cos, sin, (batch, columns, 1))
         arguments = _Projection(
-            torch.get_num_threads(), tail.dtype == torch.bfloat16, batch, columns, of_lengths,
+            torch.get_num_threads(), states[0].dtype == torch.bfloat16, batch, columns, of_lengths,
             address(residual, "residual", (batch, columns, self.hidden), torch.float32),
-            *state_addresses(states, shapes), *state_addresses(new_states, shapes), *angles,
-            *self.projected_addresses(query, key, value),
+            *state_addresses(states, shapes), to_tail, to_delayed,
+            *self.angle_addresses(cos, sin, (batch, columns, 1)), to_query, to_key, to_value,
         )  # fmt: skip
         self.library.zaya_project(self.index, self._layer_pointer, ctypes.byref(arguments))
-        return query, key, value, new_states[0], new_states[1]
+        return query, key, value, new_tail, new_delayed
 
-    def projected_addresses(self, query: Tensor, key: Tensor, value: Tensor) -> list[int]:
-        """Of the queries (B, T, H*K), keys and values (B, T, G*K) of a pass."""
-        before = pair_of(query, "query")
-        widths = (self.query_width, self.key_width, self.key_width)
-        named = zip((query, key, value), ("query", "key", "value"), widths, strict=True)
-        return [address(tensor, name, (*before, width), torch.float32) for tensor, name, width in named]
-
-    def angle_addresses(self, cos: Tensor, sin: Tensor, before: tuple[int, ...]) -> tuple[int, int, int]:
+    def angle_addresses(self, cos: Tensor, sin: Tensor, before: tuple[int, ...]) -> tuple[int, ...]:
         """How many numbers of a head are rotated, and where cos and sin are. cos, sin: (*before, rotated) float32."""
         rotated = (0, *strided(cos, "cos").shape)[-1]
         if rotated % 2 or rotated > self.head_dim:
             raise ValueError(f"angles of {rotated} numbers do not fit heads of {self.head_dim}")
-        of_cos, of_sin = (
-            address(one, name, (*before, rotated), torch.float32) for one, name in ((cos, "cos"), (sin, "sin"))
-        )
-        return rotated, of_cos, of_sin
+        shape = (*before, rotated)
+        return rotated, *(address(one, "angles", shape, torch.float32) for one in (cos, sin))
 
     def mix(self, attention: Tensor, residual: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Output projection, merges, router and experts; `residual` and `state` are changed in place.
@@ -265,17 +254,21 @@ class NativeLayer(Parameters):
         attention: (B, T, H*K) float32 or bf16, residual: (B, T, D) float32, state: (N, R) of the layer before, or
         None in the first -> state (N, R), choice (N) with E meaning none.
         """
-        before = pair_of(residual, "residual")
-        rows = before[0] * before[1]
-        new_state = torch.empty(rows, self.router_width) if state is None else state
-        choice = torch.empty(rows, dtype=torch.int64)
-        attention = strided(attention, "attention").contiguous()
+        batch, columns = pair_of(residual, "residual")
+        rows = batch * columns
+        choice, to_choice = fresh(rows, dtype=torch.int64)
+        if state is None:
+            new_state, of_state = fresh(rows, self.router_width)
+        else:
+            new_state, of_state = (
+                state,
+                address(state, "state", (rows, self.router_width), torch.float32),
+            )
+        attention = rows_of(attention, "attention")
         arguments = _Mixture(
             torch.get_num_threads(), attention.dtype == torch.bfloat16, state is not None, rows,
-            address(attention, "attention", (*before, self.query_width), torch.float32, torch.bfloat16),
-            address(residual, "residual", (*before, self.hidden), torch.float32),
-            address(new_state, "state", (rows, self.router_width), torch.float32),
-            address(choice, "choice", (rows,), torch.int64),
+            address(attention, "attention", (batch, columns, self.query_width), torch.float32, torch.bfloat16),
+            address(residual, "residual", (batch, columns, self.hidden), torch.float32), of_state, to_choice,
         )  # fmt: skip
         self.library.zaya_mix(self.index, self._layer_pointer, ctypes.byref(arguments))
         return new_state, choice
@@ -283,6 +276,5 @@ class NativeLayer(Parameters):
 
 def state_addresses(states: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[int]:
     """Of tails and delayed values, both in float32 or both in bf16."""
-    dtype = states[0].dtype if states[0].dtype == torch.bfloat16 else torch.float32
-    named = zip(states, ("tail", "delayed"), shapes, strict=True)
-    return [address(state, name, shape, dtype) for state, name, shape in named]
+    dtype = torch.bfloat16 if states[0].dtype == torch.bfloat16 else torch.float32
+    return [address(state, "a state", shape, dtype) for state, shape in zip(states, shapes, strict=True)]

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quant.kernels.pointers import Format, address, described, expect_within, matrix_addresses, strided
+from quant.kernels.pointers import Format as Format
+from quant.kernels.pointers import address, described, expect_within, fresh, matrix_addresses, rows_of, strided
 
 FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")  # in the order of the library's numbers
 
@@ -67,8 +68,8 @@ class NativeProducts:
         of_each = [
             matrix_addresses(format, *one, n, k) for one in zip(weights, scales or [None] * len(weights), strict=True)
         ]
-        x = x.contiguous()
-        y = torch.empty(rows, n)
+        x = rows_of(x, "x")
+        y, to = fresh(rows, n)
         matrices = len(weights)
         pointers = ctypes.c_void_p * matrices
         product = _Product(
@@ -82,7 +83,7 @@ class NativeProducts:
             counts=ctypes.addressof(of_counts := (ctypes.c_int64 * matrices)(*counts)),
             weights=ctypes.addressof(of_weights := pointers(*(codes for codes, _ in of_each))),
             scales=ctypes.addressof(of_scales := pointers(*(scales for _, scales in of_each))),  # bf16 has none
-            y=address(y, "y", (rows, n), torch.float32),
+            y=to,
         )
         self.library.zaya_multiply(self.index, ctypes.byref(product))
         del of_counts, of_weights, of_scales  # read until here

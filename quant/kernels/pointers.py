@@ -13,8 +13,22 @@ from torch import Tensor
 
 from quant.formats import stored_tensors
 
-Format = Literal["bf16", "int8", "int4"]
+Format = Literal["bf16", "int8", "int4"]  # of the library's matrices
+_CPU = torch.device("cpu")
 BF16_COLUMNS = 32  # K of a bf16 matrix is a multiple of it
+
+
+def rows_of(tensor: Tensor, name: str) -> Tensor:
+    """The same numbers row by row, the first step with what a caller gave. Raises ValueError where it is no tensor."""
+    if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.is_neg():
+        raise ValueError(f"{name} must be a tensor with strides; it is {described(tensor)}")
+    return tensor.contiguous()
+
+
+def fresh(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, int]:
+    """A new tensor on the CPU with any numbers in it, and where it begins."""
+    tensor = torch.empty(shape, dtype=dtype, device=_CPU)  # whatever torch's defaults are
+    return tensor, tensor.data_ptr()
 
 
 def address(tensor: Tensor, name: str, shape: Sequence[int], *dtypes: torch.dtype) -> int:
@@ -24,29 +38,29 @@ def address(tensor: Tensor, name: str, shape: Sequence[int], *dtypes: torch.dtyp
     """
     if not (
         isinstance(tensor, Tensor)
+        and tensor.layout is torch.strided
         and tensor.shape == shape
         and tensor.dtype in dtypes
         and tensor.is_cpu
-        and tensor.layout == torch.strided
         and tensor.is_contiguous()
-        and not tensor.is_neg()
     ):
         raise ValueError(f"{name} must be {_wanted(shape, dtypes)}, contiguous, on the CPU; it is {described(tensor)}")
     return tensor.data_ptr()
 
 
-def strided(tensor: Tensor, name: str) -> Tensor:
+def strided(tensor: Tensor | None, name: str) -> Tensor:
     """The tensor. Raises ValueError where it is none, or one without strides."""
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+    if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided:
         raise ValueError(f"{name} must be a tensor with strides; it is {described(tensor)}")
     return tensor
 
 
 def pair_of(tensor: Tensor, name: str) -> tuple[int, int]:
     """The first two sizes of a tensor of three dimensions: B and T. Raises ValueError for another one."""
-    if strided(tensor, name).dim() != 3:
+    shape = strided(tensor, name).shape
+    if len(shape) != 3:
         raise ValueError(f"{name} must have three dimensions; it is {described(tensor)}")
-    return tensor.shape[0], tensor.shape[1]
+    return shape[0], shape[1]
 
 
 def matrix_addresses(format: Format, codes: Tensor, scales: Tensor | None, n: int, k: int) -> tuple[int, int | None]:

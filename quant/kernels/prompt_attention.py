@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quant.kernels.key_values import KeyValuePointers, KeyValues
 from quant.kernels.layer import NativeLayer
-from quant.kernels.pointers import address, expect_within, pair_of, strided
+from quant.kernels.pointers import address, expect_within, pair_of, rows_of, strided
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _LARGEST = (1 << 31) - 1  # position, which the library counts in 32 bits
@@ -47,23 +47,30 @@ def attend_prompt(
     """
     if strided(cache.storage[0], "keys").dtype == torch.float32 or not can_attend(layer, torch.bfloat16):
         raise ValueError("keys and values in float32, or of this width, have no native prompt attention")
-    named = zip((*qkv, past, lengths), ("query", "key", "value", "past", "lengths"), strict=True)
-    query, key, value, past, lengths = (strided(x, name).contiguous() for x, name in named)
+    query, key, value, past, lengths = (rows_of(x, "what attends") for x in (*qkv, past, lengths))
     batch, columns = pair_of(query, "query")
-    of_past, of_lengths = (
-        address(x, name, (batch,), torch.int64) for x, name in ((past, "past"), (lengths, "lengths"))
-    )
-    new = lengths.tolist()
-    expect_within("lengths", new, 0, columns)
-    expect_within("window", () if window is None else (window,), 1, _LARGEST)
-    expect_within("past", past.tolist(), 0, _LARGEST)
-    room = (0, *strided(cache.tables, "tables").shape)[-1] * cache.block_size
-    expect_within("ends of rows", map(sum, zip(past.tolist(), new, strict=True)), 0, room)
-    out = torch.empty_like(query) if min(new, default=0) == columns else torch.zeros_like(query)
+    of_past, of_lengths = (address(x, "past and lengths", (batch,), torch.int64) for x in (past, lengths))
+    widths = (layer.query_width, layer.key_width, layer.key_width)
+    of_qkv = [
+        address(x, "query, key or value", (batch, columns, width), torch.float32)
+        for x, width in zip((query, key, value), widths, strict=True)
+    ]
+    real = lengths.tolist()
+    _expect_places(columns, cache, past.tolist(), real, window)
+    out = torch.empty_like(query) if min(real, default=0) == columns else torch.zeros_like(query)
     arguments = _PromptAttention(
-        torch.get_num_threads(), batch, columns, *layer.projected_addresses(query, key, value),
-        cache.pointers(batch, layer.key_heads, layer.head_dim), window or 0, of_past, of_lengths,
-        address(out, "out", query.shape, torch.float32),
+        torch.get_num_threads(), batch, columns, *of_qkv, cache.pointers(batch, layer.key_heads, layer.head_dim),
+        window or 0, of_past, of_lengths, address(out, "out", query.shape, torch.float32),
     )  # fmt: skip
     layer.library.zaya_attend_prompt(layer.index, ctypes.c_void_p(layer.address), ctypes.byref(arguments))
     return out
+
+
+def _expect_places(columns: int, cache: KeyValues, past: list[int], lengths: list[int], window: int | None) -> None:
+    """Raises ValueError for rows that do not fit their columns or blocks, or a window without a position."""
+    expect_within("lengths", lengths, 0, columns)
+    expect_within("past", past, 0, _LARGEST)
+    if window is not None:
+        expect_within("window", (window,), 1, _LARGEST)
+    room = (0, *strided(cache.tables, "tables").shape)[-1] * cache.block_size
+    expect_within("ends of rows", map(sum, zip(past, lengths, strict=True)), 0, room)

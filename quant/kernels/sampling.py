@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from quant.kernels.native import NativeProducts
-from quant.kernels.pointers import address, expect_within, strided
+from quant.kernels.pointers import address, expect_within, rows_of
 
 
 class _Draw(ctypes.Structure):
@@ -32,7 +32,7 @@ def draw_natively(
     logits: (V) float32; temperature above 0; top_k: 0 (off) to V; uniform: a random number in [0, 1). Raises
     ValueError for other logits or top_k.
     """
-    logits = strided(logits, "logits").contiguous()
+    logits = rows_of(logits, "logits")
     count, begin = _row(logits)
     expect_within("top_k", (top_k,), 0, count)
     draw = _Draw(torch.get_num_threads(), temperature, top_p, min_p, top_k, uniform, count, begin)
@@ -45,7 +45,7 @@ def normalise_natively(native: NativeProducts, logits: Tensor) -> tuple[float, i
 
     logits: (V) float32. Raises ValueError for anything else.
     """
-    logits, likeliest, threads = strided(logits, "logits").contiguous(), ctypes.c_int64(), torch.get_num_threads()
+    logits, likeliest, threads = rows_of(logits, "logits"), ctypes.c_int64(), torch.get_num_threads()
     count, begin = _row(logits)
     row = ctypes.c_int64(count), ctypes.c_void_p(begin)
     return native.library.zaya_normalise(native.index, threads, *row, ctypes.byref(likeliest)), likeliest.value

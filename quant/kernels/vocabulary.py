@@ -9,7 +9,7 @@ from torch import Tensor
 
 from quant.kernels.native import FORMATS, NativeProducts
 from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
-from quant.kernels.pointers import address, strided
+from quant.kernels.pointers import address, fresh, rows_of
 from quant.matrix import no_row
 
 _INT32, _INT64, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
@@ -53,11 +53,12 @@ class NativeEmbedding(Parameters):
 
     def __call__(self, ids: Tensor) -> Tensor:
         """ids (...) int64 -> (..., D) float32. Raises IndexError for an id that is no row."""
-        ids = strided(ids, "ids").contiguous()
-        residual = torch.empty(*ids.shape, self.hidden, dtype=torch.float32)
+        ids = rows_of(ids, "ids")
+        residual, to = fresh(*ids.shape, self.hidden)
         of_ids = _POINTER(address(ids, "ids", ids.shape, torch.int64))
-        to = _POINTER(address(residual, "residual", residual.shape, torch.float32))
-        if not self.library.zaya_embed(self._pointer, torch.get_num_threads(), _INT64(ids.numel()), of_ids, to):
+        if not self.library.zaya_embed(
+            self._pointer, torch.get_num_threads(), _INT64(ids.numel()), of_ids, _POINTER(to)
+        ):
             raise self.no_row(ids)
         return residual
 
@@ -88,11 +89,10 @@ class NativeHead(Parameters):
 
     def __call__(self, residual: Tensor) -> Tensor:
         """residual: (..., D) float32 -> logits (..., V) float32."""
-        residual = strided(residual, "residual").contiguous()
+        residual = rows_of(residual, "residual")
         before = residual.shape[:-1]
-        logits = torch.empty(*before, self.vocabulary, dtype=torch.float32)
+        logits, to = fresh(*before, self.vocabulary)
         of_residual = _POINTER(address(residual, "residual", (*before, self.hidden), torch.float32))
-        to = _POINTER(address(logits, "logits", logits.shape, torch.float32))
         rows = _INT64(residual.numel() // self.hidden)
-        self.library.zaya_logits(self.index, self._pointer, torch.get_num_threads(), rows, of_residual, to)
+        self.library.zaya_logits(self.index, self._pointer, torch.get_num_threads(), rows, of_residual, _POINTER(to))
         return logits

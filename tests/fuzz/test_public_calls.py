@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from functools import cache
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from zaya_cli.model_folder import BUNDLED
 from zaya_core.attention import AttentionInputs
 from zaya_core.cache import BlockTable, Cache
 from zaya_core.errors import UsageError
+from zaya_core.kv_format import KVFormat
 from zaya_core.kv_layout import BLOCK
 from zaya_core.load import load_model
 from zaya_core.parking import ParkedCache
@@ -39,7 +41,11 @@ SETS = supported_instruction_sets()
 N, K = 40, 128
 
 
-KINDS = {"bf16": ("bfloat16", "auto"), "codes": ("bfloat16", "int8"), "floats": ("float32", "auto")}
+KINDS: dict[str, tuple[str, KVFormat]] = {
+    "bf16": ("bfloat16", "auto"),
+    "codes": ("bfloat16", "int8"),
+    "floats": ("float32", "auto"),
+}
 
 
 @cache
@@ -166,7 +172,7 @@ def model_call(random):
         if is_right
         else False
     )
-    is_right = is_right and fits and lengths_fit(lengths, *ids.shape, int(last_only))
+    is_right = is_right and fits and lengths_fit(lengths, ids.shape[0], ids.shape[1], int(last_only))
     before = state(cache) if isinstance(cache, Cache) else None
     fork = cache.select(range(cache.batch_size)) if is_right and cache is not None else None
     logits = answer(lambda: model(ids, cache, lengths, last_only))
@@ -423,7 +429,7 @@ def native_product_call(random):
     kind, products = random.choice(("int4", "int8", "bf16")), random.choice(list(SETS.values()))
     tensors, dense = stored(kind), kind == "bf16"
     count = random.randint(1, 3)
-    given = {
+    given: dict[str, Any] = {
         "x": torch.randn(5, K), "weights": [tensors["weight" if dense else "codes"]] * count,
         "scales": [] if dense else [tensors["scales"]] * count, "counts": [5] + [0] * (count - 1), "n": N,
     }  # fmt: skip
