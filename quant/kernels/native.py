@@ -66,7 +66,8 @@ class NativeProducts:
         """
         rows, k = self._expect_product(format, x, weights, scales, counts)
         of_each = [
-            matrix_addresses(format, *one, n, k) for one in zip(weights, scales or [None] * len(weights), strict=True)
+            matrix_addresses(format, codes, scales[number] if scales else None, n, k)
+            for number, codes in enumerate(weights)
         ]
         x = rows_of(x, "x")
         y, to = fresh(rows, n)
