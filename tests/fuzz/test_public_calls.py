@@ -1,4 +1,4 @@
-r"""Public calls with arguments of other shapes, dtypes, sizes, strides, devices and types: refused with nothing changed,
+r"""Public calls with arguments of other shapes, dtypes, sizes, strides, devices or types: refused with nothing changed,
 or answered as the same numbers in their proper form are. Never anything else, a crash least of all.
 
 By hand under the sanitizers, from a checkout (each instruction set by ZAYA_KERNELS=native:NAME):
