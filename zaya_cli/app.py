@@ -13,7 +13,7 @@ from zaya_cli import options
 from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
 from zaya_cli.flag_groups import with_flags
-from zaya_cli.output import prepare_streams
+from zaya_cli.output import prepare_streams, write_answer
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of
 from zaya_cli.user_files import config_file
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"zaya {version('zaya')}")
+        write_answer(f"zaya {version('zaya')}\n")
         raise typer.Exit
 
 
@@ -379,7 +379,7 @@ def config_path() -> None:
       ${EDITOR:-nano} "$(zaya config path)"
     """
     with reported():
-        print(config_file())
+        write_answer(f"{config_file()}\n")
 
 
 @app.command()
@@ -440,7 +440,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell to complet
       zaya completion powershell >> $PROFILE
     """
     with reported():
-        print(completion_script(shell))
+        write_answer(f"{completion_script(shell)}\n")
 
 
 @app.command()
@@ -494,7 +494,7 @@ def main() -> None:
     prepare_streams()
     prepare_completion()
     with reported():
-        app()
+        raise SystemExit(app(standalone_mode=False))  # its errors, too, are told by `reported`
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
 from zaya_cli.user_files import config_file, quantized_models
 from zaya_core.errors import ZayaError
+from zaya_core.redaction import is_secret_name, redacted
 
 State = Literal["ok", "note", "problem"]
 
@@ -29,7 +30,6 @@ _LIBRARIES = ("torch", "safetensors", "tokenizers", "huggingface-hub", "transfor
 _CONTEXTS = (4_096, 32_768, 131_072)
 _PUBLISHED = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}  # ZAYA1-8B: all other sizes are the defaults
 _VARIABLES = ("ZAYA_", "HF_", "CUDA_VISIBLE", "HIP_VISIBLE", "OMP_", "ONEDNN_")
-_SECRET = "TOKEN"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _system() -> Iterator[Finding]:
     numbers = f"{gigabytes(memory.total)}, {gigabytes(memory.free)} free, swap {swap}"
     yield Finding("memory", f"{numbers} ({memory.place})")
     names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
-    shown = (f"{name}={'(set)' if _SECRET in name else os.environ[name]}" for name in names)
+    shown = (f"{name}={'(set)' if is_secret_name(name) else redacted(os.environ[name])}" for name in names)
     yield Finding("variables", ", ".join(shown) or "none that matter here")
 
 

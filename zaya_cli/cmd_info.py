@@ -6,13 +6,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from zaya_cli.inventory import choose, present_models
 from zaya_cli.machine import system_memory
 from zaya_cli.model_folder import find_model_folder
-from zaya_cli.output import write_json
+from zaya_cli.output import stdout_console, write_json
 from zaya_cli.sizes import gigabytes
 from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import ModelConfig, read_config
@@ -117,7 +116,7 @@ def _storage_facts(config: ModelConfig, checkpoint: Checkpoint) -> list[tuple[st
 
 
 def _print_table(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = stdout_console()
     for name, value in _facts(folder, config, checkpoint, parts):
         console.print(f"{name:<17}{value}")
     total = sum(part.nbytes for part in parts.values())

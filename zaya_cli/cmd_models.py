@@ -16,7 +16,7 @@ from zaya_cli import hub
 from zaya_cli.download import checksum_of
 from zaya_cli.inventory import Choice, PresentModel, choose, present_models
 from zaya_cli.machine import Memory, memory_of
-from zaya_cli.output import stdout_console, write_json
+from zaya_cli.output import stdout_console, write_json, write_note
 from zaya_cli.sizes import gigabytes
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError, ZayaError
 from zaya_core.memory_fit import USUAL_CONTEXT
@@ -82,7 +82,7 @@ def remove_model(name: str, yes: bool, dry_run: bool) -> None:
     if model.place == "bundled":
         raise UsageError(f"{name} is part of the program and cannot be removed.")
     deletion = _deletion(model)
-    print(f"{model.name}: {gigabytes(deletion.nbytes)} in {deletion.folder}", file=sys.stderr)
+    write_note(f"{model.name}: {gigabytes(deletion.nbytes)} in {deletion.folder}")
     if dry_run:
         return
     if not yes:
@@ -91,7 +91,7 @@ def remove_model(name: str, yes: bool, dry_run: bool) -> None:
         if not typer.confirm("Remove it?", err=True):
             return
     deletion.execute()
-    print(f"{gigabytes(deletion.nbytes)} are free again.", file=sys.stderr)
+    write_note(f"{gigabytes(deletion.nbytes)} are free again.")
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,11 @@ def verify_models(names: Sequence[str], remove_damaged: bool) -> None:
     models = [_named(name) for name in names] or [m for m in present_models() if m.place != "bundled"]
     if not models:
         raise ModelNotFoundError("There is no model on this machine to verify: `zaya pull` downloads one.")
-    damaged = []
+    damaged, console = [], stdout_console()
     for model in models:
         bad = _damaged_files(model)
         damaged += [(model, path) for path in bad]
-        print(f"{model.name}: {_verdict(model, bad)}", flush=True)
+        console.print(f"{model.name}: {_verdict(model, bad)}")
         for path in bad if remove_damaged else ():
             path.resolve().unlink()
             path.unlink(missing_ok=True)

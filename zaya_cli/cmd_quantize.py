@@ -126,7 +126,12 @@ def _progress(console: Console, quiet: bool) -> Iterator[Callable[[Progress], No
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
         with Bar(*columns, console=console, transient=True, speed_estimate_period=600) as bar:
             task = bar.add_task("", total=None)
             yield lambda progress: bar.update(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zaya_cli.failures import INTERRUPTED, Interrupted
-from zaya_cli.output import stderr_console, write_answer, write_json
+from zaya_cli.output import stderr_console, write_answer, write_json, write_note, write_thinking
 from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.rsa_answer import WatchedResult, agreement_line, watch
 from zaya_cli.rsa_generator import Source, open_source
@@ -37,7 +37,7 @@ def run(settings: RunSettings) -> None:
     source = open_source(settings.runtime, settings.rsa, settings.generation.stop)
     command = _Command(settings, source, len(prompts))
     for note in source.notes:
-        print(f"zaya: {note}", file=sys.stderr)
+        write_note(f"zaya: {note}")
     try:
         for number, prompt in enumerate(prompts):
             command.answer(number, prompt)
@@ -121,7 +121,7 @@ class _Command:
         if self.settings.format == "text":
             shows_thinking = self.settings.generation.thinking
             if shows_thinking == "stderr" or (shows_thinking == "show" and sys.stdout.isatty()):
-                self.console.print(result.thinking, style="dim")
+                write_thinking(self.console, result.thinking + "\n")
             write_answer(("\n" if number else "") + result.text.strip("\n") + "\n")
         elif self.settings.format == "jsonl":
             write_json({"event": "finished", "prompt": number, **self._as_json(answered)})

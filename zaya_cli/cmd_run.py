@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from zaya_cli.failures import Interrupted
 from zaya_cli.generation import GenerationSettings
 from zaya_cli.interrupt import stopping
-from zaya_cli.output import Color, Format, stderr_console, write_answer, write_json
+from zaya_cli.output import Color, Format, stderr_console, write_answer, write_json, write_note
 from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.render import AnswerView, stats_line
 from zaya_cli.rsa_options import RsaFlags
@@ -200,7 +199,7 @@ class _TextWriter(_Writer):
         for answer in self.answers:
             if answer.finished is not None and answer.finished.reason == "length" and not self.settings.quiet:
                 which = f"to {answer.prompt.source} " if len(self.answers) > 1 else ""
-                print(f"zaya: the answer {which}was cut at its length limit (--max-tokens, --ctx).", file=sys.stderr)
+                write_note(f"zaya: the answer {which}was cut at its length limit (--max-tokens, --ctx).")
 
 
 class _JsonWriter(_Writer):

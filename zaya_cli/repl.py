@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-import traceback
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -13,7 +11,7 @@ from rich.console import Console
 
 from zaya_cli.chat_view import view_for
 from zaya_cli.conversation import Conversation, Exchange
-from zaya_cli.failures import INTERRUPTED, Interrupted, sentence_of
+from zaya_cli.failures import INTERRUPTED, Interrupted, sentence_of, show_traceback
 from zaya_cli.interrupt import leaving, stopping
 from zaya_cli.line_input import LineInput
 from zaya_cli.output import draws
@@ -148,8 +146,7 @@ class Repl:
         except KeyboardInterrupt:
             self.say("[stopped]")
         except Exception as error:  # whatever it is, the conversation goes on
-            if os.environ.get("ZAYA_DEBUG") == "1":
-                traceback.print_exc()
+            show_traceback(error)
             self.console.print(f"zaya: {sentence_of(error)}", soft_wrap=not draws(self.console))
 
     def _comment(self, finished: Finished) -> None:

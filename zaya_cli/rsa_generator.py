@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zaya_cli import hub
+from zaya_cli.credentials import hub_token, server_key
 from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.rsa_options import RsaFlags
@@ -76,14 +77,14 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     from zaya_core.rsa.endpoint import EndpointGenerator
     from zaya_core.tokenizer import load_tokenizer
 
-    started = time.perf_counter()
+    started, key = time.perf_counter(), server_key()
     folder = tokenizer_folder(settings.model)
     context = settings.context or _longest_context(folder)
-    generator = EndpointGenerator(url, load_tokenizer(folder), context, flags.endpoint_model, flags.parallel)
+    generator = EndpointGenerator(url, load_tokenizer(folder), context, flags.endpoint_model, flags.parallel, key)
     name = generator.model
-    placement = {"device": url, "dtype": None, "threads": None}
+    placement = {"device": generator.url, "dtype": None, "threads": None}
     seconds = time.perf_counter() - started
-    return Source(generator, name, placement, f"{name} at {url}", seconds, tuple(generator.notes))
+    return Source(generator, name, placement, f"{name} at {generator.url}", seconds, tuple(generator.notes))
 
 
 def tokenizer_folder(name: str | None) -> Path:
@@ -100,9 +101,9 @@ def tokenizer_folder(name: str | None) -> Path:
             raise
     from huggingface_hub import snapshot_download
 
-    revision = revision or hub.DEFAULT_REVISION
+    revision, files = revision or hub.DEFAULT_REVISION, list(TOKENIZER_FILES)
     with hub.hub_errors(repo, revision):
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(TOKENIZER_FILES)))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=files, token=hub_token()))
 
 
 def _longest_context(folder: Path) -> int:

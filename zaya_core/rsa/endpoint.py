@@ -18,6 +18,7 @@ from typing import Any
 
 from zaya_core.errors import NetworkError, UsageError
 from zaya_core.known_ids import common_length
+from zaya_core.redaction import public_url, redacted
 from zaya_core.rsa.canary import CHUNK, LEAST_RATIO, compression_ratio
 from zaya_core.rsa.params import PromptSizes
 from zaya_core.rsa.rollouts import (
@@ -80,18 +81,19 @@ class EndpointGenerator:
         context: int,
         model: str | None = None,
         parallel: int = 16,
+        key: str | None = None,
         retries: int = 4,
         timeout: float = 3600.0,
     ):
-        """model: its name on the server; without it the first that the server lists.
+        """model: its name on the server; without it the first that the server lists. key: what the server asks for.
 
         Raises: UsageError without the `openai` package or for what is no URL; NetworkError when nothing answers.
         """
-        self.url = url
+        self.url = public_url(url)  # for people; the client has the whole one
         self.tokenizer = tokenizer
         self.context = context
         self.notes: list[str] = []
-        self._client = _client(url, retries, timeout)
+        self._client = _client(url, key, retries, timeout)
         self.model = model or self._first_model()
         self.dialect = self._find_dialect()
         self._jobs: queue.Queue[tuple[int, RolloutRequest]] = queue.Queue()
@@ -332,17 +334,14 @@ class StatusError(NetworkError):
         self.status = status
 
 
-def _client(url: str, retries: int, timeout: float) -> Any:
+def _client(url: str, key: str | None, retries: int, timeout: float) -> Any:
     try:
         import openai
     except ImportError:
         raise UsageError("--endpoint needs the openai package: pip install 'zaya[endpoint]'.") from None
-    import os
-
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"--endpoint {url} is no URL: give one such as http://localhost:8000/v1.")
-    key = os.environ.get("OPENAI_API_KEY") or "none"
-    return openai.OpenAI(base_url=url.rstrip("/"), api_key=key, max_retries=retries, timeout=timeout)
+        raise UsageError(f"--endpoint {public_url(url)} is no URL: give one such as http://localhost:8000/v1.")
+    return openai.OpenAI(base_url=url.rstrip("/"), api_key=key or "none", max_retries=retries, timeout=timeout)
 
 
 def _extended_fields(params: SamplingParams) -> dict[str, Any]:
@@ -388,4 +387,4 @@ def _detail(error: Any) -> str:
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())[:200].rstrip(".")
+    return " ".join(redacted(str(value)).split())[:200].rstrip(".")
