@@ -13,6 +13,7 @@ from zaya_cli.model_folder import find_model_folder
 from zaya_cli.output import stdout_console, write_json
 from zaya_cli.settings import Setting, read_config_file
 from zaya_cli.user_files import config_file
+from zaya_cli.visible import one_line
 from zaya_core.errors import ZayaError
 from zaya_core.redaction import redacted
 
@@ -42,7 +43,7 @@ def show_config(settings: Mapping[str, Setting], format: Literal["text", "json"]
     console = stdout_console()
     for key, origin in origins.items():
         value = "-" if origin.value is None else str(_public(origin.value))
-        console.print(f"{key:<18}{value:<28}{origin.origin}")
+        console.print(one_line(f"{key:<18}{value:<28}{origin.origin}"))
 
 
 def _public(value: Any) -> Any:

@@ -21,6 +21,7 @@ from zaya_cli.settings import Setting, read_config_file
 from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
 from zaya_cli.user_files import config_file, quantized_models
+from zaya_cli.visible import one_line
 from zaya_core.errors import ZayaError
 from zaya_core.redaction import is_secret_name, redacted
 
@@ -49,7 +50,7 @@ def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, fo
         findings.append(finding)
         if format == "text":
             mark = {"ok": " ", "note": "!", "problem": "X"}[finding.state]
-            console.print(f"{mark} {finding.topic:<10}{finding.text}")
+            console.print(one_line(f"{mark} {finding.topic:<10}{finding.text}"))
     problems = [finding for finding in findings if finding.state == "problem"]
     if format == "json":
         write_json([{"topic": f.topic, "text": f.text, "state": f.state} for f in findings])

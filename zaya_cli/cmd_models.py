@@ -18,6 +18,7 @@ from zaya_cli.inventory import Choice, PresentModel, choose, present_models
 from zaya_cli.machine import Memory, memory_of
 from zaya_cli.output import stdout_console, write_json, write_note
 from zaya_cli.sizes import gigabytes
+from zaya_cli.visible import one_line
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError, ZayaError
 from zaya_core.memory_fit import USUAL_CONTEXT
 
@@ -38,7 +39,7 @@ def list_models(format: Literal["text", "json"]) -> None:
         return
     console = stdout_console()
     for line in _lines(models, memory, choice):
-        console.print(line)
+        console.print(one_line(line))
     console.print()
     console.print(f"Without --model: {choice.model.name} ({reason})." if choice else reason)
 
@@ -147,7 +148,7 @@ def verify_models(names: Sequence[str], remove_damaged: bool) -> None:
     for model in models:
         bad = _damaged_files(model)
         damaged += [(model, path) for path in bad]
-        console.print(f"{model.name}: {_verdict(model, bad)}")
+        console.print(one_line(f"{model.name}: {_verdict(model, bad)}"))
         for path in bad if remove_damaged else ():
             path.resolve().unlink()
             path.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from zaya_cli.output import Color, stderr_console, stdout_console, write_answer
 from zaya_cli.quantized_folder import SourceName, default_out
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
+from zaya_cli.visible import one_line
 from zaya_core.config import ModelConfig, read_config, read_json
 from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
 
@@ -233,7 +234,7 @@ def _announce(console: Console, fetcher: Fetcher, listed: tuple[hub.RemoteFile, 
     listing = fetcher.listing
     for file in listed:
         state = "here" if (here := fetcher.bytes_here(file)) == file.size else f"{gigabytes(here)} here" if here else ""
-        console.print(f"{file.path:<40}{gigabytes(file.size):>14}  {state}".rstrip())
+        console.print(one_line(f"{file.path:<40}{gigabytes(file.size):>14}  {state}".rstrip()))
     here = sum(fetcher.bytes_here(file) for file in listing.files)
     missing = listing.total_bytes - here
     present = f"{gigabytes(here)} are here, " if here else ""

@@ -15,6 +15,7 @@ from zaya_cli.rsa_answer import WatchedResult, agreement_line, watch
 from zaya_cli.rsa_generator import Source, open_source
 from zaya_cli.rsa_options import rsa_sampling
 from zaya_cli.rsa_view import RsaView
+from zaya_cli.visible import one_line
 from zaya_core.errors import NetworkError
 from zaya_core.rsa import RsaResult
 from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
@@ -69,7 +70,7 @@ class _Command:
     def answer(self, number: int, prompt: Prompt) -> None:
         """Run one prompt and show its answer."""
         if self.prompts > 1 and not self.settings.quiet:
-            self.console.print(f"== {prompt.source}", style="bold")
+            self.console.print(one_line(f"== {prompt.source}"), style="bold")
         answered = self._solve(number, prompt)
         self.answered.append(answered)
         self._show(number, answered)

@@ -13,6 +13,7 @@ from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.render import AnswerView, stats_line
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.runtime import Runtime, RuntimeSettings, open_runtime
+from zaya_cli.visible import one_line
 from zaya_core.events import Event, Finished, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
 
 
@@ -188,7 +189,7 @@ class _TextWriter(_Writer):
 
     def _open_view(self, answer: Answer) -> AnswerView:
         if len(self.answers) > 1 and not self.settings.quiet:
-            self.console.print(f"== {answer.prompt.source}", style="bold")
+            self.console.print(one_line(f"== {answer.prompt.source}"), style="bold")
         return AnswerView(self.console, self.settings.generation.thinking, self.settings.quiet)
 
     def close(self) -> None:

@@ -11,8 +11,9 @@ from zaya_core.redaction import keep_secret
 
 _HUB_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _SERVER_VARIABLE = "OPENAI_API_KEY"
+_ALSO_SENT = ("OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _KEY = re.compile("[!-~]+")  # what a header can carry
-_AROUND = "\ufeff\u200b\xa0"  # a byte order mark, and blanks that are pasted along
+_AROUND = " \t\r\n\ufeff"  # blanks, newlines and a byte order mark come along with a key
 _LARGEST_FILE = 100_000  # bytes
 
 
@@ -34,11 +35,16 @@ def hub_token() -> str | None:
             content = file.read(_LARGEST_FILE)
     except OSError:
         return None
-    return _checked(content.decode("utf-8", "surrogateescape"), str(path))
+    text = content.decode("utf-8", "surrogateescape")
+    token = _checked(text, str(path))
+    return None if token == text.strip() else token  # huggingface_hub renews what it reads itself
 
 
 def server_key() -> str | None:
     """The key for --endpoint. Raises UsageError like `hub_token`."""
+    for variable in _ALSO_SENT:  # by the client library, which reads them itself
+        if key := _key_of(variable):
+            os.environ[variable] = key
     return _key_of(_SERVER_VARIABLE)
 
 
@@ -49,14 +55,14 @@ def _key_of(variable: str) -> str | None:
 def _checked(text: str, place: str) -> str | None:
     """The key in a text; None for an empty one."""
     keep_secret(text)
-    key = text.strip().strip(_AROUND).strip()
+    key = text.strip(_AROUND)
     if key and not _KEY.fullmatch(key):
         at, strange = next((at, one) for at, one in enumerate(key, 1) if not _KEY.fullmatch(one))
-        raise UsageError(f"{place} holds {_kind_of(strange)}, its character {at}, which no key has: set it again.")
+        raise UsageError(f"{place}: character {at} of the key is {_kind_of(strange)}, which no key has: set it again.")
     return key or None
 
 
 def _kind_of(character: str) -> str:
     if character in " \t\r\n":
-        return "a blank or the end of a line"
-    return "a control character" if ord(character) < 0xA0 else "a character that is not ASCII"
+        return "a blank or a newline"
+    return "a control character" if ord(character) < 0xA0 else "not ASCII"

@@ -8,6 +8,7 @@ import re
 # for bytes of a name that is not UTF-8.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206f\ud800-\udfff]")
 _PICTURES = 0x2400  # Unicode's pictures of the control characters, in their order
+_PICTURES_OF_BLANKS = {ord(blank): chr(_PICTURES + ord(blank)) for blank in "\n\t"}
 _DELETE, _PICTURE_OF_DELETE = 0x7F, 0x2421
 _FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF  # what Python reads the bytes 0x80 to 0xFF of a broken name as
 
@@ -18,6 +19,11 @@ def visible(text: str) -> str:
     Newlines and tabs stay. Each character is looked at by itself, so pieces of a text may be given one by one.
     """
     return text if text.isprintable() else _STEERING.sub(lambda found: _shown(ord(found[0])), text)
+
+
+def one_line(text: str) -> str:
+    """A name, or a line of a list that names something: its newlines and tabs are shown, too."""
+    return visible(text).translate(_PICTURES_OF_BLANKS)
 
 
 def escaped(json: str) -> str:
