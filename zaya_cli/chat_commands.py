@@ -81,11 +81,8 @@ class CommandCompleter(Completer):
                 yield Completion(found.text, found.start_position, display=one_line(found.display_text))
         else:
             values = command.values or (command.choices(self._repl) if command.choices else ())
-            yield from (
-                Completion(value, -len(argument), display=one_line(value))
-                for value in values
-                if value.startswith(argument)
-            )
+            fitting = (value for value in values if value.startswith(argument))
+            yield from (Completion(value, -len(argument), display=one_line(value)) for value in fitting)
 
 
 def _help(repl: Repl, argument: str) -> None:

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -47,6 +47,7 @@ def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, fo
     console = stdout_console()
     findings = []
     for finding in _findings(settings, device, run_self_test):
+        finding = replace(finding, text=redacted(finding.text))
         findings.append(finding)
         if format == "text":
             mark = {"ok": " ", "note": "!", "problem": "X"}[finding.state]
@@ -100,7 +101,7 @@ def _system() -> Iterator[Finding]:
     numbers = f"{gigabytes(memory.total)}, {gigabytes(memory.free)} free, swap {swap}"
     yield Finding("memory", f"{numbers} ({memory.place})")
     names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
-    shown = (f"{name}={'(set)' if is_secret_name(name) else redacted(os.environ[name])}" for name in names)
+    shown = (f"{name}={'(set)' if is_secret_name(name) else os.environ[name]}" for name in names)
     yield Finding("variables", ", ".join(shown) or "none that matter here")
 
 

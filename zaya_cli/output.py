@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any, Literal, TextIO
 
@@ -68,6 +69,8 @@ def _public_record(*arguments: Any, **settings: Any) -> logging.LogRecord:
     """What a library has to say, as `write_note` would."""
     record = logging.LogRecord(*arguments, **settings)
     record.msg, record.args = visible(redacted(record.getMessage())), ()
+    if record.exc_info and record.exc_info[1]:
+        record.exc_text = visible(redacted("".join(traceback.format_exception(record.exc_info[1]))))
     return record
 
 

@@ -17,7 +17,7 @@ _SECRET_NAME = re.compile(
 )
 _ADDRESS = re.compile(r"\w://\S+")
 _LOGIN = re.compile(r"(?<=://)[^/]*@")
-_PRINTABLE = re.compile("[!-~]+")
+_PRINTABLE = re.compile("[ -~]+")
 
 _kept: set[str] = set()
 
@@ -77,7 +77,8 @@ def _secrets_of(url: str) -> Iterator[str]:
 
 def _forms(secret: str) -> Iterator[str]:
     """A secret, and its printable parts, as messages, headers and addresses quote them."""
-    for text in {secret, secret.strip(), *_PRINTABLE.findall(secret)}:
+    parts = [part.strip() for part in (secret, *_PRINTABLE.findall(secret))]
+    for text in {secret, *parts, *(part.rpartition(" ")[2] for part in parts)}:  # the last word of `Name: value`
         yield from (text, repr(text)[1:-1], ascii(text)[1:-1], json.dumps(text)[1:-1])
         content = text.encode("utf-8", "surrogateescape")
         yield from (quote(content, safe=""), repr(content)[2:-1], base64.b64encode(content).decode())

@@ -260,7 +260,7 @@ class EndpointGenerator:
                 return _read_response(self._post(path, fields))
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 problem = f"{type(error).__name__}: {error}"
-        raise NetworkError(f"{self.url} answers with what is not the OpenAI protocol ({problem[:200]}).")
+        raise NetworkError(f"{self.url} answers with what is not the OpenAI protocol ({redacted(problem)[:200]}).")
 
     def _post(self, path: str, fields: Mapping[str, Any]) -> Any:
         import openai
