@@ -1,4 +1,4 @@
-"""The keys that people give in variables and files: read, trimmed and checked here and nowhere else."""
+"""The keys that people give in variables and files: trimmed and checked here, before the libraries read them."""
 
 from __future__ import annotations
 
@@ -10,56 +10,55 @@ from zaya_core.errors import UsageError
 from zaya_core.redaction import keep_secret
 
 _HUB_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-_SERVER_VARIABLE = "OPENAI_API_KEY"
-_ALSO_SENT = ("OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+_SERVER_VARIABLES = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _KEY = re.compile("[!-~]+")  # what a header can carry
 _AROUND = " \t\r\n\ufeff"  # blanks, newlines and a byte order mark come along with a key
 _LARGEST_FILE = 100_000  # bytes
 
 
-def hub_token() -> str | None:
-    """The token for the Hub, from a variable or the file of `hf auth login`; None leaves it to huggingface_hub.
+def prepare_hub_token() -> None:
+    """Trim the token for the Hub in its variables, or else in the file of `hf auth login`.
 
     Raises UsageError that names the place, not the value, for what cannot be a token.
     """
     from huggingface_hub import constants
 
-    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or os.environ.get("HF_OIDC_RESOURCE"):
-        return None
-    for variable in _HUB_VARIABLES:
-        if token := _key_of(variable):
-            return token
-    path = Path(constants.HF_TOKEN_PATH)
+    if not any(map(_trim, _HUB_VARIABLES)) and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        _prepare_token_file(Path(constants.HF_TOKEN_PATH))
+
+
+def prepare_server_keys() -> None:
+    """Trim what is sent to an --endpoint. Raises UsageError like `prepare_hub_token`."""
+    for variable in _SERVER_VARIABLES:
+        _trim(variable)
+
+
+def _prepare_token_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE)
+            text = file.read(_LARGEST_FILE).decode("utf-8", "surrogateescape")
     except OSError:
-        return None
-    text = content.decode("utf-8", "surrogateescape")
+        return
     token = _checked(text, str(path))
-    return None if token == text.strip() else token  # huggingface_hub renews what it reads itself
+    if token != text.strip():  # else huggingface_hub reads it as well, and renews one that ends
+        os.environ[_HUB_VARIABLES[0]] = token
 
 
-def server_key() -> str | None:
-    """The key for --endpoint. Raises UsageError like `hub_token`."""
-    for variable in _ALSO_SENT:  # by the client library, which reads them itself
-        if key := _key_of(variable):
-            os.environ[variable] = key
-    return _key_of(_SERVER_VARIABLE)
+def _trim(variable: str) -> str:
+    """The key in a variable, which holds nothing else from now on; "" if there is none."""
+    key = _checked(os.environ.get(variable, ""), variable)
+    if variable in os.environ:
+        os.environ[variable] = key
+    return key
 
 
-def _key_of(variable: str) -> str | None:
-    return _checked(os.environ.get(variable, ""), variable)
-
-
-def _checked(text: str, place: str) -> str | None:
-    """The key in a text; None for an empty one."""
+def _checked(text: str, place: str) -> str:
     keep_secret(text)
     key = text.strip(_AROUND)
     if key and not _KEY.fullmatch(key):
         at, strange = next((at, one) for at, one in enumerate(key, 1) if not _KEY.fullmatch(one))
         raise UsageError(f"{place}: character {at} of the key is {_kind_of(strange)}, which no key has: set it again.")
-    return key or None
+    return key
 
 
 def _kind_of(character: str) -> str:

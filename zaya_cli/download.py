@@ -18,7 +18,6 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, BinaryIO
 
-from zaya_cli.credentials import hub_token
 from zaya_cli.hub import Listing, RemoteFile, repo_folder
 from zaya_core.errors import NetworkError
 
@@ -174,7 +173,7 @@ class Fetcher:
         from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
         from huggingface_hub.utils import build_hf_headers
 
-        headers = {**build_hf_headers(token=hub_token(), library_name="zaya"), "Accept-Encoding": "identity"}
+        headers = {**build_hf_headers(library_name="zaya"), "Accept-Encoding": "identity"}
         if span is not None:
             headers["Range"] = f"bytes={span}"
         url = hf_hub_url(self.listing.repo, file.path, revision=self.listing.commit)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from zaya_cli.credentials import hub_token
+from zaya_cli.credentials import prepare_hub_token
 from zaya_core.errors import DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
 from zaya_core.redaction import public_url, redacted
 
@@ -57,7 +57,7 @@ def list_files(repo: str, revision: str) -> Listing:
     from huggingface_hub.utils import filter_repo_objects
 
     with hub_errors(repo, revision):
-        api = HfApi(token=hub_token())
+        api = HfApi()
         commit = api.model_info(repo, revision=revision).sha
         assert commit is not None  # the Hub always names one
         entries = [entry for entry in api.list_repo_tree(repo, revision=commit) if isinstance(entry, RepoFile)]
@@ -116,10 +116,11 @@ def is_offline() -> bool:
 
 @contextmanager
 def hub_errors(repo: str, revision: str = DEFAULT_REVISION) -> Iterator[None]:
-    """Turn the errors of huggingface_hub and its HTTP client into this program's."""
+    """Turn the errors of huggingface_hub and its HTTP client into this program's; its token is checked first."""
     from httpx2 import HTTPError
     from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
+    prepare_hub_token()
     try:
         yield
     except ZayaError:

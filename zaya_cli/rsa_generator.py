@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zaya_cli import hub
-from zaya_cli.credentials import hub_token, server_key
+from zaya_cli.credentials import prepare_server_keys
 from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.rsa_options import RsaFlags
@@ -77,10 +77,11 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     from zaya_core.rsa.endpoint import EndpointGenerator
     from zaya_core.tokenizer import load_tokenizer
 
-    started, key = time.perf_counter(), server_key()
+    started = time.perf_counter()
+    prepare_server_keys()
     folder = tokenizer_folder(settings.model)
     context = settings.context or _longest_context(folder)
-    generator = EndpointGenerator(url, load_tokenizer(folder), context, flags.endpoint_model, flags.parallel, key)
+    generator = EndpointGenerator(url, load_tokenizer(folder), context, flags.endpoint_model, flags.parallel)
     name = generator.model
     placement = {"device": generator.url, "dtype": None, "threads": None}
     seconds = time.perf_counter() - started
@@ -101,9 +102,9 @@ def tokenizer_folder(name: str | None) -> Path:
             raise
     from huggingface_hub import snapshot_download
 
-    revision, files = revision or hub.DEFAULT_REVISION, list(TOKENIZER_FILES)
+    revision = revision or hub.DEFAULT_REVISION
     with hub.hub_errors(repo, revision):
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=files, token=hub_token()))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(TOKENIZER_FILES)))
 
 
 def _longest_context(folder: Path) -> int:

@@ -7,11 +7,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from urllib.parse import quote, unquote
 
 _HIDDEN = "***"
 _SHORTEST = 6  # characters; less is no secret, and would be found inside of words
+_SHORTEST_END = 8  # of a secret that a message has cut
 _SECRET_NAME = re.compile(
     r"(^|_)(TOKEN|[A-Z]*KEY|SECRET|PASSW(OR)?D|CREDENTIAL|HEADER)S?(_|$)(?!.*(PATH|FILE|DIR)$)", re.IGNORECASE
 )
@@ -38,14 +39,31 @@ def public_url(url: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """The text without this process's secrets, however they are quoted in it, and with public addresses only.
+    """The text without this process's secrets, however they are quoted or cut in it, and with public addresses only.
 
-    To be asked before a text is cut, because half a secret is not found.
+    To be asked before a text is cut: less than 8 characters of a secret are not found.
     """
     forms = {form for secret in _secrets() for form in _forms(secret) if len(form) >= _SHORTEST}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, _HIDDEN)
+    if forms:
+        text = _without(text, forms)
+        text = _without(text[::-1], {form[::-1] for form in forms})[::-1]  # what was cut at its beginning
     return _ADDRESS.sub(_public, text)
+
+
+def _without(text: str, forms: Set[str]) -> str:
+    """The text without the forms, and without what goes on like one for a while."""
+    beginnings = {form[:_SHORTEST_END] for form in forms}
+    parts, end = [], 0
+    for found in re.finditer("|".join(map(re.escape, sorted(beginnings))), text):
+        start = found.start()
+        if start >= end:
+            parts += [text[end:start], _HIDDEN]
+            end = start + max(_common_length(text[start:], form) for form in forms)
+    return "".join([*parts, text[end:]])
+
+
+def _common_length(text: str, other: str) -> int:
+    return next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
 
 
 def _public(found: re.Match[str]) -> str:

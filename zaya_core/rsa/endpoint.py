@@ -81,11 +81,10 @@ class EndpointGenerator:
         context: int,
         model: str | None = None,
         parallel: int = 16,
-        key: str | None = None,
         retries: int = 4,
         timeout: float = 3600.0,
     ):
-        """model: its name on the server; without it the first that the server lists. key: what the server asks for.
+        """model: its name on the server; without it the first that the server lists.
 
         Raises: UsageError without the `openai` package or for what is no URL; NetworkError when nothing answers.
         """
@@ -93,7 +92,7 @@ class EndpointGenerator:
         self.tokenizer = tokenizer
         self.context = context
         self.notes: list[str] = []
-        self._client = _client(url, key, retries, timeout)
+        self._client = _client(url, retries, timeout)
         self.model = model or self._first_model()
         self.dialect = self._find_dialect()
         self._jobs: queue.Queue[tuple[int, RolloutRequest]] = queue.Queue()
@@ -334,14 +333,17 @@ class StatusError(NetworkError):
         self.status = status
 
 
-def _client(url: str, key: str | None, retries: int, timeout: float) -> Any:
+def _client(url: str, retries: int, timeout: float) -> Any:
     try:
         import openai
     except ImportError:
         raise UsageError("--endpoint needs the openai package: pip install 'zaya[endpoint]'.") from None
+    import os
+
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--endpoint {public_url(url)} is no URL: give one such as http://localhost:8000/v1.")
-    return openai.OpenAI(base_url=url.rstrip("/"), api_key=key or "none", max_retries=retries, timeout=timeout)
+    key = os.environ.get("OPENAI_API_KEY") or "none"
+    return openai.OpenAI(base_url=url.rstrip("/"), api_key=key, max_retries=retries, timeout=timeout)
 
 
 def _extended_fields(params: SamplingParams) -> dict[str, Any]:
