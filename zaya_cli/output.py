@@ -109,6 +109,9 @@ _LIKES = {
 class VisibleConsole(Console):
     """A console on which text steers nothing, whatever it is wrapped in; only the console's own codes do."""
 
+    def __init__(self, **settings: Any):
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
     def render_str(self, text: str, **settings: Any) -> Text:
         """As visible text, so that it is measured as it will be."""
         return super().render_str(visible(text), **settings)
@@ -135,16 +138,13 @@ def _console(stream: TextIO, color: Color) -> Console:
         file=stream,
         force_terminal=False if plain else True if color == "always" else None,
         color_system=None if plain else "auto",
-        highlight=False,
-        markup=False,
-        emoji=False,
         soft_wrap=True,
     )
 
 
 def markdown_console() -> Console:
     """For an answer on a terminal, wrapped at its width."""
-    return VisibleConsole(file=sys.stdout, highlight=False)
+    return VisibleConsole(file=sys.stdout)
 
 
 def draws(console: Console) -> bool:
