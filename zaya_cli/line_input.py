@@ -12,12 +12,15 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.output import ColorDepth, create_output
 
 from zaya_cli.multiline import continued, message_of
+from zaya_cli.visible import UNSEEN, visible
 from zaya_core.errors import UsageError
 
 PROMPT, CONTINUATION = ">>> ", "... "
+Char.display_mappings.update({character: visible(character) for character in UNSEEN})  # beside ^[ and its like
 
 
 class LineInput(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-# Control characters but newline and tab, what moves or reverses a line unseen, and halves of characters, which stand
-# for bytes of a name that is not UTF-8.
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206f\ud800-\udfff]")
+UNSEEN = "".join(map(chr, (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x2070))))  # end or reverse a line
+# With control characters but newline and tab, and halves of characters, which stand for bytes of a broken name.
+_STEERING = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{UNSEEN}\ud800-\udfff]")
 _PICTURES = 0x2400  # Unicode's pictures of the control characters, in their order
 _PICTURES_OF_BLANKS = {ord(blank): chr(_PICTURES + ord(blank)) for blank in "\n\t"}
 _DELETE, _PICTURE_OF_DELETE = 0x7F, 0x2421

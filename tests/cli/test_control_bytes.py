@@ -50,7 +50,8 @@ def assert_steers_nothing(text):
 
 PIECES = [
     *("\x1b", "\x1b[2J", "\x9b", "\r", "\u202e", "\u2028", "\udc9b", "\x7f", "\x00", "&#x202e;", "&#13;", "<U+202E>"),
-    *("`", "```\n", "**", "[b](http://x)", "[bold]", "[link=x]y[/link]", "# ", "| a | b |\n|--|--|\n", ":smile:"),
+    *("`", "```\n", "**", "[b](http://x)", "![b](x)", "[bold]", "[link=x]y[/link]"),
+    *("# ", "| a | b |\n|--|--|\n", ":smile:"),
     *("\n", "\t", "\xe9", "\u6f22", "\U0001f469\u200d\U0001f467", "word "),
 ]
 
@@ -151,24 +152,7 @@ def steering_folder(tmp_path_factory):
     return biased_folder(tmp_path_factory.mktemp("steering"), lambda piece: 0.0 if piece in said else -1e4)
 
 
-SAYS = [
-    "run",
-    "-p",
-    "x",
-    "--device",
-    "cpu",
-    "-n",
-    "150",
-    "--thinking-budget",
-    "80",
-    "-t",
-    "100",
-    "--top-p",
-    "1",
-    "--seed",
-    "1",
-    "-m",
-]
+SAYS = [*ASK[:-3], *["-n", "150", "--thinking-budget", "80", "-t", "100", "--top-p", "1", "--seed", "1", "-m"]]
 
 
 @pytest.mark.parametrize(
@@ -214,10 +198,17 @@ def test_a_loaded_session_steers_nothing(tmp_path):
     content = json.dumps({**session, "exchanges": [exchange], "known_ids": []})
     for name in ("kept", f"x{HOSTILE}"):
         (folder / f"{name}.json").write_text(content)
+    history = tmp_path / "state/zaya/history"
+    history.parent.mkdir(parents=True)
+    history.write_text("\n# once\n+half \u202eof \u2028it \x1b[2J\n")
     with Terminal("chat", "-m", "demo", "--resume", home=tmp_path, columns=200, lines=50) as terminal:
         terminal.wait_for_prompt()
         for command in ("/load kept", "/sessions", "/think", "/info", "/tokens", "/system", "/undo"):
             terminal.ask(command)
+        terminal.press("\x1b[A")
+        terminal.wait_for("half <U+202E>of <U+2028>it ^[[2J")
+        terminal.press("\x03")
+        terminal.wait_for_prompt()
         terminal.press("/load \t\t")
         terminal.wait_until(lambda: terminal.text.count(one_line(f"x{HOSTILE}")) > 1)  # listed, and in the menu
         terminal.press("\x03")
