@@ -203,12 +203,12 @@ def test_a_loaded_session_steers_nothing(tmp_path):
     history.write_text("\n# once\n+half \u202eof \u2028it \x1b[2J\n")
     with Terminal("chat", "-m", "demo", "--resume", home=tmp_path, columns=200, lines=50) as terminal:
         terminal.wait_for_prompt()
-        for command in ("/load kept", "/sessions", "/think", "/info", "/tokens", "/system", "/undo"):
-            terminal.ask(command)
         terminal.press("\x1b[A")
         terminal.wait_for("half <U+202E>of <U+2028>it ^[[2J")
         terminal.press("\x03")
         terminal.wait_for_prompt()
+        for command in ("/load kept", "/sessions", "/think", "/info", "/tokens", "/system", "/undo"):
+            terminal.ask(command)
         terminal.press("/load \t\t")
         terminal.wait_until(lambda: terminal.text.count(one_line(f"x{HOSTILE}")) > 1)  # listed, and in the menu
         terminal.press("\x03")
