@@ -99,7 +99,7 @@ def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 _IN_ASCII, _AS_BYTES = "zaya.in_ascii", "zaya.as_bytes"
-_LIKES = {
+_LIKES: dict[int, str | int] = {
     **str.maketrans("·–—─━•…‘’“”│▌×→\xa0", "-----*.''\"\"||x> "),  # of what this program and its markdown use
     **{0x2400 + code: f"^{chr(code ^ 0x40)}" for code in range(0x20)},  # pictures of control characters
     0x2421: "^?",

@@ -88,8 +88,9 @@ def planted(monkeypatch, tmp_path):
     monkeypatch.setattr(client, "_calculate_retry_timeout", lambda *_, **__: 0.0)  # seconds
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
-    for name, value in {"ENDPOINT": URL, "HF_HUB_OFFLINE": False, "HF_HUB_CACHE": str(tmp_path / "cache")}.items():
-        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(constants, "ENDPOINT", URL)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 
 
 def assert_clean(tmp_path, *texts):
