@@ -68,7 +68,7 @@ def sentence_of(error: BaseException) -> str:
 
     Empty where Typer has shown the help already.
     """
-    message = visible(redacted(" ".join(_message_of(error).split())))
+    message = visible(" ".join(redacted(_message_of(error)).split()))
     if isinstance(error, (errors.ZayaError, TyperException)):
         return message
     if _is_out_of_memory(error):

@@ -98,5 +98,5 @@ def _forms(secret: str) -> Iterator[str]:
     parts = [part.strip() for part in (secret, *_PRINTABLE.findall(secret))]
     for text in {secret, *parts, *(part.rpartition(" ")[2] for part in parts)}:  # the last word of `Name: value`
         yield from (text, repr(text)[1:-1], ascii(text)[1:-1], json.dumps(text)[1:-1])
-        content = text.encode("utf-8", "surrogateescape")
+        content = text.encode("utf-8", "replace")
         yield from (quote(content, safe=""), repr(content)[2:-1], base64.b64encode(content).decode())

@@ -341,7 +341,7 @@ def _client(url: str, retries: int, timeout: float) -> Any:
     import os
 
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"--endpoint {public_url(url)} is no URL: give one such as http://localhost:8000/v1.")
+        raise UsageError("What --endpoint names is no URL: give one such as http://localhost:8000/v1.")
     key = os.environ.get("OPENAI_API_KEY") or "none"
     return openai.OpenAI(base_url=url.rstrip("/"), api_key=key, max_retries=retries, timeout=timeout)
 
