@@ -101,7 +101,6 @@ def _exit(repl: Repl, argument: str) -> None:
 
 def _clear(repl: Repl, argument: str) -> None:
     repl.keeper.begin_anew()
-    repl.conversation.clear()
     repl.staged.clear()
     repl.say("A new conversation. The old one is kept: /sessions." if repl.keeper.automatic else "A new conversation.")
 

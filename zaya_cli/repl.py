@@ -49,6 +49,13 @@ class Repl:
     def run(self) -> None:
         """Until the person leaves. Raises Interrupted after a second Ctrl-C at the prompt, and on SIGTERM."""
         try:
+            self._rounds()
+            self.keeper.close()
+        finally:
+            self.keeper.let_go()
+
+    def _rounds(self) -> None:
+        try:
             with leaving(lambda code: self.input.leave(Interrupted(code))):
                 while (line := self._next_line()) is not None:
                     self._round(line)
@@ -57,7 +64,6 @@ class Repl:
             pass
         finally:
             self.keeper.keep()
-        self.keeper.close()
 
     def say(self, text: str) -> None:
         """A note to the person."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +51,13 @@ def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
     Raises UsageError where it exists, where another run is at it or an earlier one had other settings; DiskSpaceError
     where the disk is too small; CheckpointError for weights that are not finite; DeviceError without a library.
     """
-    if job.out.exists():
-        raise UsageError(f"{job.out} exists already: delete it first, or give another --out FOLDER.")
+    _expect_new(job)
     try:
         expect_usable(job.settings.experts)
     except MissingLibraryError as error:
         raise DeviceError(str(error)) from None
     with _alone(job):
+        _expect_new(job)  # another run may have finished it just now
         _begin(job)
         steps = steps_left(job)
         _expect_space(job, steps)
@@ -70,21 +70,30 @@ def steps_left(job: QuantizationJob) -> list[Step]:
     return reading_plan(job, BEGINS_WITH, CalibrationRun.layers_in(job.unfinished / _STATE))
 
 
+def _expect_new(job: QuantizationJob) -> None:
+    if job.out.exists():
+        raise UsageError(f"{job.out} exists already: delete it first, or give another --out FOLDER.")
+
+
 @contextmanager
 def _alone(job: QuantizationJob) -> Iterator[None]:
     """No other run writes the same folder."""
-    path = job.unfinished.with_name(job.unfinished.name + ".lock")
-    with ExitStack() as locks:
-        with writing(job.out):
-            job.unfinished.mkdir(parents=True, exist_ok=True)
-            refusal = f"Another zaya is writing {job.out}: wait for it, or give another --out."
-            locks.enter_context(held(path, refusal))
+    with writing(job.out):
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+    with held(lock_of(job.out), f"writing {job.out}", "wait for it, or give another --out FOLDER"):
         yield
+
+
+def lock_of(out: Path) -> Path:
+    """Who has it writes the folder: it lies beside it, because the unfinished folder is renamed, and stays."""
+    return out.with_name(f".{out.name}.lock")
 
 
 def _begin(job: QuantizationJob) -> None:
     """Note what is being made, or see that an earlier run made the same."""
     folder = job.unfinished
+    with writing(job.out):
+        folder.mkdir(exist_ok=True)
     begun = next((path for name in (UNFINISHED, "config.json") if (path := folder / name).is_file()), None)
     if begun is None:
         if any(folder.glob("*.safetensors")):
