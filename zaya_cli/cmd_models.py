@@ -17,6 +17,7 @@ from zaya_cli.download import checksum_of
 from zaya_cli.inventory import Choice, PresentModel, choose, present_models
 from zaya_cli.machine import Memory, memory_of
 from zaya_cli.model_folder import folder_bytes
+from zaya_cli.model_locks import removing
 from zaya_cli.output import stdout_console, write_json
 from zaya_cli.sizes import gigabytes
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError, ZayaError
@@ -78,7 +79,8 @@ def _as_json(model: PresentModel, memory: Memory, choice: Choice | None) -> dict
 def remove_model(name: str, yes: bool, dry_run: bool) -> None:
     """Delete a model from the hub cache or the quantized folders, after asking.
 
-    Raises UsageError for a bundled model and where nobody can be asked; ModelNotFoundError for an unknown name.
+    Raises UsageError for a bundled model, where nobody can be asked, and where another process downloads, makes or
+    quantizes the model; ModelNotFoundError for an unknown name.
     """
     model = _named(name)
     if model.place == "bundled":
@@ -92,7 +94,13 @@ def remove_model(name: str, yes: bool, dry_run: bool) -> None:
             raise UsageError(f"Nobody can be asked here whether {name} is to be removed: add --yes.")
         if not typer.confirm("Remove it?", err=True):
             return
-    deletion.execute()
+    try:
+        with removing(model):
+            deletion.execute()
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"{name} is gone: another program has removed it meanwhile.") from None
+    except OSError as error:
+        raise UsageError(f"{error.filename or deletion.folder} cannot be removed ({error.strerror}).") from None
     print(f"{gigabytes(deletion.nbytes)} are free again.", file=sys.stderr)
 
 
@@ -109,8 +117,13 @@ class _Deletion:
             self.strategy.execute()
             return
         doomed = self.folder.with_name(f".removed-{self.folder.name}")  # no half a model is ever seen under its name
+        if doomed.is_dir():  # of a removal that was killed
+            shutil.rmtree(doomed)
         os.replace(self.folder, doomed)
-        shutil.rmtree(doomed)
+        if doomed.is_symlink():
+            doomed.unlink()
+        else:
+            shutil.rmtree(doomed)
 
 
 def _deletion(model: PresentModel) -> _Deletion:

@@ -10,7 +10,7 @@ from pathlib import Path
 from prompt_toolkit.history import FileHistory
 
 from zaya_core.errors import UsageError
-from zaya_core.exclusive import try_lock
+from zaya_core.exclusive import lock_beside, try_lock
 from zaya_core.private_file import close_to_others, make_private_folder, write_atomically
 
 LARGEST = 1 << 20  # bytes; the older half goes when there are more
@@ -54,7 +54,7 @@ class InputHistory(FileHistory):
             make_private_folder(self.path.parent)
             close_to_others(self.path.parent)
             with suppress(UsageError):  # no locks there: lines of two chats may mix
-                lock = try_lock(self.path.with_name(f".{self.path.name}.lock"), _PATIENCE)
+                lock = try_lock(lock_beside(self.path), _PATIENCE)
             os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
             close_to_others(self.path)
             write()

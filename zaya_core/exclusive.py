@@ -40,6 +40,11 @@ class Lock:
         self.release()
 
 
+def lock_beside(path: Path) -> Path:
+    """The lock file of a file or folder: hidden, and not inside, because a folder may be renamed or removed."""
+    return path.with_name(f".{path.name}.lock")
+
+
 def try_lock(path: Path, patience: float = 0.0) -> Lock | None:
     """The lock; None where somebody else still holds it after so many seconds.
 
@@ -55,13 +60,10 @@ def try_lock(path: Path, patience: float = 0.0) -> Lock | None:
 def held(path: Path, doing: str, advice: str) -> Iterator[None]:
     """A lock file for the length of the block.
 
-    Raises UsageError, `Another zaya is {doing} (process 123): {advice}.`, where somebody else holds it, and where there
-    can be no lock.
+    Raises UsageError, `Another zaya is {doing} (process 123): {advice}.`, where somebody else holds it; else as
+    `try_lock`.
     """
-    try:
-        lock = try_lock(path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be made ({error.strerror}): choose a folder that you may write to.") from None
+    lock = try_lock(path)
     if lock is None:
         raise UsageError(f"Another zaya is {doing} ({holder_of(path)}): {advice}.")
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from zaya_core.calibration import BEGINS_WITH, CalibrationRun
 from zaya_core.checkpoint import INDEX, Checkpoint, open_checkpoint
 from zaya_core.config import UNFINISHED, read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
-from zaya_core.exclusive import held
+from zaya_core.exclusive import held, lock_beside
 from zaya_core.quantization_job import QuantizationJob, Shard
 from zaya_core.reading_plan import Step, bytes_needed, reading_plan
 from zaya_core.shard_writer import ShardWriter, write_atomically, writing
@@ -78,15 +78,12 @@ def _expect_new(job: QuantizationJob) -> None:
 @contextmanager
 def _alone(job: QuantizationJob) -> Iterator[None]:
     """No other run writes the same folder."""
-    with writing(job.out):
-        job.out.parent.mkdir(parents=True, exist_ok=True)
-    with held(lock_of(job.out), f"writing {job.out}", "wait for it, or give another --out FOLDER"):
+    with ExitStack() as locks:
+        with writing(job.out):
+            if not job.out.parent.exists():
+                job.out.parent.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(held(lock_beside(job.out), f"writing {job.out}", "wait for it, or give another --out"))
         yield
-
-
-def lock_of(out: Path) -> Path:
-    """Who has it writes the folder: it lies beside it, because the unfinished folder is renamed, and stays."""
-    return out.with_name(f".{out.name}.lock")
 
 
 def _begin(job: QuantizationJob) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ _VERSION = 2  # 1 had no checksum
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """No other run saves in the folder, which is made if it is missing. Raises UsageError where one does."""
-    try:
-        make_private_folder(folder)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror}.") from None
-    with held(folder / ".lock", f"saving its rollouts in {folder}", "wait for it, or give another folder"):
+    with ExitStack() as locks:
+        try:
+            make_private_folder(folder)
+            doing = f"saving its rollouts in {folder}"
+            locks.enter_context(held(folder / ".lock", doing, "wait for it, or give another folder"))
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written: {error.strerror}.") from None
         yield
 
 
