@@ -36,6 +36,7 @@ _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),
+    (FileNotFoundError, 3),
 )
 
 
@@ -62,6 +63,8 @@ def sentence_of(error: BaseException) -> str:
     """What to tell the person, in one line."""
     if isinstance(error, errors.ZayaError):
         return " ".join(str(error).split())
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return f"{error.filename} is gone: another program has removed it meanwhile."
     if _is_out_of_memory(error):
         return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
     detail = " ".join(str(error).split())[:300] or "no details"

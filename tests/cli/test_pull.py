@@ -286,6 +286,22 @@ def test_two_pulls_at_once_fetch_each_file_once(hub, files, start):
     )
 
 
+@pytest.mark.long
+def test_a_second_pull_waits_and_says_so_and_what_is_being_pulled_is_not_removed(zaya, hub, files, start):
+    hub.faults.held, hub.faults.held_after = f"/content/{FIRST}", MEGABYTE
+    first = start()
+    assert hub.is_holding.wait(300)
+    holder = f"(process {first.pid})"
+    assert f"Another zaya is downloading or quantizing {REPO} {holder}" in zaya("models", "rm", REPO, "--yes").err
+    second = start()
+    while (line := second.stderr.readline()) and "Another" not in line:
+        pass
+    assert line == f"Another zaya is downloading {REPO} {holder}: this one waits for it.\n"
+    hub.faults.release.set()
+    assert [process.communicate(timeout=300)[0] for process in (first, second)] == [f"{assert_complete(files)}\n"] * 2
+    assert zaya("models", "rm", REPO, "--yes").code == 0
+
+
 def test_without_symbolic_links_a_file_is_stored_once(zaya, hub, files, monkeypatch):
     monkeypatch.setattr(file_download, "are_symlinks_supported", lambda folder: False)
     assert zaya("pull", REPO).code == 0

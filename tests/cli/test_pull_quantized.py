@@ -252,6 +252,23 @@ def test_a_pull_ended_by_a_signal_goes_on(hub, text, models, model, start, numbe
     assert contents(Path(out.strip())) == made_afresh(model, text, tmp_path / "made")
 
 
+@pytest.mark.long
+def test_a_second_pull_with_quant_and_a_removal_are_refused_and_the_first_goes_on(zaya, hub, text, models, start):
+    hub.faults.held, hub.faults.held_after = f"/content/{NAMES[2]}", 100_000
+    process = start(*asked(text, "--discard-originals")[2:])
+    wait_until(lambda: hub.is_holding.is_set() and list(models.glob("*.unfinished/model-00001-*.safetensors")))
+    second = zaya(*asked(text, "--discard-originals"))
+    assert (second.code, second.out) == (2, "")
+    assert f"Another zaya is downloading {REPO} (process {process.pid}): wait for it." in second.err
+    for folder in models.glob("[!.]*"):
+        removal = zaya("models", "rm", folder.name, "--yes")
+        assert (removal.code, f"(process {process.pid})" in removal.err) == (2, True), removal.err
+    hub.faults.release.set()
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert [path.name for path in models.glob("[!.]*")] == [Path(out.strip()).name]
+
+
 def snapshot_of(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 

@@ -17,6 +17,7 @@ import pytest
 from tests.cli.hub_cache import cache_repo, repo_folder
 from tests.cli.terminal import Terminal
 from zaya_cli.conversation import Conversation
+from zaya_cli.failures import exit_code_of, sentence_of
 from zaya_cli.generation import GenerationSettings
 from zaya_cli.input_history import InputHistory
 from zaya_cli.model_folder import BUNDLED, DEFAULT_REPO
@@ -342,6 +343,15 @@ def test_what_is_being_downloaded_or_read_for_hours_is_not_removed(zaya, use):
     assert not repo_folder(DEFAULT_REPO).exists()
 
 
+def test_a_file_that_goes_while_it_is_wanted_is_one_sentence(tmp_path):
+    """Wherever it is opened: nothing else than a removal leaves a file's name and no file."""
+    with pytest.raises(FileNotFoundError) as raised:
+        (tmp_path / "tokenizer.json").read_bytes()
+    assert sentence_of(raised.value) == f"{tmp_path}/tokenizer.json is gone: another program has removed it meanwhile."
+    assert exit_code_of(raised.value) == 3
+
+
+@pytest.mark.long
 def test_a_model_that_is_removed_while_it_is_opened_is_one_sentence(zaya, tmp_path):
     """At each file that is opened of it; later, its mapped files stay as long as they are in use."""
     model = tmp_path / "model"
@@ -369,3 +379,99 @@ def test_a_model_that_is_removed_while_it_is_opened_is_one_sentence(zaya, tmp_pa
     left = None
     assert result.code == 0
     assert {3} <= set(codes) <= {0, 3, 5}
+
+
+def program(*arguments, home):
+    """`zaya ARGUMENTS` as a process of its own."""
+    homes = {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("STATE", "DATA", "CONFIG")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "zaya_cli.app", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=home,
+        env={**os.environ, **homes, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+
+
+def ended(*processes):
+    """(exit code, stdout, stderr) of each."""
+    outputs = [process.communicate(timeout=300) for process in processes]
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def is_held(path):
+    """Whether somebody holds the lock, which must not be taken from him by looking."""
+    if not path.exists():
+        return False
+    lock = try_lock(path)
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
+CHAT = ("chat", "--model", "demo", "--seed", "1", "-n", "8", "--thinking", "off")
+
+
+@pytest.mark.long
+def test_two_chats_on_terminals_and_two_that_resume(tmp_path):
+    """The second of each pair goes on when the first was killed, too."""
+    folder = SessionFolder(tmp_path / "data/zaya/sessions")
+    with ExitStack() as stack:
+        pair = [stack.enter_context(Terminal(*CHAT, home=tmp_path, columns=200)) for _ in range(2)]
+        for number, terminal in enumerate(pair):
+            terminal.wait_for_prompt()
+            terminal.ask(f"1+{number}")
+        assert sorted(questions(folder, name) for name in folder.names()) == [["1+0"], ["1+1"]]
+        newest = next(name for name in folder.names() if questions(folder, name) == ["1+1"])
+        third = stack.enter_context(Terminal(*CHAT, "--resume", home=tmp_path, columns=200))
+        third.wait_for_prompt()
+        assert f"Another zaya is in it (process {pair[1].child.pid}): this is a copy." in third.text
+        third.ask("7*7")
+        pair[1].ask("2*2")
+        assert questions(folder, newest) == ["1+1", "2*2"]
+        assert sorted(questions(folder, name) for name in folder.names())[1:] == [["1+1", "2*2"], ["1+1", "7*7"]]
+        pair[1].kill()
+        pair[1].wait_for_end()
+        third.ask(f"/load {newest}")
+        third.ask("3*3")
+        assert questions(folder, newest) == ["1+1", "2*2", "3*3"]
+        assert third.text.count("this is a copy") == 1
+
+
+@pytest.mark.long
+def test_two_runs_with_one_place_for_their_state_as_processes(tmp_path):
+    command = ("run", "-p", "1+1", "-m", "demo", *RSA, "--rsa-save", "state")
+    pair = [program(*command, home=tmp_path) for _ in range(2)]
+    results = sorted(ended(*pair))
+    assert results[0][0] == 0, results
+    assert results[0][1]
+    assert results[1][0] in (0, 2)  # 0: it began when the other one had ended
+    assert results[1][0] == 0 or "Another zaya is saving its rollouts in state (process" in results[1][2]
+    ((code, text, said),) = ended(program(*command, home=tmp_path))
+    assert (code, text) == (0, results[0][1])
+    assert "4 rollouts are there from an earlier run" in said
+
+
+@pytest.mark.long
+def test_two_quantizations_of_one_model_as_processes(tmp_path, zaya):
+    command = ("quantize", "-m", "demo", "--format", "int8", "-o", "q")
+    (one, _, _), (other, _, said) = sorted(ended(*(program(*command, home=tmp_path) for _ in range(2))))
+    assert (one, other) == (0, 2)
+    assert "Another zaya is writing q (process" in said or "q exists already" in said
+    assert sorted(path.name for path in tmp_path.glob("*q*")) == [".q.lock", "q"]
+    assert zaya("run", "-p", "1+1", "-m", "q", "-n", "3").code == 0
+
+
+@pytest.mark.long
+def test_a_model_that_runs_answers_to_the_end_when_it_is_removed(tmp_path, zaya):
+    folder = tmp_path / "data/zaya/models/mine"
+    shutil.copytree(DEMO, folder)
+    expected = zaya("run", "-p", "1+1", "-m", "mine", "-n", "200", "--seed", "1", "--thinking", "off").out
+    with Terminal("chat", "-m", "mine", "--seed", "1", "-n", "200", "--thinking", "off", home=tmp_path) as terminal:
+        terminal.wait_for_prompt()
+        assert zaya("models", "rm", "mine", "--yes").code == 0
+        assert not folder.exists()
+        terminal.ask("1+1")
+        terminal.press("\x04")
+        assert terminal.wait_for_end() == 0
+    sessions = SessionFolder(tmp_path / "data/zaya/sessions")
+    (exchange,) = sessions.load(sessions.names()[0]).exchanges
+    assert exchange.answer.strip() == expected.strip()

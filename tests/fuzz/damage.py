@@ -47,7 +47,9 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
     if kind == 2:
         keys = [*re.finditer(r'"\w+": ', text)]
         one = rng.choice(keys)
-        return (text[: one.start()] + f"{one.group()}{json.dumps(rng.choice(_VALUES))}, " + text[one.start() :]).encode()
+        return (
+            text[: one.start()] + f"{one.group()}{json.dumps(rng.choice(_VALUES))}, " + text[one.start() :]
+        ).encode()
     if kind == 3:
         value = json.loads(text)
         _replace_one(value, rng)
