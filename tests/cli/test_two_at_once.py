@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Barrier
@@ -50,7 +50,7 @@ def folder(tmp_path):
 @pytest.fixture
 def chat(engine, folder):
     """Begin a chat that keeps itself; a lock of one holds against another as if it were another process's."""
-    told = []
+    told: list[str] = []
 
     def begin(is_automatic=True):
         conversation = Conversation(engine, GenerationSettings(), SamplingParams(seed=1))
@@ -241,7 +241,7 @@ def test_without_locks_a_chat_goes_on_says_so_once_and_overwrites_nothing(chat, 
     leave(earlier)
     before = [(path.name, path.read_bytes()) for path in sorted(folder.folder.iterdir())]
     monkeypatch.setattr("zaya_cli.session_file.try_lock", refuse)
-    told = []
+    told: list[str] = []
     keeper = chat()
     keeper._complain = told.append
     assert "The file system has no locks. This is a copy." in keeper.load(None)
@@ -254,9 +254,25 @@ def test_without_locks_a_chat_goes_on_says_so_once_and_overwrites_nothing(chat, 
 def test_what_two_chats_type_at_once_is_remembered_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("zaya_cli.input_history.LARGEST", 1 << 30)
     histories = [InputHistory(tmp_path / "history") for _ in range(2)]
-    typed = [[f"{number} {turn}\n" + "x" * 20_000 for turn in range(20)] for number in range(2)]
-    at_once(2, lambda number: [histories[number].store_string(text) for text in typed[number]])
+    typed = [[f"{number} {turn}\n" + f"{'x' * 500}\n" * 200 for turn in range(10)] for number in range(2)]
+
+    def type_all(number):
+        for text in typed[number]:
+            histories[number].store_string(text)
+
+    at_once(2, type_all)
     assert sorted(InputHistory(tmp_path / "history").load_history_strings()) == sorted(typed[0] + typed[1])
+
+
+def test_who_types_while_another_chat_writes_the_history_waits_for_it(tmp_path):
+    history = InputHistory(tmp_path / "history")
+    with ThreadPoolExecutor(1) as thread:
+        with held(lock_beside(tmp_path / "history"), "", ""):
+            stored = thread.submit(history.store_string, "one")
+            with pytest.raises(TimeoutError):
+                stored.result(0.1)
+        stored.result()
+    assert history.load_history_strings() == ["one"]
 
 
 def test_files_with_peoples_texts_are_theirs_alone_from_the_first_byte_on(chat, folder, tmp_path, zaya):
@@ -366,7 +382,7 @@ def test_a_model_that_is_removed_while_it_is_opened_is_one_sentence(zaya, tmp_pa
                 shutil.rmtree(model)
 
     sys.addaudithook(watch)  # there is no way to take it away again
-    codes = []
+    codes: list[int] = []
     for number in range(1, 40):
         shutil.copytree(DEMO, model)
         left = number

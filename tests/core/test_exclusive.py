@@ -40,6 +40,12 @@ sys.exit(min(seconds, 100))
 """
 
 
+def taken(path):
+    lock = try_lock(path)
+    assert lock is not None
+    return lock
+
+
 @pytest.mark.parametrize(("way", "turns"), [("stays", 1000), ("removes", 400)])
 def test_every_turn_of_four_processes_has_one_holder(tmp_path, way, turns):
     command = [sys.executable, "-c", WORKER, str(tmp_path / "lock"), str(turns // 4), way]
@@ -51,18 +57,18 @@ def test_every_turn_of_four_processes_has_one_holder(tmp_path, way, turns):
 def test_a_released_lock_file_stays_and_is_private_also_under_an_open_umask(tmp_path):
     before = os.umask(0)
     try:
-        lock = try_lock(tmp_path / "lock")
+        lock = taken(tmp_path / "lock")
     finally:
         os.umask(before)
     assert try_lock(tmp_path / "lock") is None
     lock.release()
     assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
-    try_lock(tmp_path / "lock").release()
+    taken(tmp_path / "lock").release()
 
 
 def test_a_file_that_its_holder_removed_between_opening_and_locking_does_not_count(tmp_path, monkeypatch):
     path = tmp_path / "lock"
-    first = try_lock(path)
+    first = taken(path)
     is_locked = exclusive._is_locked
 
     def removed_meanwhile(descriptor, path):
@@ -71,7 +77,7 @@ def test_a_file_that_its_holder_removed_between_opening_and_locking_does_not_cou
         return is_locked(descriptor, path)
 
     monkeypatch.setattr(exclusive, "_is_locked", removed_meanwhile)
-    second = try_lock(path)
+    second = taken(path)
     assert os.path.samestat(os.stat(path), os.fstat(second._descriptor))
     assert try_lock(path) is None
 
@@ -83,6 +89,7 @@ def test_who_holds_it_is_said_and_the_kill_of_the_holder_frees_it(tmp_path):
         "lock = try_lock(Path(sys.argv[1])); print(flush=True); time.sleep(600)"
     )
     other = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
+    assert other.stdout is not None
     other.stdout.readline()
     with pytest.raises(UsageError, match=rf"^Another zaya is knitting \(process {other.pid}\): wait for it\.$"):
         held(path, "knitting", "wait for it").__enter__()
@@ -115,7 +122,7 @@ def test_a_full_disk_does_not_keep_anybody_from_a_lock(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    lock = try_lock(tmp_path / "lock")
+    lock = taken(tmp_path / "lock")
     assert try_lock(tmp_path / "lock") is None
     assert holder_of(tmp_path / "lock") == "its process cannot be seen"
     lock.release()

@@ -5,8 +5,26 @@ from __future__ import annotations
 import json
 import random
 import re
+from typing import Any
 
-_VALUES = (None, True, -1, 0, 2**63, 2**64, 10**30, 1.5, float("nan"), "", "\x00", "\ud800", [], {}, [[]], {"a": 1})
+_VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    2**64,
+    10**30,
+    1.5,
+    float("nan"),
+    "",
+    "\x00",
+    "\ud800",
+    [],
+    {},
+    [[]],
+    {"a": 1},
+)
 
 
 def damaged_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -57,19 +75,19 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
     return damaged_bytes(content, rng)
 
 
-def _replace_one(value: object, rng: random.Random) -> None:
+def _replace_one(value: Any, rng: random.Random) -> None:
     """Somewhere in nested lists and objects."""
-    places: list[tuple[dict | list, object]] = []
+    places: list[tuple[Any, Any]] = []
 
-    def visit(inner: object) -> None:
+    def visit(inner: Any) -> None:
         keys = inner if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ()
         for key in keys:
-            places.append((inner, key))  # type: ignore[arg-type]
-            visit(inner[key])  # type: ignore[index]
+            places.append((inner, key))
+            visit(inner[key])
 
     visit(value)
     container, key = rng.choice(places)
     if isinstance(container, dict) and rng.random() < 0.3:
         container[f"{key}x"] = container.pop(key)
     else:
-        container[key] = rng.choice(_VALUES)  # type: ignore[index]
+        container[key] = rng.choice(_VALUES)
