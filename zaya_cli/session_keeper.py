@@ -55,7 +55,7 @@ class SessionKeeper:
                 self.folder.remove(name)
             self._kept = session
         except OSError as error:
-            self._tell(f"The conversation cannot be kept ({error.strerror or error}): /save it elsewhere.")
+            self._tell(f"The conversation cannot be kept ({error.strerror or error}): see to {self.folder.folder}.")
         except ZayaError as error:
             self._tell(f"The conversation cannot be kept: {error}")
 
