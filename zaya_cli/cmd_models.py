@@ -159,13 +159,20 @@ def verify_models(names: Sequence[str], remove_damaged: bool) -> None:
         bad = _damaged_files(model)
         damaged += [(model, path) for path in bad]
         print(f"{model.name}: {_verdict(model, bad)}", flush=True)
-        for path in bad if remove_damaged else ():
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)
+        if bad and remove_damaged:
+            with removing(model):
+                _remove_files(bad)
     if damaged:
         advice = " and ".join(sorted({f"`zaya pull {model.name.partition('@')[0]}`" for model, _ in damaged}))
         first = "" if remove_damaged else "`zaya models verify --remove-damaged`, then "
         raise CheckpointError(f"{len(damaged)} files are damaged: type {first}{advice} to fetch them again.")
+
+
+def _remove_files(paths: Sequence[Path]) -> None:
+    """Links of a cache with what they lead to."""
+    for path in paths:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
 
 
 def _damaged_files(model: PresentModel) -> list[Path]:

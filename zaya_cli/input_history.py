@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prompt_toolkit.history import FileHistory
 
-from zaya_core.errors import UsageError
+from zaya_core.errors import NoLocksError
 from zaya_core.exclusive import lock_beside, try_lock
 from zaya_core.private_file import close_to_others, make_private_folder, write_atomically
 
@@ -53,7 +53,7 @@ class InputHistory(FileHistory):
         try:
             make_private_folder(self.path.parent)
             close_to_others(self.path.parent)
-            with suppress(UsageError):  # no locks there: lines of two chats may mix
+            with suppress(NoLocksError):  # no locks there: lines of two chats may mix
                 lock = try_lock(lock_beside(self.path), _PATIENCE)
             os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
             close_to_others(self.path)

@@ -13,7 +13,7 @@ from zaya_cli import hub
 from zaya_cli.inventory import PresentModel
 from zaya_cli.quantized_folder import ORIGINALS
 from zaya_core.config import UNFINISHED_FOLDER
-from zaya_core.errors import UsageError
+from zaya_core.errors import NoLocksError, UsageError
 from zaya_core.exclusive import Lock, held, holder_of, lock_beside, try_lock
 
 _DOWNLOAD = "zaya.lock"
@@ -32,7 +32,7 @@ def downloading(repo: str, console: Console) -> Iterator[None]:
             while lock is None:
                 lock = try_lock(path, patience=1.0)
             locks.callback(lock.release)
-        except UsageError as error:  # without locks a file may be fetched twice; its checksum decides
+        except NoLocksError as error:  # without locks a file may be fetched twice; its checksum decides
             console.print(f"zaya: {error}")
         except OSError:  # the download will say so, if it has anything to write there
             pass
@@ -63,7 +63,7 @@ def reading(folder: Path) -> Iterator[None]:
         return
     try:
         lock = _begun(_locks_of(repo_folder) / _READERS.replace("*", str(os.getpid())))
-    except (OSError, UsageError):  # where no file can be made, nothing can be removed
+    except (OSError, NoLocksError):  # where no file can be made, nothing can be removed
         lock = None
     try:
         yield
@@ -76,14 +76,15 @@ def reading(folder: Path) -> Iterator[None]:
 def removing(model: PresentModel) -> Iterator[None]:
     """For the length of a removal. Raises UsageError where another process downloads, makes or reads the model."""
     with ExitStack() as locks:
-        for path in _locks_on(model):
-            lock = _begun(path)
-            if lock is None:
-                raise UsageError(
-                    f"Another zaya is downloading or quantizing {model.name} ({holder_of(path)}): wait for it, or stop "
-                    "it first."
-                )
-            locks.callback(lock.release_and_remove)
+        with suppress(NoLocksError):  # then nobody else has one either
+            for path in _locks_on(model):
+                lock = _begun(path)
+                if lock is None:
+                    raise UsageError(
+                        f"Another zaya is downloading or quantizing {model.name} ({holder_of(path)}): wait for it, or "
+                        "stop it first."
+                    )
+                locks.callback(lock.release_and_remove)
         yield
 
 

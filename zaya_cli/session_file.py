@@ -76,7 +76,7 @@ class SessionFolder:
     def take(self, name: str) -> Lock | None:
         """The lock of a session; None where another process is in it.
 
-        Raises OSError; UsageError on a file system without locks.
+        Raises OSError; NoLocksError on a file system without locks.
         """
         lock = self._lock(name)
         make_private_folder(self.folder)

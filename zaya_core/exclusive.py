@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from zaya_core.errors import UsageError
+from zaya_core.errors import NoLocksError, UsageError
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 _PAUSE = 0.02  # seconds between two attempts
@@ -48,7 +48,7 @@ def lock_beside(path: Path) -> Path:
 def try_lock(path: Path, patience: float = 0.0) -> Lock | None:
     """The lock; None where somebody else still holds it after so many seconds.
 
-    Raises UsageError on a file system without locks; OSError where the file cannot be made.
+    Raises NoLocksError on a file system without locks; OSError where the file cannot be made.
     """
     end = time.monotonic() + patience
     while (lock := _attempt(path)) is None and time.monotonic() < end:
@@ -103,7 +103,7 @@ def _is_locked(descriptor: int, path: Path) -> bool:
         return lock_descriptor(descriptor, blocking=False)
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or "not implemented"
-        raise UsageError(
+        raise NoLocksError(
             f"The file system of {path.parent} has no locks ({reason}), so that two programs could overwrite each "
             "other's work: choose a folder on a local disk."
         ) from None

@@ -57,7 +57,7 @@ class QuantizationJob:
         """
         self.source, self.out, self.settings = source, out, settings
         self.files = files or SourceFiles()
-        self.unfinished = out.with_name(out.name + UNFINISHED_FOLDER)
+        self.unfinished = out.parent / f"{out.name}{UNFINISHED_FOLDER}"
         self.config = read_config(source)
         if self.config.quantization is not None:
             raise UsageError(f"{source} is quantized already: give the folder of the unquantized model.")

@@ -17,6 +17,7 @@ from zaya_cli import cmd_pull
 from zaya_cli.hub import UNWANTED, WANTED
 from zaya_cli.machine import Memory
 from zaya_cli.model_folder import BUNDLED
+from zaya_core.errors import NoLocksError
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 MEGABYTE = 1 << 20
@@ -284,6 +285,17 @@ def test_two_pulls_at_once_fetch_each_file_once(hub, files, start):
     assert sorted(request.path for request in hub.contents_requested()) == sorted(
         f"/content/{name}" for name in (FIRST, SECOND, "tokenizer.json")
     )
+
+
+def test_a_cache_without_locks_is_said_and_used(zaya, hub, files, monkeypatch):
+    def refuse(path):
+        raise NoLocksError("There are no locks.")
+
+    monkeypatch.setattr("zaya_cli.model_locks.try_lock", refuse)
+    result = zaya("pull", REPO)
+    assert (result.code, result.out) == (0, f"{assert_complete(files)}\n")
+    assert "zaya: There are no locks." in result.err
+    assert zaya("models", "rm", REPO, "--yes").code == 0
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@ from zaya_cli.model_locks import downloading_alone, reading
 from zaya_cli.session_file import SessionFolder
 from zaya_cli.session_keeper import SessionKeeper
 from zaya_core.engine import Engine
-from zaya_core.errors import UsageError
+from zaya_core.errors import NoLocksError, UsageError
 from zaya_core.exclusive import held, lock_beside, try_lock
 from zaya_core.load import load_model
 from zaya_core.rsa.saved import alone_in
@@ -234,7 +234,7 @@ def test_old_sessions_go_unless_a_living_process_is_in_them(chat, folder):
 
 def test_without_locks_a_chat_goes_on_says_so_once_and_overwrites_nothing(chat, folder, monkeypatch):
     def refuse(path):
-        raise UsageError("The file system has no locks.")
+        raise NoLocksError("The file system has no locks.")
 
     earlier = chat()
     say(earlier, "one")
@@ -450,6 +450,27 @@ def test_two_chats_on_terminals_and_two_that_resume(tmp_path):
         third.ask("3*3")
         assert questions(folder, newest) == ["1+1", "2*2", "3*3"]
         assert third.text.count("this is a copy") == 1
+
+
+@pytest.mark.long
+def test_the_editor_gets_a_file_that_is_private_also_under_an_open_umask(tmp_path):
+    editor = tmp_path / "editor"
+    editor.write_text(
+        f"#!{sys.executable}\nimport os, pathlib, sys\n"
+        f"pathlib.Path({str(tmp_path / 'mode')!r}).write_text(oct(os.stat(sys.argv[1]).st_mode))"
+    )
+    editor.chmod(0o700)
+    before = os.umask(0)
+    try:
+        terminal = Terminal(*CHAT, home=tmp_path, EDITOR=str(editor))
+    finally:
+        os.umask(before)
+    with terminal:
+        terminal.wait_for_prompt()
+        terminal.ask("1+1")
+        terminal.ask("/edit")
+        terminal.wait_until((tmp_path / "mode").exists)
+    assert (tmp_path / "mode").read_text() == "0o100600"
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from zaya_core import exclusive
-from zaya_core.errors import UsageError
+from zaya_core.errors import NoLocksError, UsageError
 from zaya_core.exclusive import held, holder_of, lock_beside, try_lock
 
 # Takes the lock `turns` times. While it holds it, a directory that only one process can make at a time is there.
@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch, erro
         raise error
 
     monkeypatch.setattr(exclusive, "lock_descriptor", refuse)
-    with pytest.raises(UsageError, match=r"has no locks \((No locks available|not implemented)\).*local disk\.$"):
+    with pytest.raises(NoLocksError, match=r"has no locks \((No locks available|not implemented)\).*local disk\.$"):
         try_lock(tmp_path / "lock")
 
 
