@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 
 from zaya_cli.options import ThinkingMode
+from zaya_cli.pasted_path import pasted_path
 from zaya_cli.prompts import read_text_file
 from zaya_cli.repl import Leave, Repl
 from zaya_cli.visible import one_line
@@ -104,7 +104,6 @@ def _exit(repl: Repl, argument: str) -> None:
 
 def _clear(repl: Repl, argument: str) -> None:
     repl.keeper.begin_anew()
-    repl.conversation.clear()
     repl.staged.clear()
     repl.say("A new conversation. The old one is kept: /sessions." if repl.keeper.automatic else "A new conversation.")
 
@@ -185,7 +184,10 @@ def _continue(repl: Repl, argument: str) -> None:
 def _edit(repl: Repl, argument: str) -> None:
     conversation = repl.conversation
     last = conversation.unanswered or (conversation.exchanges[-1].question if conversation.exchanges else "")
-    text = repl.input.edit(last).strip()
+    try:
+        text = repl.input.edit(last).strip()
+    except (EOFError, KeyboardInterrupt):  # out of the line that the editor left behind
+        text = ""
     if not text or text == last:
         repl.say("Nothing was changed.")
     elif last:
@@ -195,7 +197,7 @@ def _edit(repl: Repl, argument: str) -> None:
 
 
 def _file(repl: Repl, argument: str) -> None:
-    path = Path(argument).expanduser()
+    path = pasted_path(argument)
     text = read_text_file(path)
     repl.staged[str(path)] = f"{path.name}:\n{text}"
     tokens = len(repl.runtime.engine.tokenizer.encode(text))

@@ -23,6 +23,7 @@ from zaya_cli.fit_report import FormatFit, advice, fit_of, fits_of, table_of
 from zaya_cli.interrupt import stopping
 from zaya_cli.machine import Memory, free_disk, memory_of, on_same_disk
 from zaya_cli.model_folder import DEFAULT_REPO
+from zaya_cli.model_locks import downloading, downloading_alone
 from zaya_cli.output import Color, stderr_console, stdout_console, write_answer
 from zaya_cli.quantized_folder import SourceName, default_out
 from zaya_cli.sizes import gigabytes
@@ -170,9 +171,10 @@ def _quantized(fetcher: Fetcher, settings: PullSettings, command: QuantizeComman
     name = SourceName(listing.repo, listing.commit)
     is_here = all(fetcher.is_finished(file) for file in listing.files if file.path.endswith(".safetensors"))
     if not is_here and can_stage(default_out(name, command.format, command.dense)):
-        out = quantize_arriving(command, fetcher, settings.discards, console)
-        if not settings.discards:
-            _link(listing)
+        with downloading_alone(listing.repo):
+            out = quantize_arriving(command, fetcher, settings.discards, console)
+            if not settings.discards:
+                _link(listing)
         return out
     if not is_here and settings.discards:
         raise UsageError(
@@ -183,8 +185,9 @@ def _quantized(fetcher: Fetcher, settings: PullSettings, command: QuantizeComman
 
 
 def _fetched(fetcher: Fetcher, settings: PullSettings) -> Path:
-    _download(fetcher, settings)
-    return _link(fetcher.listing)
+    with downloading(fetcher.listing.repo, _console(settings)):
+        _download(fetcher, settings)
+        return _link(fetcher.listing)
 
 
 def _console(settings: PullSettings) -> Console:

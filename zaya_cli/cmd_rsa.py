@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from zaya_core.errors import NetworkError
 from zaya_core.rsa import RsaResult
 from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
 from zaya_core.rsa.rollouts import RolloutFinished, RolloutStarted
-from zaya_core.rsa.saved import restore_rollouts, save_rollouts, saved_seed
+from zaya_core.rsa.saved import alone_in, restore_rollouts, save_rollouts, saved_seed
 from zaya_core.rsa.selection import answer_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ def run(settings: RunSettings) -> None:
     prompts = collect_prompts(settings.files, settings.text)
     settings.rsa.params()  # refused before anything is loaded
     rsa_sampling(settings.generation, 0)
+    folder = settings.rsa.rsa_save
+    with nullcontext() if folder is None else alone_in(folder.expanduser()):
+        _answer_all(settings, prompts)
+
+
+def _answer_all(settings: RunSettings, prompts: list[Prompt]) -> None:
     source = open_source(settings.runtime, settings.rsa, settings.generation.stop)
     command = _Command(settings, source, len(prompts))
     for note in source.notes:

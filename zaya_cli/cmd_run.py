@@ -14,6 +14,7 @@ from zaya_cli.render import AnswerView, stats_line
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.runtime import Runtime, RuntimeSettings, open_runtime
 from zaya_cli.visible import one_line
+from zaya_core.errors import UsageError
 from zaya_core.events import Event, Finished, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
 
 
@@ -51,6 +52,8 @@ def run(settings: RunSettings) -> None:
 
     Raises Interrupted after Ctrl-C, when the partial answers have been shown.
     """
+    if settings.generation.top_logprobs is not None and settings.format == "text":
+        raise UsageError("--logprobs are written as JSON only: add --format json or jsonl.")
     if settings.rsa.is_wanted:
         from zaya_cli.cmd_rsa import run as run_rsa
 

@@ -41,6 +41,7 @@ _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),
+    (FileNotFoundError, 3),
 )
 
 
@@ -71,6 +72,8 @@ def sentence_of(error: BaseException) -> str:
     message = visible(" ".join(redacted(_message_of(error)).split()))
     if isinstance(error, (errors.ZayaError, TyperException)):
         return message
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return visible(redacted(f"{error.filename} is gone: another program has removed it meanwhile."))
     if _is_out_of_memory(error):
         return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
     return f"Unexpected {type(error).__name__}: {message[:300] or 'no details'}. Set ZAYA_DEBUG=1 for the traceback."

@@ -51,7 +51,7 @@ def write_json(value: dict[str, Any] | list[Any]) -> None:
 
 def prepare_streams() -> None:
     """What the caller closed is empty, or takes everything, and what an encoding cannot express is shown as its like in
-    ASCII, or as `?`, instead of ending the program."""
+    ASCII, or as `?`, instead of ending the program. What is typed under a locale of ASCII is read as UTF-8."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None or (mode == "r" and not _is_readable(sys.stdin)):
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
@@ -61,6 +61,8 @@ def prepare_streams() -> None:
         if hasattr(stream, "reconfigure"):
             is_exact = stream is sys.stdout and not stream.isatty()
             stream.reconfigure(errors=_AS_BYTES if is_exact else _IN_ASCII)
+    if hasattr(sys.stdin, "reconfigure") and codecs.lookup(sys.stdin.encoding).name == "ascii":
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     logging.setLogRecordFactory(_public_record)
     logging.captureWarnings(True)
 

@@ -81,11 +81,13 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     prepare_server_keys()
     folder = tokenizer_folder(settings.model)
     context = settings.context or _longest_context(folder)
-    generator = EndpointGenerator(url, load_tokenizer(folder), context, flags.endpoint_model, flags.parallel)
+    tokenizer = load_tokenizer(folder)
+    generator = EndpointGenerator(url, tokenizer, context, flags.endpoint_model, flags.parallel)
     name = generator.model
     placement = {"device": generator.url, "dtype": None, "threads": None}
     seconds = time.perf_counter() - started
-    return Source(generator, name, placement, f"{name} at {generator.url}", seconds, tuple(generator.notes))
+    notes = (*filter(None, [tokenizer.chat_template.note]), *generator.notes)
+    return Source(generator, name, placement, f"{name} at {generator.url}", seconds, notes)
 
 
 def tokenizer_folder(name: str | None) -> Path:

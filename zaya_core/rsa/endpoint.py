@@ -337,7 +337,7 @@ def _client(url: str, retries: int, timeout: float) -> Any:
     try:
         import openai
     except ImportError:
-        raise UsageError("--endpoint needs the openai package: pip install 'zaya[endpoint]'.") from None
+        raise UsageError("--endpoint needs the openai package: type `pip install openai`.") from None
     import os
 
     if not url.startswith(("http://", "https://")):
