@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zaya_cli.failures import INTERRUPTED, Interrupted
-from zaya_cli.output import stderr_console, write_answer, write_json
+from zaya_cli.output import stderr_console, write_answer, write_json, write_note, write_thinking
 from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.rsa_answer import WatchedResult, agreement_line, watch
 from zaya_cli.rsa_generator import Source, open_source
 from zaya_cli.rsa_options import rsa_sampling
 from zaya_cli.rsa_view import RsaView
+from zaya_cli.visible import one_line
 from zaya_core.errors import NetworkError
 from zaya_core.rsa import RsaResult
 from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
 from zaya_core.rsa.rollouts import RolloutFinished, RolloutStarted
-from zaya_core.rsa.saved import restore_rollouts, save_rollouts, saved_seed
+from zaya_core.rsa.saved import alone_in, restore_rollouts, save_rollouts, saved_seed
 from zaya_core.rsa.selection import answer_of
 
 if TYPE_CHECKING:
@@ -34,10 +36,16 @@ def run(settings: RunSettings) -> None:
     prompts = collect_prompts(settings.files, settings.text)
     settings.rsa.params()  # refused before anything is loaded
     rsa_sampling(settings.generation, 0)
+    folder = settings.rsa.rsa_save
+    with nullcontext() if folder is None else alone_in(folder.expanduser()):
+        _answer_all(settings, prompts)
+
+
+def _answer_all(settings: RunSettings, prompts: list[Prompt]) -> None:
     source = open_source(settings.runtime, settings.rsa, settings.generation.stop)
     command = _Command(settings, source, len(prompts))
     for note in source.notes:
-        print(f"zaya: {note}", file=sys.stderr)
+        write_note(f"zaya: {note}")
     try:
         for number, prompt in enumerate(prompts):
             command.answer(number, prompt)
@@ -69,7 +77,7 @@ class _Command:
     def answer(self, number: int, prompt: Prompt) -> None:
         """Run one prompt and show its answer."""
         if self.prompts > 1 and not self.settings.quiet:
-            self.console.print(f"== {prompt.source}", style="bold")
+            self.console.print(one_line(f"== {prompt.source}"), style="bold")
         answered = self._solve(number, prompt)
         self.answered.append(answered)
         self._show(number, answered)
@@ -121,7 +129,7 @@ class _Command:
         if self.settings.format == "text":
             shows_thinking = self.settings.generation.thinking
             if shows_thinking == "stderr" or (shows_thinking == "show" and sys.stdout.isatty()):
-                self.console.print(result.thinking, style="dim")
+                write_thinking(self.console, result.thinking + "\n")
             write_answer(("\n" if number else "") + result.text.strip("\n") + "\n")
         elif self.settings.format == "jsonl":
             write_json({"event": "finished", "prompt": number, **self._as_json(answered)})

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from zaya_cli.failures import Interrupted, error_json, exit_code_of, sentence_of
 from zaya_cli.generation import GenerationSettings
 from zaya_cli.interrupt import stopping
-from zaya_cli.output import Color, Format, stderr_console, write_answer, write_json
+from zaya_cli.output import Color, Format, stderr_console, write_answer, write_json, write_note
 from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.render import AnswerView, stats_line
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.runtime import Runtime, RuntimeSettings, open_runtime
+from zaya_cli.visible import one_line
+from zaya_core.errors import UsageError
 from zaya_core.events import Event, Failed, Finished, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
 
 
@@ -58,6 +59,8 @@ def run(settings: RunSettings) -> None:
     told on stderr, SystemExit with the exit code of the first that failed; Interrupted after Ctrl-C, when the partial
     answers have been shown.
     """
+    if settings.generation.top_logprobs is not None and settings.format == "text":
+        raise UsageError("--logprobs are written as JSON only: add --format json or jsonl.")
     if settings.rsa.is_wanted:
         from zaya_cli.cmd_rsa import run as run_rsa
 
@@ -90,7 +93,7 @@ def _end_with_failures(answers: list[Answer]) -> None:
     if failures and len(answers) == 1:
         raise failures[0][1]
     for source, error in failures:
-        print(f"zaya: {source}: {sentence_of(error)}", file=sys.stderr)
+        write_note(f"zaya: {source}: {sentence_of(error)}")
     if failures:
         raise SystemExit(exit_code_of(failures[0][1]))
 
@@ -214,7 +217,7 @@ class _TextWriter(_Writer):
 
     def _open_view(self, answer: Answer) -> AnswerView:
         if len(self.answers) > 1 and not self.settings.quiet:
-            self.console.print(f"== {answer.prompt.source}", style="bold")
+            self.console.print(one_line(f"== {answer.prompt.source}"), style="bold")
         return AnswerView(self.console, self.settings.generation.thinking, self.settings.quiet)
 
     def close(self) -> None:
@@ -225,7 +228,7 @@ class _TextWriter(_Writer):
         for answer in self.answers:
             if answer.finished is not None and answer.finished.reason == "length" and not self.settings.quiet:
                 which = f"to {answer.prompt.source} " if len(self.answers) > 1 else ""
-                print(f"zaya: the answer {which}was cut at its length limit (--max-tokens, --ctx).", file=sys.stderr)
+                write_note(f"zaya: the answer {which}was cut at its length limit (--max-tokens, --ctx).")
 
 
 class _JsonWriter(_Writer):

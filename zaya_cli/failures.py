@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from typer.exceptions import TyperException
+
+from zaya_cli.visible import visible
 from zaya_core import errors
+from zaya_core.redaction import redacted
 
 INTERRUPTED = 130
 
@@ -29,6 +33,7 @@ EXIT_CODES = {
 }
 _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),
+    (TyperException, 2),
     (errors.ModelNotFoundError, 3),
     (errors.DeviceError, 4),
     (errors.MemoryFitError, 4),
@@ -36,6 +41,7 @@ _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),
+    (FileNotFoundError, 3),
 )
 
 
@@ -59,13 +65,25 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def sentence_of(error: BaseException) -> str:
-    """What to tell the person, in one line."""
-    if isinstance(error, errors.ZayaError):
-        return " ".join(str(error).split())
+    """What to tell the person, in one line without secrets, and without what could steer a terminal.
+
+    Empty where Typer has shown the help already.
+    """
+    message = visible(" ".join(redacted(_message_of(error)).split()))
+    if isinstance(error, (errors.ZayaError, TyperException)):
+        return message
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return visible(redacted(f"{error.filename} is gone: another program has removed it meanwhile."))
     if _is_out_of_memory(error):
         return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
-    detail = " ".join(str(error).split())[:300] or "no details"
-    return f"Unexpected {type(error).__name__}: {detail}. Set ZAYA_DEBUG=1 for the traceback."
+    return f"Unexpected {type(error).__name__}: {message[:300] or 'no details'}. Set ZAYA_DEBUG=1 for the traceback."
+
+
+def _message_of(error: BaseException) -> str:
+    if not isinstance(error, TyperException):
+        return str(error)
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    return f"{message}. See `{context.command_path} --help`." if message and context else message
 
 
 def error_json(error: BaseException) -> dict[str, Any]:
@@ -81,10 +99,18 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def show_traceback(error: BaseException) -> None:
+    """For ZAYA_DEBUG=1, with the exceptions that led to this one."""
+    from zaya_cli.output import write_note
+
+    if os.environ.get("ZAYA_DEBUG") == "1":
+        write_note("".join(traceback.format_exception(error)).rstrip())
+
+
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[None]:
     """Turn any exception of a command into its sentence and exit code."""
-    from zaya_cli.output import write_json
+    from zaya_cli.output import write_json, write_note
 
     try:
         yield
@@ -94,12 +120,11 @@ def reported(as_json: bool = False) -> Iterator[None]:
         raise
     except BaseException as error:
         code = exit_code_of(error)
-        if os.environ.get("ZAYA_DEBUG") == "1":
-            traceback.print_exc()
-        if not isinstance(error, (Interrupted, KeyboardInterrupt)):
+        show_traceback(error)
+        if not isinstance(error, (Interrupted, KeyboardInterrupt)) and (sentence := sentence_of(error)):
             if as_json:
                 write_json({"error": error_json(error)})
-            print(f"zaya: {sentence_of(error)}", file=sys.stderr)
+            write_note(f"zaya: {sentence}")
         raise SystemExit(code) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zaya_cli import hub
+from zaya_cli.credentials import prepare_server_keys
 from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.rsa_options import RsaFlags
@@ -77,13 +78,16 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     from zaya_core.tokenizer import load_tokenizer
 
     started = time.perf_counter()
+    prepare_server_keys()
     folder = tokenizer_folder(settings.model)
     context = settings.context or _longest_context(folder)
-    generator = EndpointGenerator(url, load_tokenizer(folder), context, flags.endpoint_model, flags.parallel)
+    tokenizer = load_tokenizer(folder)
+    generator = EndpointGenerator(url, tokenizer, context, flags.endpoint_model, flags.parallel)
     name = generator.model
-    placement = {"device": url, "dtype": None, "threads": None}
+    placement = {"device": generator.url, "dtype": None, "threads": None}
     seconds = time.perf_counter() - started
-    return Source(generator, name, placement, f"{name} at {url}", seconds, tuple(generator.notes))
+    notes = (*filter(None, [tokenizer.chat_template.note]), *generator.notes)
+    return Source(generator, name, placement, f"{name} at {generator.url}", seconds, notes)
 
 
 def tokenizer_folder(name: str | None) -> Path:

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,16 @@ def test_stdout_is_the_answer_and_nothing_else(zaya, folder):
     assert plain.code == 0
     assert plain.out == as_json["text"] + "\n"
     assert "length limit" in plain.err
+
+
+def test_the_built_in_template_is_named_once_where_it_is_used(zaya, folder, tmp_path):
+    for name in ("1.txt", "2.txt"):
+        (tmp_path / name).write_text("hello")
+    two = ("run", "1.txt", "2.txt", "-n", "1", "--thinking", "off")
+    assert "built-in" not in zaya(*two, "-m", folder).err
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    assert zaya(*two, "-m", bare).err.count("built-in") == 1
 
 
 def test_json_has_the_promised_fields(zaya, folder):
