@@ -27,7 +27,7 @@ def answer_json(
     is_one_of_many: bool,
 ) -> dict[str, Any]:
     """usage: by the names in USAGE; placement: as `placement_of` has it."""
-    value: dict[str, Any] = {
+    return {
         "text": text,
         "thinking": thinking,
         "finish_reason": finish_reason,
@@ -37,10 +37,13 @@ def answer_json(
         "model": model,
         "quant": quant,
         **placement,
+        **origin_json(prompt, is_one_of_many),
     }
-    if is_one_of_many or prompt.source not in (None, "-"):
-        value["prompt_file"] = prompt.source
-    return value
+
+
+def origin_json(prompt: Prompt, is_one_of_many: bool) -> dict[str, str | None]:
+    """Which prompt this is about, where that is not plain."""
+    return {"prompt_file": prompt.source} if is_one_of_many or prompt.source not in (None, "-") else {}
 
 
 def timings_json(

@@ -5,29 +5,32 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zaya_cli.answer_json import USAGE, answer_json, timings_json
 from zaya_cli.failures import INTERRUPTED, Interrupted
-from zaya_cli.output import stderr_console, write_answer, write_json
+from zaya_cli.output import stderr_console, write_answer, write_json, write_note, write_thinking
 from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.rsa_answer import NO_ANSWER, WatchedResult, agreement_line, watch
 from zaya_cli.rsa_generator import Source, open_source
 from zaya_cli.rsa_options import aggregate_sampling, rsa_sampling
 from zaya_cli.rsa_view import RsaView
+from zaya_cli.visible import one_line
 from zaya_core.errors import GenerationError, NetworkError, ZayaError
 from zaya_core.rsa import RsaParams, RsaResult
 from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
 from zaya_core.rsa.prompt import Aggregation, aggregation_of
 from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutStarted
-from zaya_core.rsa.saved import restore_rollouts, save_rollouts, saved_seed
+from zaya_core.rsa.saved import alone_in, restore_rollouts, save_rollouts, saved_seed
 from zaya_core.rsa.selection import answer_of
 from zaya_core.tokenizer import without_surrogates
 
 if TYPE_CHECKING:
     from zaya_cli.cmd_run import RunSettings
+    from zaya_core.rsa.prompt_file import PromptFile
     from zaya_core.sampling import SamplingParams
 
 
@@ -42,13 +45,19 @@ def run(settings: RunSettings) -> None:
     settings.rsa.params()  # refused before anything is loaded
     rsa_sampling(settings.generation, 0)
     own_prompt = settings.rsa.own_prompt()
+    folder = settings.rsa.rsa_save
+    with nullcontext() if folder is None else alone_in(folder.expanduser()):
+        _answer_all(settings, prompts, own_prompt)
+
+
+def _answer_all(settings: RunSettings, prompts: list[Prompt], own_prompt: PromptFile | None) -> None:
     source = open_source(settings.runtime, settings.rsa, settings.generation.stop)
     aggregation = aggregation_of(source.folder)
     if own_prompt is not None:
         aggregation = replace(aggregation, name=own_prompt.source, prompt=own_prompt)
     command = _Command(settings, source, aggregation, len(prompts))
     for note in source.notes:
-        print(f"zaya: {note}", file=sys.stderr)
+        write_note(f"zaya: {note}")
     try:
         for number, prompt in enumerate(prompts):
             command.answer(number, prompt)
@@ -88,7 +97,7 @@ class _Command:
     def answer(self, number: int, prompt: Prompt) -> None:
         """Run one prompt and show its answer. Raises what kept it from being whole."""
         if self.prompts > 1 and not self.settings.quiet:
-            self.console.print(f"== {prompt.source}", style="bold")
+            self.console.print(one_line(f"== {prompt.source}"), style="bold")
         answered = self._solve(number, prompt)
         self.answered.append(answered)
         self._show(number, answered)
@@ -169,7 +178,7 @@ class _Command:
         if self.settings.format == "text" and result.text.strip():
             shows_thinking = self.settings.generation.thinking
             if shows_thinking == "stderr" or (shows_thinking == "show" and sys.stdout.isatty()):
-                self.console.print(result.thinking, style="dim")
+                write_thinking(self.console, result.thinking + "\n")
             write_answer(("\n" if number else "") + result.text.strip("\n") + "\n", is_whole=True)
         elif self.settings.format == "jsonl":
             write_json({"event": "finished", "prompt": number, **self._as_json(answered)}, is_whole=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from typer.exceptions import TyperException
+
+from zaya_cli.visible import one_line, visible
 from zaya_core import errors
+from zaya_core.redaction import redacted
 
 INTERRUPTED = 130
 
@@ -31,6 +34,7 @@ EXIT_CODES = {
 }
 _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),
+    (TyperException, 2),
     (errors.ModelNotFoundError, 3),
     (errors.DeviceError, 4),
     (errors.MemoryFitError, 4),
@@ -38,6 +42,7 @@ _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),
+    (FileNotFoundError, 3),
 )
 
 
@@ -64,16 +69,33 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def sentence_of(error: BaseException) -> str:
-    """What to tell the person, in one line."""
-    if isinstance(error, errors.ZayaError):
-        return " ".join(str(error).split())
+    """What to tell the person, in one line without secrets, and without what could steer a terminal.
+
+    Empty where Typer has shown the help already.
+    """
+    message = visible(" ".join(redacted(_message_of(error)).split()))
+    if isinstance(error, (errors.ZayaError, TyperException)):
+        return message
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return visible(redacted(f"{error.filename} is gone: another program has removed it meanwhile."))
     if _is_out_of_memory(error):
         return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
     if isinstance(error, OSError) and is_disk_full(error):
-        where = error.filename or "Standard output, or a file,"
+        where = one_line(redacted(str(error.filename or "Standard output, or a file,")))
         return f"{where} cannot be written ({error.strerror}): free some space, or write elsewhere."
-    detail = " ".join(str(error).split())[:300] or "no details"
-    return f"Unexpected {type(error).__name__}: {detail}. Set ZAYA_DEBUG=1 for the traceback."
+    return f"Unexpected {type(error).__name__}: {message[:300] or 'no details'}. Set ZAYA_DEBUG=1 for the traceback."
+
+
+def _message_of(error: BaseException) -> str:
+    if not isinstance(error, TyperException):
+        return str(error)
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    return f"{message}. See `{context.command_path} --help`." if message and context else message
+
+
+def error_json(error: BaseException) -> dict[str, Any]:
+    """The object `error` of JSON output."""
+    return {"message": sentence_of(error), "type": type(error).__name__, "exit_code": exit_code_of(error)}
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -85,6 +107,14 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def show_traceback(error: BaseException) -> None:
+    """For ZAYA_DEBUG=1, with the exceptions that led to this one."""
+    from zaya_cli.output import write_note
+
+    if os.environ.get("ZAYA_DEBUG") == "1":
+        write_note("".join(traceback.format_exception(error)).rstrip())
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether a disk, a quota or a limit of the size of files has no room left."""
     return isinstance(error, OSError) and error.errno in _NO_ROOM
@@ -93,7 +123,8 @@ def is_disk_full(error: BaseException) -> bool:
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[None]:
     """Turn any exception of a command into its sentence and exit code."""
-    from zaya_cli.output import lost_output, settle_stdout, write_json
+    from zaya_cli.lost_output import lost_output
+    from zaya_cli.output import write_json, write_note
 
     try:
         yield
@@ -106,18 +137,17 @@ def reported(as_json: bool = False) -> Iterator[None]:
     except BaseException as error:
         code = exit_code_of(error)
         settle_stdout()
-        if os.environ.get("ZAYA_DEBUG") == "1":
-            traceback.print_exc()
-        if not isinstance(error, (Interrupted, KeyboardInterrupt)):
+        show_traceback(error)
+        if not isinstance(error, (Interrupted, KeyboardInterrupt)) and (sentence := sentence_of(error)):
             if as_json:
-                write_json({"error": {"message": sentence_of(error), "type": type(error).__name__, "exit_code": code}})
-            print(f"zaya: {sentence_of(error)}", file=sys.stderr)
+                write_json({"error": error_json(error)})
+            write_note(f"zaya: {sentence}")
         raise SystemExit(code) from None
 
 
 def _leave_quietly() -> NoReturn:
     """The reader of our output has gone."""
-    from zaya_cli.output import discard_stdout
+    from zaya_cli.lost_output import discard_stdout
 
     discard_stdout()
     raise SystemExit(1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from zaya_cli import hub
 from zaya_cli.answer_json import placement_of, quant_of
+from zaya_cli.credentials import prepare_server_keys
 from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.rsa_options import RsaFlags
@@ -79,15 +80,16 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     from zaya_core.tokenizer import load_tokenizer
 
     started = time.perf_counter()
+    prepare_server_keys()
     folder = tokenizer_folder(settings.model)
     context = settings.context or _longest_context(folder)
     tokenizer = load_tokenizer(folder)
     generator = EndpointGenerator(url, tokenizer, context, flags.endpoint_model, flags.parallel)
     name = generator.model
-    placement = {"device": url, "dtype": None, "threads": None}
+    placement = {"device": generator.url, "dtype": None, "threads": None}
     seconds = time.perf_counter() - started
     notes = (*filter(None, [tokenizer.chat_template.note]), *generator.notes)
-    return Source(generator, name, folder, placement, f"{name} at {url}", seconds, notes)
+    return Source(generator, name, folder, placement, f"{name} at {generator.url}", seconds, notes)
 
 
 def tokenizer_folder(name: str | None) -> Path:

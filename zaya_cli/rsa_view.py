@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zaya_cli.output import draws
+from zaya_cli.visible import visible
 from zaya_core.errors import PromptTooLongError
 from zaya_core.rsa.answers import find_answer
 from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
@@ -223,5 +224,5 @@ def _agreement(choice: Choice) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = visible(" ".join(text.split()))
     return line if len(line) <= _SHOWN_ANSWER else line[: _SHOWN_ANSWER - 1] + "…"

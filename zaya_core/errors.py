@@ -13,6 +13,10 @@ class UsageError(ZayaError):
     """A parameter, a message or a file that a person gave is not usable."""
 
 
+class NoLocksError(UsageError):
+    """A file system has no locks, so that two processes cannot be kept apart there."""
+
+
 class ModelNotFoundError(ZayaError):
     """The model folder, or a file it must have, does not exist or is not reachable offline."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from zaya_core.errors import NetworkError, UsageError
 from zaya_core.known_ids import common_length
+from zaya_core.redaction import public_url, redacted
 from zaya_core.rsa.canary import CHUNK, LEAST_RATIO, compression_ratio
 from zaya_core.rsa.params import PromptSizes
 from zaya_core.rsa.rollouts import (
@@ -88,7 +89,7 @@ class EndpointGenerator:
 
         Raises: UsageError without the `openai` package or for what is no URL; NetworkError when nothing answers.
         """
-        self.url = url
+        self.url = public_url(url)  # for people; the client has the whole one
         self.tokenizer = tokenizer
         self.context = context
         self.notes: list[str] = []
@@ -260,7 +261,7 @@ class EndpointGenerator:
                 return _read_response(self._post(path, fields))
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 problem = f"{type(error).__name__}: {error}"
-        raise NetworkError(f"{self.url} answers with what is not the OpenAI protocol ({problem[:200]}).")
+        raise NetworkError(f"{self.url} answers with what is not the OpenAI protocol ({redacted(problem)[:200]}).")
 
     def _post(self, path: str, fields: Mapping[str, Any]) -> Any:
         import openai
@@ -342,7 +343,7 @@ def _client(url: str, retries: int, timeout: float) -> Any:
     import os
 
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"--endpoint {url} is no URL: give one such as http://localhost:8000/v1.")
+        raise UsageError("What --endpoint names is no URL: give one such as http://localhost:8000/v1.")
     key = os.environ.get("OPENAI_API_KEY") or "none"
     return openai.OpenAI(base_url=url.rstrip("/"), api_key=key, max_retries=retries, timeout=timeout)
 
@@ -390,4 +391,4 @@ def _detail(error: Any) -> str:
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())[:200].rstrip(".")
+    return " ".join(redacted(str(value)).split())[:200].rstrip(".")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from zaya_core.engine import Engine, Request
 from zaya_core.events import (
     Event,
+    Failed,
     Finished,
     Parked,
     PrefillProgress,
@@ -90,11 +91,14 @@ class EngineGenerator:
         self._is_stopping = False
 
     def advance(self) -> list[RolloutEvent]:
-        """One step of the Engine. Raises what the Engine raises; the open rollouts are lost then."""
+        """One step of the Engine. Raises what the Engine raises and what a rollout fails with; all are lost then."""
         try:
             return [translated for event in self.engine.step() for translated in self._take(event)]
         except BaseException:
+            self.engine.cancel(*self._open)
             self._open.clear()
+            while not self.engine.is_idle:
+                self.engine.step()
             raise
 
     def stop(self) -> None:
@@ -106,6 +110,8 @@ class EngineGenerator:
         row = self._open.get(event.request_id)
         if row is None:
             return []
+        if isinstance(event, Failed):
+            raise event.error
         stage, candidate = row.request.stage, row.request.candidate
         if isinstance(event, PrefillProgress) and not row.started:
             row.started = True
