@@ -162,7 +162,7 @@ class _Command:
                 save_rollouts(path, identity, rollouts)
         except ZayaError as error:
             self.unsaved = error
-            print(f"zaya: {error} The run goes on.", file=sys.stderr)
+            write_note(f"zaya: {error} The run goes on.")
 
     def _saved_file(self, number: int) -> Path | None:
         folder = self.settings.rsa.rsa_save

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from typer.exceptions import TyperException
 
+from zaya_cli.lost_output import discard_stdout, lost_output, settle_stdout
 from zaya_cli.visible import one_line, visible
 from zaya_core import errors
 from zaya_core.redaction import redacted
@@ -123,7 +124,6 @@ def is_disk_full(error: BaseException) -> bool:
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[None]:
     """Turn any exception of a command into its sentence and exit code."""
-    from zaya_cli.lost_output import lost_output
     from zaya_cli.output import write_json, write_note
 
     try:
@@ -147,7 +147,5 @@ def reported(as_json: bool = False) -> Iterator[None]:
 
 def _leave_quietly() -> NoReturn:
     """The reader of our output has gone."""
-    from zaya_cli.lost_output import discard_stdout
-
     discard_stdout()
     raise SystemExit(1)
