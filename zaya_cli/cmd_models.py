@@ -14,6 +14,7 @@ import typer
 
 from zaya_cli import hub
 from zaya_cli.download import checksum_of
+from zaya_cli.failures import INTERRUPTED, Interrupted
 from zaya_cli.inventory import Choice, PresentModel, choose, present_models
 from zaya_cli.machine import Memory, memory_of
 from zaya_cli.model_folder import folder_bytes
@@ -92,9 +93,8 @@ def remove_model(name: str, yes: bool, dry_run: bool) -> None:
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"Nobody can be asked here whether {name} is to be removed: add --yes.")
-        if not typer.confirm("Remove it?", err=True):
-            return
+            raise UsageError(f"This is not a terminal, so that nobody can be asked: add --yes to remove {name}.")
+        _confirm()
     try:
         with removing(model):
             deletion.execute()
@@ -103,6 +103,18 @@ def remove_model(name: str, yes: bool, dry_run: bool) -> None:
     except OSError as error:
         raise UsageError(f"{error.filename or deletion.folder} cannot be removed ({error.strerror}).") from None
     write_note(f"{gigabytes(deletion.nbytes)} are free again.")
+
+
+def _confirm() -> None:
+    """Raises Interrupted where the person does not want it: with 0 after a no, with 130 after Ctrl-C or Ctrl-D."""
+    try:
+        code = None if typer.confirm("Remove it?", err=True) else 0
+    except typer.Abort:
+        write_note("")
+        code = INTERRUPTED
+    if code is not None:
+        write_note("Nothing was removed.")
+        raise Interrupted(code)
 
 
 @dataclass(frozen=True)

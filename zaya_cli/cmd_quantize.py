@@ -15,6 +15,7 @@ from zaya_cli.output import draws, stderr_console, write_answer
 from zaya_cli.quantized_folder import SourceName, default_out, source_name
 from zaya_cli.sizes import duration, gigabytes
 from zaya_cli.threads import threads_to_use
+from zaya_cli.user_files import from_home
 from zaya_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def quantize(command: QuantizeCommand) -> None:
         raise UsageError(f"--threads is {command.threads}; it must be 1 or more.")
     source = find_model_folder(command.model or DEFAULT_REPO)
     name = source_name(command.model, source)
-    out = (command.out or default_out(name, command.format, command.dense)).expanduser()
+    out = from_home(command.out or default_out(name, command.format, command.dense))
     console = stderr_console("auto")
     if not (command.verify and out.exists()):
         run_job(command, quantization_job(command, source, name, out), console)
@@ -109,7 +110,7 @@ def _calibration(command: QuantizeCommand, source: Path) -> CalibrationText:
     from zaya_core.calibration import read_calibration_text
     from zaya_core.tokenizer import load_tokenizer
 
-    path = None if command.calibrate is None else Path(command.calibrate).expanduser()
+    path = None if command.calibrate is None else from_home(command.calibrate)
     return read_calibration_text(path, load_tokenizer(source))
 
 

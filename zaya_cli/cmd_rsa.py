@@ -18,6 +18,7 @@ from zaya_cli.rsa_answer import NO_ANSWER, WatchedResult, agreement_line, watch
 from zaya_cli.rsa_generator import Source, open_source
 from zaya_cli.rsa_options import aggregate_sampling, rsa_sampling
 from zaya_cli.rsa_view import RsaView
+from zaya_cli.user_files import from_home
 from zaya_cli.visible import one_line
 from zaya_core.errors import GenerationError, NetworkError, ZayaError
 from zaya_core.rsa import RsaParams, RsaResult
@@ -46,7 +47,7 @@ def run(settings: RunSettings) -> None:
     rsa_sampling(settings.generation, 0)
     own_prompt = settings.rsa.own_prompt()
     folder = settings.rsa.rsa_save
-    with nullcontext() if folder is None else alone_in(folder.expanduser()):
+    with nullcontext() if folder is None else alone_in(from_home(folder)):
         _answer_all(settings, prompts, own_prompt)
 
 
@@ -167,7 +168,7 @@ class _Command:
     def _saved_file(self, number: int) -> Path | None:
         folder = self.settings.rsa.rsa_save
         name = "rsa.json" if self.prompts == 1 else f"rsa-{number + 1}.json"
-        return None if folder is None else folder.expanduser() / name
+        return None if folder is None else from_home(folder) / name
 
     def _report(self, number: int, event: RsaEvent) -> None:
         if self.settings.format == "jsonl" and (value := _event_json(event)) is not None:

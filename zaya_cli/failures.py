@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import traceback
@@ -10,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from typer.exceptions import TyperException
+from typer.exceptions import Abort, TyperException
 
 from zaya_cli.lost_output import discard_stdout, lost_output, settle_stdout
-from zaya_cli.visible import one_line, visible
+from zaya_cli.system_errors import exit_code_of_system, system_sentence
+from zaya_cli.visible import visible
 from zaya_core import errors
 from zaya_core.redaction import redacted
 
@@ -23,9 +23,9 @@ EXIT_CODES = {
     0: "success, also when the answer was cut at its length limit",
     1: "unexpected failure (`ZAYA_DEBUG=1` shows the traceback), no answer, reader of a pipe gone, or a problem found "
     "by `doctor`",
-    2: "wrong usage, a bad setting, nothing to ask",
+    2: "wrong usage, a bad setting, nothing to ask, a file that cannot be read or written",
     3: "model or file not found, or not complete",
-    4: "does not fit into memory or on the disk, or the device is missing",
+    4: "does not fit into memory, on the disk or into a limit of the system, or the device is missing",
     5: "damaged model folder, or not a ZAYA model",
     6: "prompt longer than the context",
     7: "network failure, or access refused",
@@ -37,17 +37,14 @@ _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),
     (TyperException, 2),
     (errors.ModelNotFoundError, 3),
+    (errors.MissingFileError, 3),
     (errors.DeviceError, 4),
     (errors.MemoryFitError, 4),
     (errors.DiskSpaceError, 4),
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),
-    (FileNotFoundError, 3),
 )
-
-
-_NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EDQUOT") if hasattr(errno, name)}
 
 
 class Interrupted(Exception):
@@ -62,10 +59,10 @@ def exit_code_of(error: BaseException) -> int:
     """A key of EXIT_CODES; 1 for what nobody foresaw."""
     if isinstance(error, Interrupted):
         return error.exit_code
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (KeyboardInterrupt, Abort)):
         return INTERRUPTED
-    if _is_out_of_memory(error) or is_disk_full(error):
-        return 4
+    if (code := exit_code_of_system(error)) is not None:
+        return code
     return next((code for kind, code in _EXIT_CODES_OF if isinstance(error, kind)), 1)
 
 
@@ -74,16 +71,10 @@ def sentence_of(error: BaseException) -> str:
 
     Empty where Typer has shown the help already.
     """
-    message = visible(" ".join(redacted(_message_of(error)).split()))
-    if isinstance(error, (errors.ZayaError, TyperException)):
+    system = system_sentence(error)
+    message = visible(" ".join(redacted(system or _message_of(error)).split()))
+    if system or isinstance(error, (errors.ZayaError, TyperException)):
         return message
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
-        return visible(redacted(f"{error.filename} is gone: another program has removed it meanwhile."))
-    if _is_out_of_memory(error):
-        return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
-    if isinstance(error, OSError) and is_disk_full(error):
-        where = one_line(redacted(str(error.filename or "Standard output, or a file,")))
-        return f"{where} cannot be written ({error.strerror}): free some space, or write elsewhere."
     return f"Unexpected {type(error).__name__}: {message[:300] or 'no details'}. Set ZAYA_DEBUG=1 for the traceback."
 
 
@@ -99,26 +90,12 @@ def error_json(error: BaseException) -> dict[str, Any]:
     return {"message": sentence_of(error), "type": type(error).__name__, "exit_code": exit_code_of(error)}
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """torch reports it as a RuntimeError, in different words for each device."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, (RuntimeError, errors.GenerationError))
-        and ("out of memory" in words or "can't allocate memory" in words)
-    )
-
-
 def show_traceback(error: BaseException) -> None:
     """For ZAYA_DEBUG=1, with the exceptions that led to this one."""
     from zaya_cli.output import write_note
 
     if os.environ.get("ZAYA_DEBUG") == "1":
         write_note("".join(traceback.format_exception(error)).rstrip())
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether a disk, a quota or a limit of the size of files has no room left."""
-    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 @contextmanager
@@ -138,7 +115,7 @@ def reported(as_json: bool = False) -> Iterator[None]:
         code = exit_code_of(error)
         settle_stdout()
         show_traceback(error)
-        if not isinstance(error, (Interrupted, KeyboardInterrupt)) and (sentence := sentence_of(error)):
+        if not isinstance(error, (Interrupted, KeyboardInterrupt, Abort)) and (sentence := sentence_of(error)):
             if as_json:
                 write_json({"error": error_json(error)})
             write_note(f"zaya: {sentence}")

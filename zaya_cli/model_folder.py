@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zaya_core
 from zaya_cli import hub
-from zaya_cli.user_files import quantized_models
+from zaya_cli.user_files import from_home, quantized_models
 from zaya_core.errors import ModelNotFoundError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
@@ -23,7 +23,7 @@ def find_model_folder(name: str) -> Path:
     """
     if name.isidentifier() and (BUNDLED / name).is_dir():
         return BUNDLED / name
-    path = Path(name).expanduser()
+    path = from_home(name)
     if path.is_dir():
         return path
     if path.exists():

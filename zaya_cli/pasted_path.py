@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from zaya_cli.user_files import from_home
+
 
 def pasted_path(text: str) -> Path:
     """The file that is meant: what the text says literally if that exists, else without quotes and escapes, or of a
@@ -18,10 +20,10 @@ def pasted_path(text: str) -> Path:
 
 
 def _readings(text: str) -> Iterator[Path]:
-    yield _expanded(text)
+    yield from_home(text)
     if (unescaped := _unescaped(text)) is not None:
         text = unescaped
-        yield _expanded(text)
+        yield from_home(text)
     if text.lower().startswith("file:"):
         yield Path(url2pathname(urlsplit(text).path))
 
@@ -37,13 +39,6 @@ def _unescaped(text: str) -> str | None:
     except ValueError:  # a quote that is not closed
         return None
     return words[0] if len(words) == 1 else None
-
-
-def _expanded(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # `~somebody` without such a person
-        return Path(text)
 
 
 def _exists(path: Path) -> bool:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zaya_cli.output import write_note
-from zaya_core.errors import ModelNotFoundError, UsageError
+from zaya_core.bounded_file import decoded, read_at_most, read_file
+from zaya_core.errors import MissingFileError, UsageError
 
 STDIN = "-"
-_LARGEST_FILE = 64 << 20
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def collect_prompts(files: Sequence[str], text: str | None) -> list[Prompt]:
     """One prompt for each file, or one of -p and piped text.
 
     -p with files is put in front of each; with piped text, in front of that; a blank line lies between. `-p -` and a
-    file "-" read standard input. Raises: UsageError without anything to ask; ModelNotFoundError for a missing file.
+    file "-" read standard input. Raises: UsageError without anything to ask; MissingFileError.
     """
     if files:
         if text == STDIN:
@@ -35,7 +36,7 @@ def collect_prompts(files: Sequence[str], text: str | None) -> list[Prompt]:
     elif text == STDIN or text is None:
         prompts = [Prompt(_read_stdin(must_have=text == STDIN), STDIN)]
     else:
-        piped = "" if sys.stdin.isatty() else _decoded(sys.stdin.buffer.read(), "standard input")
+        piped = "" if sys.stdin.isatty() else _piped()
         prompts = [Prompt(_joined(text, piped), None)]
     for prompt in prompts:
         if not prompt.text.strip():
@@ -51,38 +52,33 @@ def _read_stdin(must_have: bool) -> str:
                 "There is nothing to ask. Give a file, -p TEXT, or pipe text in; `zaya chat` is a conversation."
             )
         write_note("Reading the prompt from the terminal; end it with Ctrl-D.")
-    return _decoded(sys.stdin.buffer.read(), "standard input")
+    return _piped()
+
+
+def _piped() -> str:
+    try:
+        return _text(read_at_most(sys.stdin.buffer, _MOST_BYTES, "Standard input"), "standard input")
+    except OSError as error:
+        raise UsageError(f"Standard input cannot be read: {error.strerror}.") from None
 
 
 def _read(file: str) -> str:
     if file == STDIN:
         return _read_stdin(must_have=True)
-    return read_text_file(Path(file))
+    return read_text_file(Path(file), "give the path of a text file, or -p TEXT")
 
 
-def read_text_file(path: Path) -> str:
-    """A file's text, to be asked about. Raises: ModelNotFoundError without one; UsageError if it is not usable."""
-    file = str(path)
+def read_text_file(path: Path, hint: str = "give the path of a text file") -> str:
+    """A file's text, to be asked about. Raises: MissingFileError with `hint`; UsageError if it is not usable."""
+    name = str(path)
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise UsageError(
-                f"{file} has {path.stat().st_size:,} bytes; a prompt of at most {_LARGEST_FILE:,} is read."
-            )
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ModelNotFoundError(f"{file} does not exist: give the path of a text file, or -p TEXT.") from None
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
-    return _decoded(content, file)
+        return _text(read_file(path, _MOST_BYTES), name)
+    except MissingFileError:
+        raise MissingFileError(f"{name} does not exist: {hint}.") from None
 
 
-def _decoded(content: bytes, name: str) -> str:
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{name} is not UTF-8 text (byte {error.start:,}): convert it, or give another file."
-        ) from None
+def _text(content: bytes, name: str) -> str:
+    return decoded(content, name).replace("\r\n", "\n").rstrip("\n")
 
 
 def _joined(first: str | None, second: str) -> str:

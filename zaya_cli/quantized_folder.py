@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
-from zaya_cli.user_files import quantized_models
+from zaya_cli.user_files import from_home, quantized_models
 from zaya_core.errors import ModelNotFoundError, UsageError
 
 ORIGINALS = ".originals"  # beside a result: what `zaya pull --quant` has fetched for it and not used up yet
@@ -34,7 +34,7 @@ def source_name(model: str | None, folder: Path | None) -> SourceName:
         return SourceName(found["repo"].replace("--", "/", 1), found["revision"])
     if model is None:
         return SourceName(DEFAULT_REPO, None)
-    path = Path(model).expanduser()
+    path = from_home(model)
     return SourceName(path.resolve().name if path.is_dir() else model, None)
 
 

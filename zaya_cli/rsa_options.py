@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from zaya_cli.user_files import from_home
 from zaya_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class RsaFlags:
         """The template of `--rsa-prompt`. Raises UsageError."""
         from zaya_core.rsa.prompt_file import PromptFile
 
-        return None if self.rsa_prompt is None else PromptFile(self.rsa_prompt.expanduser(), self.params().tails)
+        return None if self.rsa_prompt is None else PromptFile(from_home(self.rsa_prompt), self.params().tails)
 
 
 def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:

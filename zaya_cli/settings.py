@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from zaya_cli.user_files import CONFIG_VARIABLE
-from zaya_core.errors import UsageError
+from zaya_core.bounded_file import read_file
+from zaya_core.errors import MissingFileError, UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +25,7 @@ else:
 
 _PREFIX = "ZAYA_"
 _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "ZAYA_DEBUG", "ZAYA_KERNELS", "ZAYA_TEST_MODEL", "ZAYA_FUZZ_SECONDS"})
-_LARGEST_FILE = 1_000_000  # bytes
+_MOST_BYTES = 1_000_000  # bytes
 _TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a text in quotes"),
     int: ((int,), "a whole number"),
@@ -52,7 +53,7 @@ class Setting:
         is_flag_for_number = isinstance(value, bool) and self.kind is not bool
         if self.choices and value not in self.choices:
             raise UsageError(f"{source}: {self.key} is {value!r}; it must be one of {', '.join(self.choices)}.")
-        if not isinstance(value, types) or is_flag_for_number:
+        if not isinstance(value, types) or is_flag_for_number or (isinstance(value, str) and "\0" in value):
             raise UsageError(f"{source}: {self.key} is {value!r}; {words} is needed.")
         return value
 
@@ -92,17 +93,11 @@ def read_config_file(path: Path, settings: Mapping[str, Setting]) -> dict[str, A
     Raises UsageError that names the file, and the line or the key, for anything that cannot be used.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise UsageError(f"{path} has more than {_LARGEST_FILE:,} bytes: that is no configuration; move it away.")
-        values = tomllib.loads(content.decode("utf-8"))
-    except FileNotFoundError:
+        values = tomllib.loads(read_file(path, _MOST_BYTES).decode("utf-8"))
+    except MissingFileError:
         if os.environ.get(CONFIG_VARIABLE):
             raise UsageError(f"{CONFIG_VARIABLE} names {path}, which does not exist: make it, or unset it.") from None
         return {}
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}): correct that, or move it away.") from None
     except (ValueError, RecursionError) as error:
         what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UsageError(f"{path} is not valid TOML ({what}): correct it, or move it away.") from None

@@ -11,10 +11,15 @@ CONFIG_VARIABLE = "ZAYA_CONFIG"
 _APPLICATION = "zaya"
 
 
+def from_home(path: str | Path) -> Path:
+    """The path with `~` and `~somebody` as their home folders; as it is where there is no such person or folder."""
+    return Path(os.path.expanduser(path))
+
+
 def config_file() -> Path:
     """`$ZAYA_CONFIG`, else `$XDG_CONFIG_HOME/zaya/config.toml`, or its like on other systems. May not exist."""
     named = os.environ.get(CONFIG_VARIABLE)
-    return Path(named).expanduser() if named else user_config_path(_APPLICATION, appauthor=False) / "config.toml"
+    return from_home(named) if named else user_config_path(_APPLICATION, appauthor=False) / "config.toml"
 
 
 def quantized_models() -> Path:

@@ -21,6 +21,7 @@ from quant.compensation import InputStatistics
 from quant.dense import products_of
 from quant.matrix import Matrix, Stack
 from zaya_core.attention import AttentionInputs
+from zaya_core.bounded_file import decoded, read_file
 from zaya_core.cache import BlockPool, Cache
 from zaya_core.checkpoint import Checkpoint
 from zaya_core.config import ModelConfig
@@ -38,7 +39,7 @@ MOST_TOKENS = 16_384  # of a text that a person gives; the built-in one is about
 BEGINS_WITH = ("model.embed_tokens.weight", "model.input_hidden_states_scale", "model.input_hidden_states_bias")
 _LEAST_TOKENS = 32
 _ROWS_AT_ONCE = 4
-_LARGEST_FILE = 64 << 20
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,8 @@ def read_calibration_text(path: Path | None, tokenizer: Tokenizer) -> Calibratio
 
 
 def _read(source: Path) -> str:
-    try:
-        if source.stat().st_size > _LARGEST_FILE:
-            raise UsageError(f"{source} has {source.stat().st_size:,} bytes; {_LARGEST_FILE:,} at most are read.")
-        return source.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"The calibration text {source} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"The calibration text {source} is not UTF-8 (byte {error.start:,}).") from None
+    name = f"The calibration text {source}"
+    return decoded(read_file(source, _MOST_BYTES, name), name)
 
 
 def _entries(source: Path, content: str) -> Iterator[dict[str, str]]:

@@ -21,6 +21,10 @@ class ModelNotFoundError(ZayaError):
     """The model folder, or a file it must have, does not exist or is not reachable offline."""
 
 
+class MissingFileError(ZayaError):
+    """A file that a person named, which is no model's, does not exist."""
+
+
 class DeviceError(ZayaError):
     """The device is missing, or cannot do what was asked of it."""
 

@@ -79,7 +79,7 @@ def test_what_the_file_sets_reaches_the_model(zaya, folder, config):
         ("model = 3", "a text in quotes is needed"),
         ("[run]\nseed = 1", "'run', which is no setting"),
         (b"\xff\xfe", "not valid TOML"),
-        ("a = 1\n" * 200_000, "is no configuration"),
+        ("a = 1\n" * 200_000, "has more than 1,000,000 bytes"),
     ],
 )
 def test_a_damaged_file_is_an_error_that_names_it_and_is_left_alone(zaya, config, text, words):

@@ -360,10 +360,11 @@ def test_what_is_being_downloaded_or_read_for_hours_is_not_removed(zaya, use):
 
 
 def test_a_file_that_goes_while_it_is_wanted_is_one_sentence(tmp_path):
-    """Wherever it is opened: nothing else than a removal leaves a file's name and no file."""
     with pytest.raises(FileNotFoundError) as raised:
         (tmp_path / "tokenizer.json").read_bytes()
-    assert sentence_of(raised.value) == f"{tmp_path}/tokenizer.json is gone: another program has removed it meanwhile."
+    name = f"{tmp_path}/tokenizer.json"
+    said = f"{name} does not exist; another program may have removed it meanwhile: check the path."
+    assert sentence_of(raised.value) == said
     assert exit_code_of(raised.value) == 3
 
 

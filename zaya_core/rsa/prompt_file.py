@@ -14,6 +14,7 @@ from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.ext import loopcontrols
 
+from zaya_core.bounded_file import decoded, read_file
 from zaya_core.chat import MAX_TEMPLATE_BYTES, compile_in_sandbox
 from zaya_core.errors import UsageError
 
@@ -27,13 +28,13 @@ _CODE = "<template>"  # what Jinja calls the file of a template made from text
 class PromptFile:
     """A prompt that renders a template; `source` is its text.
 
-    It is tried when it is made, with one, two and `most` candidates. Raises UsageError, which names the file
+    It is tried when it is made, with one, two and `most` candidates. Raises MissingFileError; UsageError, which names the file
     and, where there is one, the line; so does calling it, with a text on which the template fails.
     """
 
     def __init__(self, path: Path, most: int):
         self.path = path
-        self.source = _read(path)
+        self.source = decoded(read_file(path, MAX_TEMPLATE_BYTES), str(path))
         self._write = self._compiled()
         for count in sorted({1, min(2, most), most}):
             self._try([_CANDIDATE.format(number) for number in range(count)])
@@ -74,22 +75,6 @@ class PromptFile:
     def _refuse(self, line: int | None, problem: str) -> NoReturn:
         where = f"{self.path}, line {line}" if line else str(self.path)
         raise UsageError(f"{where}: {problem.rstrip('.')} (a template for --rsa-prompt).") from None
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_TEMPLATE_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    if len(content) > MAX_TEMPLATE_BYTES:
-        raise UsageError(f"{path} is larger than {MAX_TEMPLATE_BYTES:,} bytes, too large for a template.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not UTF-8 text (byte {error.start:,}): convert it, or give another file."
-        ) from None
 
 
 def _line_of(error: Exception) -> int | None:

@@ -8,13 +8,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from zaya_core.errors import UsageError
+from zaya_core.bounded_file import read_file
+from zaya_core.errors import MissingFileError, UsageError
 from zaya_core.exclusive import held
 from zaya_core.private_file import make_private_folder, write_atomically
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.sealed_json import sealed, unsealed
 
 _VERSION = 2  # 1 had no checksum
+_MOST_BYTES = 1 << 30
 
 
 @contextmanager
@@ -82,15 +84,13 @@ def _write(path: Path, content: bytes) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """What the file says of a run and its rollouts, None without a file."""
     try:
-        stored = unsealed(path.read_bytes())
+        stored = unsealed(read_file(path, _MOST_BYTES))
         if stored["version"] != _VERSION:
             raise ValueError("version")
         if not (isinstance(stored["identity"], dict) and isinstance(stored["rollouts"], list)):
             raise TypeError("fields")
-    except FileNotFoundError:
+    except MissingFileError:
         return None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError):
         raise _damaged(path) from None
     return stored
