@@ -11,11 +11,12 @@ import typer
 from zaya_cli import options
 from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
+from zaya_cli.flag_errors import wants_json
 from zaya_cli.flag_groups import with_flags
 from zaya_cli.output import prepare_streams, write_answer, write_note
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of, unknown_variables
-from zaya_cli.user_files import config_file
+from zaya_cli.user_files import config_file, expect_current_folder
 from zaya_cli.versions import installed_version
 
 app = typer.Typer(
@@ -62,6 +63,7 @@ def root(
     """
     asks_for_help = bool({"-h", "--help"} & set(sys.argv))
     if ctx.invoked_subcommand not in _WITHOUT_CONFIG and not asks_for_help:
+        expect_current_folder()
         settings = all_settings()
         for sentence in unknown_variables(settings):
             write_note(f"zaya: {sentence}")
@@ -505,7 +507,7 @@ def main() -> None:
     """Entry point of the console script."""
     prepare_streams()
     prepare_completion()
-    with reported():
+    with reported(as_json=wants_json(sys.argv)):
         try:
             code = app(standalone_mode=False)  # its errors, too, are told by `reported`
         finally:

@@ -265,6 +265,8 @@ def header(repl: Repl) -> list[str]:
 def _rsa(repl: Repl, argument: str) -> None:
     if argument and argument != "off" and not (argument.isascii() and argument.isdigit() and int(argument)):
         raise UsageError(f"/rsa {argument}: give how many candidates think about the next question, such as 8, or off.")
+    if argument not in ("", "off") and repl.conversation.sampling.temperature == 0:
+        raise UsageError("/rsa needs a temperature above 0, or all candidates think the same: /set temperature 1.")
     if argument:
         repl.candidates = None if argument == "off" else int(argument)
     repl.say("Markovian RSA: " + (f"{repl.candidates} candidates for the next answer" if repl.candidates else "off"))

@@ -5,8 +5,9 @@ With --quant it is quantized while it arrives, see `pull_quantized`.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -21,9 +22,10 @@ from zaya_cli.download_progress import Counts, download_progress
 from zaya_cli.failures import Interrupted
 from zaya_cli.fit_report import FormatFit, advice, fit_of, fits_of, table_of
 from zaya_cli.interrupt import stopping
-from zaya_cli.machine import Memory, free_disk, memory_of, on_same_disk
-from zaya_cli.model_folder import DEFAULT_REPO
+from zaya_cli.machine import Memory, free_disk, memory_of, on_same_disk, why_not_writable
+from zaya_cli.model_folder import DEFAULT_REPO, bundled_names
 from zaya_cli.model_locks import downloading, downloading_alone
+from zaya_cli.model_names import expect_supported, repo_of
 from zaya_cli.output import Color, stderr_console, stdout_console, write_answer
 from zaya_cli.quantized_folder import SourceName, default_out
 from zaya_cli.sizes import gigabytes
@@ -72,10 +74,28 @@ def pull(settings: PullSettings) -> None:
 
     _expect_consistent(settings)
     disable_progress_bars()  # this command has its own
-    repo = settings.repo or DEFAULT_REPO
+    repo, _, revision = repo_of(settings.repo or DEFAULT_REPO).partition("@")
+    if repo in bundled_names():
+        raise UsageError(f"{repo} is part of the program: use it with --model {repo}, there is nothing to download.")
+    expect_supported(repo)
+    settings = replace(settings, repo=repo, revision=_revision(settings, revision))
+    if (obstacle := why_not_writable(hub.cache_root())) is not None and not settings.dry_run:
+        variable = next((one for one in ("HF_HUB_CACHE", "HF_HOME") if os.environ.get(one)), "HF_HOME")
+        raise UsageError(
+            f"{hub.cache_root()} cannot be written ({obstacle}): set {variable} to a folder that you may write to."
+        )
     folder = _offline(repo, settings) if hub.is_offline() else _online(repo, settings)
     if folder is not None:
         write_answer(f"{folder}\n")
+
+
+def _revision(settings: PullSettings, named: str) -> str:
+    """That of --revision, or what the name of the repository ends with. Raises UsageError where they differ."""
+    if not named or settings.revision == named:
+        return settings.revision
+    if settings.revision != hub.DEFAULT_REVISION:
+        raise UsageError(f"{settings.repo} names the revision {named}, and --revision {settings.revision}: give one.")
+    return named
 
 
 def _expect_consistent(settings: PullSettings) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from typer.exceptions import Abort, TyperException
 
+from zaya_cli.flag_errors import usage_sentence
 from zaya_cli.lost_output import discard_stdout, lost_output, settle_stdout
 from zaya_cli.system_errors import exit_code_of_system, system_sentence
 from zaya_cli.visible import visible
@@ -79,10 +80,7 @@ def sentence_of(error: BaseException) -> str:
 
 
 def _message_of(error: BaseException) -> str:
-    if not isinstance(error, TyperException):
-        return str(error)
-    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
-    return f"{message}. See `{context.command_path} --help`." if message and context else message
+    return usage_sentence(error) if isinstance(error, TyperException) else str(error)
 
 
 def error_json(error: BaseException) -> dict[str, Any]:

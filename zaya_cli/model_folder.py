@@ -7,6 +7,7 @@ from pathlib import Path
 
 import zaya_core
 from zaya_cli import hub
+from zaya_cli.model_names import expect_supported, is_of_the_family, meant_by, repo_of
 from zaya_cli.user_files import from_home, quantized_models
 from zaya_core.errors import ModelNotFoundError
 
@@ -21,23 +22,39 @@ def find_model_folder(name: str) -> Path:
     OWNER/NAME is the cached snapshot of a repository's main branch, OWNER/NAME@REVISION another one. Nothing is
     downloaded. Raises ModelNotFoundError with what to type.
     """
-    if name.isidentifier() and (BUNDLED / name).is_dir():
+    if name in bundled_names():
         return BUNDLED / name
+    name = repo_of(name)
     path = from_home(name)
     if path.is_dir():
         return path
+    expect_supported(name)
     if path.exists():
         raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json.")
     if Path(name).name == name and (quantized_models() / name).is_dir():
         return quantized_models() / name
     found = _REPO.fullmatch(name)
     if not found or not hub.is_repo_name(found["repo"]):
+        meant = meant_by(name, _known_names())
+        hint = f"did you mean {meant}? Or " if meant else ""
         raise ModelNotFoundError(
-            f"There is no folder {name}: give a model folder, a repository such as {DEFAULT_REPO}, or a name that "
+            f"There is no folder {name}: {hint}give a model folder, a repository such as {DEFAULT_REPO}, or a name that "
             "`zaya models` lists."
         )
+    if (meant := meant_by(found["repo"], _known_names())) is not None:
+        raise ModelNotFoundError(f"There is no model {name} on this machine: did you mean {meant}?")
     revision = found["revision"] or hub.DEFAULT_REVISION
     return hub.cached_folder(found["repo"], revision) or _missing(found["repo"], revision)
+
+
+def bundled_names() -> list[str]:
+    """The models that ship with the program."""
+    return sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())
+
+
+def _known_names() -> list[str]:
+    made = quantized_models()
+    return [*bundled_names(), DEFAULT_REPO, *(path.name for path in (made.iterdir() if made.is_dir() else ()))]
 
 
 def folder_bytes(folder: Path) -> int:
@@ -56,6 +73,11 @@ def _missing(repo: str, revision: str) -> Path:
     if hub.repo_folder(repo).is_dir():
         raise ModelNotFoundError(
             f"The download of {repo} ({revision}) is not finished: type `{command}`, which goes on where it stopped."
+        )
+    if not is_of_the_family(repo):
+        raise ModelNotFoundError(
+            f"{repo} is neither a folder nor in the Hugging Face cache, and by its name no ZAYA model; no others are "
+            f"supported. If it was made from one, type `{command}`."
         )
     size = " (17.7 GB)" if repo == DEFAULT_REPO else ""
     raise ModelNotFoundError(

@@ -101,7 +101,9 @@ class Repl:
         conversation = self.conversation
         seed, messages = conversation.sampling.seed, conversation.messages_with(question)
         engine = self.runtime.engine
-        settings = replace(conversation.settings, max_tokens=None, thinking_budget=None)  # it has budgets of its own
+        given = conversation.settings
+        temperature = None if given.temperature is None else conversation.sampling.temperature  # /set may have changed it
+        settings = replace(given, temperature=temperature, max_tokens=None, thinking_budget=None)  # it has budgets
         folder = self.runtime.folder
         with self.input.unread():
             watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console, folder=folder)

@@ -165,6 +165,7 @@ class RsaFlags:
         """
         from zaya_core.rsa.params import PRESETS, RsaParams
 
+        self._check_numbers()
         base = RsaParams() if self.rsa_preset is None else PRESETS[self.rsa_preset]
         given: dict[str, Any] = {
             "candidates": self.rsa,
@@ -179,6 +180,22 @@ class RsaFlags:
         }
         changes = {name: value for name, value in given.items() if value is not None}
         return replace(base, **changes, pipelined=self.rsa_pipeline)
+
+    def _check_numbers(self) -> None:
+        """Under the flags' names; `RsaParams` knows only its own."""
+        from zaya_core.rsa.params import LEAST, MOST
+
+        for name, least in LEAST.items():
+            field = "rsa" if name == "candidates" else f"rsa_{name}"
+            value, flag = getattr(self, field), "--" + field.replace("_", "-")
+            if value is not None and value < least:
+                raise UsageError(f"{flag} must be at least {least} (got {value}).")
+            if value is not None and value > MOST:
+                raise UsageError(f"{flag} must be at most {MOST:,} (got {value:,}).")
+        if self.rsa_stop_at is not None and not 0 < self.rsa_stop_at <= 1:
+            raise UsageError(
+                f"--rsa-stop-at must be above 0 and at most 1 (got {self.rsa_stop_at:g}): 0.75 is three quarters."
+            )
 
     def own_prompt(self) -> PromptFile | None:
         """The template of `--rsa-prompt`. Raises UsageError."""
@@ -199,6 +216,11 @@ def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
             raise UsageError(f"{flag} does not go with --rsa: use --rsa-think and --rsa-answer.")
     if settings.top_logprobs is not None:
         raise UsageError("--logprobs does not go with --rsa: --format json has each candidate's mean log-probability.")
+    if settings.temperature == 0:
+        raise UsageError(
+            "--temperature 0 does not go with --rsa, whose candidates would all think the same: give a higher one, or "
+            "leave it out."
+        )
     if settings.thinking == "off":
         raise UsageError("--thinking off does not go with --rsa, which passes the thinking on.")
     return replace(SamplingParams(top_p=1.0, seed=seed), **settings.given_sampling())

@@ -87,6 +87,9 @@ def _find(settings: RuntimeSettings) -> tuple[str, Path, str | None]:
 def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
     """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.memory_fit`."""
     config = read_config(folder)
+    if settings.context is not None and settings.context > config.max_position_embeddings:
+        most = f"{config.max_position_embeddings:,}"
+        raise UsageError(f"--ctx {settings.context} is too large: this model supports 2 to {most} tokens.")
     stored = weight_bytes(folder)
     memory = memory_of(settings.device)
     need = memory_need(config, stored, settings.context or USUAL_CONTEXT, settings.kv)

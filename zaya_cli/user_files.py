@@ -7,6 +7,8 @@ from pathlib import Path
 
 from platformdirs import user_config_path, user_data_path, user_state_path
 
+from zaya_core.errors import MissingFileError
+
 CONFIG_VARIABLE = "ZAYA_CONFIG"
 _APPLICATION = "zaya"
 
@@ -14,6 +16,14 @@ _APPLICATION = "zaya"
 def from_home(path: str | Path) -> Path:
     """The path with `~` and `~somebody` as their home folders; as it is where there is no such person or folder."""
     return Path(os.path.expanduser(path))
+
+
+def expect_current_folder() -> None:
+    """Raises MissingFileError where it was removed: libraries end the program when they look for their files there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise MissingFileError("The current folder has been removed: change to another one with `cd`.") from None
 
 
 def config_file() -> Path:

@@ -59,8 +59,8 @@ def checked(request: Request, vocab_size: int, context: int) -> Request:
     length = len(ids) + len(begun)
     if length >= context:
         raise PromptTooLongError(
-            f"The prompt has {length:,} tokens; the context is {context:,}, and the answer needs room, too: "
-            "shorten the prompt."
+            f"The prompt is too long: {length:,} tokens, and the context holds {context:,} including the answer. "
+            "Shorten it or raise --ctx."
         )
     if not isinstance(request.sampling, SamplingParams):
         raise UsageError(f"sampling is {reprlib.repr(request.sampling)}; it must be SamplingParams.")

@@ -86,9 +86,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskSpaceError(
-                f"The disk of {path.parent} is full: free some space and run the same command again, it goes on from "
+                f"The disk of {path.parent} is full, or has a limit on files ({error.strerror}): free some space and run the same command again, it goes on from "
                 "where it was."
             ) from None
         raise UsageError(

@@ -13,6 +13,10 @@ Select = Literal["agreement", "first", "aggregate"]
 Pass = Literal["tail", "answer", "auto"]
 
 LEAST_BUDGET = 16  # tokens; less than this is no thought, no tail and no answer
+LEAST: Mapping[str, int] = MappingProxyType(
+    {"candidates": 1, "rounds": 0, "subset": 1, "think": 1, "tail": 1, "answer": 1}
+)
+MOST = 1 << 20  # of each of these
 _TAIL_OVERHEAD = 2  # a text that was cut between tokens may encode to a few more
 
 
@@ -39,9 +43,9 @@ class RsaParams:
     passes: Pass = "tail"
 
     def __post_init__(self) -> None:
-        for name, least in (("candidates", 1), ("rounds", 0), ("subset", 1), ("think", 1), ("tail", 1), ("answer", 1)):
+        for name, least in LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1 << 20:
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
                 raise UsageError(f"RSA's {name} is {value}; it must be a whole number, {least} or more.")
         if self.select not in ("agreement", "first", "aggregate"):
             raise UsageError(f"RSA's select is {self.select!r}; it must be agreement, first or aggregate.")
