@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, get_args
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
@@ -205,14 +207,33 @@ def _file(repl: Repl, argument: str) -> None:
 
 
 def _save(repl: Repl, argument: str) -> None:
-    repl.say(repl.keeper.save(argument or None))
+    path = _file_of(argument)
+    repl.say(repl.keeper.save(argument or None) if path is None else repl.keeper.export(path))
 
 
 def _load(repl: Repl, argument: str) -> None:
-    repl.say(repl.keeper.load(argument or None))
+    path = _file_of(argument)
+    repl.say(repl.keeper.load(argument or None) if path is None else repl.keeper.load_file(path))
     repl.staged.clear()
     if repl.conversation.exchanges:
         repl.show_exchange(repl.conversation.exchanges[-1])
+
+
+def _file_of(argument: str) -> Path | None:
+    """The file that is meant; None for a bare name, which is a session's. Raises UsageError for another ending."""
+    separators = ("/", os.sep, os.altsep or "/")
+    if not argument.startswith("~") and not any(separator in argument for separator in separators):
+        return None
+    path = pasted_path(argument)
+    if "\0" in str(path):
+        raise UsageError(f"{argument!r} is not the name of a file.")
+    if path.suffix.lower() != ".json":
+        raise UsageError(f"{argument!r} is not a name, and as a file it must end in .json.")
+    return path
+
+
+def _names(repl: Repl) -> list[str]:
+    return repl.keeper.folder.names()
 
 
 def _sessions(repl: Repl, argument: str) -> None:
@@ -299,8 +320,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("stats", "[on|off]", "tokens, speed, memory and seed after each answer", _stats),
     Command("tokens", "", "how much of the context is used, and by what", _tokens),
     Command("info", "", "model, device, settings and session", _info),
-    Command("save", "[name]", "save the conversation", _save),
-    Command("load", "[name]", "go on with a saved one", _load, lambda repl: repl.keeper.folder.names()),
+    Command("save", "[name]", "save the conversation, also in a file: PATH.json", _save),
+    Command("load", "[name]", "go on with a saved one, also from a file: PATH.json", _load, _names),
     Command("sessions", "", "list what is saved, the newest first", _sessions),
     Command("clear", "", "begin a new conversation", _clear),
     Command("exit", "", "leave (also Ctrl-D)", _exit),

@@ -6,24 +6,26 @@ import json
 import os
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
 from zaya_cli.conversation import Conversation, Exchange
-from zaya_core.errors import ModelNotFoundError, UsageError
+from zaya_core.bounded_file import read_file
+from zaya_core.errors import MissingFileError, UsageError
 from zaya_core.events import FinishReason
 from zaya_core.exclusive import Lock, holder_of, try_lock
 from zaya_core.private_file import close_to_others, make_private_folder, write_atomically
-from zaya_core.sealed_json import sealed, unsealed
+from zaya_core.sealed_json import sealed, unsealed_or_edited
 
 _VERSION = 1
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 _LARGEST_NAME = 200  # bytes, of the 255 that file systems allow
 _AUTOMATIC = re.compile(r"chat-\d{8}-\d{6}(-\d+)?")
 _KEPT_AUTOMATIC = 50
+_MOST_BYTES = 256 << 20
 _LARGEST_COUNT = 1 << 64  # of seeds and the like: what random numbers are keyed by
 
 
@@ -46,8 +48,39 @@ class Session:
             list(conversation.exchanges), list(conversation.known_ids),
         )  # fmt: skip
 
+    def without_ids(self) -> Session:
+        """The texts alone, which the model reads again."""
+        return replace(self, exchanges=[one.without_tokens() for one in self.exchanges], known_ids=[])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A session from a file. is_edited: somebody, or a bad disk, has changed it: its ids are left out."""
+
+    session: Session
+    is_edited: bool = False
+
 
 _FIELDS = {"zaya_session", "saved", *(one.name for one in fields(Session))}
+
+
+def write_session(path: Path, session: Session) -> None:
+    """Write a session in one step. Raises OSError, with what was there before untouched."""
+    value = {"zaya_session": _VERSION, "saved": datetime.now().astimezone().isoformat(), **asdict(session)}
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")  # half a character cannot be shown
+    content = sealed(json.loads(text))
+    write_atomically(path, lambda temporary: _write(temporary, content))
+
+
+def read_session(path: Path) -> Loaded:
+    """Raises: MissingFileError; UsageError for a file that cannot be read, which is left as it is."""
+    content = read_file(path, _MOST_BYTES)
+    try:
+        value, is_edited = unsealed_or_edited(content)
+        session = _session(value)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UsageError(f"{path} is damaged or of another version; it was left as it is.") from None
+    return Loaded(session.without_ids() if is_edited else session, is_edited)
 
 
 class SessionFolder:
@@ -107,29 +140,18 @@ class SessionFolder:
 
     def save(self, name: str, session: Session) -> Path:
         """Write a session in one step. Raises OSError, with what was there before untouched."""
-        value = {"zaya_session": _VERSION, "saved": datetime.now().astimezone().isoformat(), **asdict(session)}
-        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")  # half a character cannot be shown
-        content = sealed(json.loads(text))
         path = self.path(name)
-        write_atomically(path, lambda temporary: _write(temporary, content))
+        write_session(path, session)
         return path
 
-    def load(self, name: str) -> Session:
-        """Raises: ModelNotFoundError with the names that there are; UsageError for a file that cannot be read."""
-        path = self.path(name)
+    def load(self, name: str) -> Loaded:
+        """Raises: MissingFileError with the names that there are; UsageError for a file that cannot be read."""
         try:
-            return _session(unsealed(path.read_bytes(), is_seal_required=False))
-        except FileNotFoundError:
+            return read_session(self.path(name))
+        except MissingFileError:
             known = ", ".join(self.names()[:8])
-            raise ModelNotFoundError(
+            raise MissingFileError(
                 f"There is no session {name}: {f'there are {known}' if known else 'none was saved yet'}."
-            ) from None
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-        except (ValueError, TypeError, KeyError):
-            raise UsageError(
-                f"{path} is damaged or of another version; it was left as it is. If you have changed it yourself, take "
-                'its "checksum" out.'
             ) from None
 
     def remove(self, name: str) -> None:

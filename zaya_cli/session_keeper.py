@@ -8,13 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from zaya_cli.conversation import Conversation
-from zaya_cli.session_file import Session, SessionFolder
+from zaya_cli.session_file import Session, SessionFolder, read_session, write_session
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.exclusive import Lock
 from zaya_core.fingerprint import fingerprint
 from zaya_core.private_file import write_atomically
 
 _LARGEST_AUTOMATIC_STATE = 2 << 30  # bytes
+
+
+_ELSEWHERE = "/save PATH.json"
+_READ_AGAIN = "It is read again with the next question."
+_EDITED = "It was changed by hand or damaged: its texts are used, and read again with the next question."
 
 
 class SessionKeeper:
@@ -39,6 +44,8 @@ class SessionKeeper:
         self._complain = complain
         self._complaint = ""
         self._kept = self._session()
+        self._exported: Session | None = None
+        self._exported_to: Path | None = None
         with suppress(OSError, ZayaError):  # told when there is something to keep
             self._take_automatic_name()
 
@@ -55,7 +62,10 @@ class SessionKeeper:
                 self.folder.remove(name)
             self._kept = session
         except OSError as error:
-            self._tell(f"The conversation cannot be kept ({error.strerror or error}): see to {self.folder.folder}.")
+            self._tell(
+                f"The conversation cannot be kept ({error.strerror or error}): see to {self.folder.folder}, or type "
+                f"{_ELSEWHERE}."
+            )
         except ZayaError as error:
             self._tell(f"The conversation cannot be kept: {error}")
 
@@ -87,6 +97,9 @@ class SessionKeeper:
     def close(self) -> None:
         """Keep the conversation and what was computed of it; remove what is too old."""
         self.keep()
+        if self._is_lost():
+            self._complaint = ""  # said before, and true to the end
+            self._tell("This conversation was not kept.")
         if self.automatic is None or not self.conversation.exchanges:
             return
         try:
@@ -95,6 +108,24 @@ class SessionKeeper:
             self.folder.prune(newest=self.automatic)
         except OSError as error:
             self._tell(f"What was computed of the conversation is not kept ({error.strerror or error}).")
+
+    def _is_lost(self) -> bool:
+        """Whether something was said that should have been kept and is in no file."""
+        return self._is_automatic and self._session() not in (self._kept, self._exported)
+
+    def export(self, path: Path) -> str:
+        """Write the conversation into a file of the person's choice. Says what was done. Raises UsageError."""
+        session = self._session()
+        if path != self._exported_to and path.exists():
+            raise UsageError(f"{path} exists already: give another name.")
+        if not path.parent.is_dir():
+            raise UsageError(f"There is no folder {path.parent}: make it first, or give another.")
+        try:
+            write_session(path, session)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
+        self._exported, self._exported_to = session, path
+        return f"Saved in {path}: {_count_of(session)}. `/load {path.absolute()}` goes on with it."
 
     def save(self, name: str | None) -> str:
         """Save under a name, by default the last one or the automatic one, with what was computed. Says what was done.
@@ -107,13 +138,12 @@ class SessionKeeper:
             self.name = name
         except OSError as error:
             raise UsageError(
-                f"The conversation could not be saved ({error.strerror or error}): see to {self.folder.folder}, and "
-                "/save it again."
+                f"The conversation could not be saved ({error.strerror or error}): see to {self.folder.folder}, or "
+                f"save it elsewhere: {_ELSEWHERE}."
             ) from None
         finally:
             self._let_go_of_others()
-        count = len(self.conversation.exchanges)
-        done = f"Saved as {name}: {count} question{'s' * (count != 1)} and answers, {path.stat().st_size:,} bytes"
+        done = f"Saved as {name}: {_count_of(self._session())}, {path.stat().st_size:,} bytes"
         try:
             size = self._save_state(name)
         except OSError as error:
@@ -155,17 +185,28 @@ class SessionKeeper:
             raise UsageError("No session was saved yet: /save keeps this one.")
         note = self._prepare_to_load(name)
         try:
-            session = self.folder.load(name)
+            loaded = self.folder.load(name)
         except BaseException:
             self._let_go_of_others()
             raise
+        self._go_on_with(loaded.session, name)
+        reused = _EDITED if loaded.is_edited else self._load_state(name)
+        return f"{name}: {_count_of(loaded.session)}. {note}{reused}"
+
+    def load_file(self, path: Path) -> str:
+        """Go on with a copy of a conversation in a file of the person's choice. Says what was done.
+
+        Raises what `read_session` raises, with the running conversation as it was.
+        """
+        loaded = read_session(path)
+        self._go_on_with(loaded.session, None)
+        return f"{path}: {_count_of(loaded.session)}. {_EDITED if loaded.is_edited else _READ_AGAIN}"
+
+    def _go_on_with(self, session: Session, name: str | None) -> None:
         self.keep()
         self._restore(session)
         self._kept = self._session()
         self._continue_as(name)
-        count = len(session.exchanges)
-        reused = self._load_state(name)
-        return f"{name}: {count} question{'s' * (count != 1)} and answers. {note}{reused}"
 
     def _prepare_to_load(self, name: str) -> str:
         """Lock a session, so that nobody changes it any more -> what there is to say where that is impossible."""
@@ -178,11 +219,11 @@ class SessionKeeper:
         except ZayaError as error:
             return f"{error} This is a copy. "
 
-    def _continue_as(self, name: str) -> None:
+    def _continue_as(self, name: str | None) -> None:
         """Keep the loaded conversation where it was, if that is ours, and leave what it was loaded into."""
-        is_ours = name in self._locks
-        self.name = name if is_ours else None
-        self.automatic = name if is_ours and self._is_automatic and self.folder.is_automatic(name) else None
+        self.name = name if name in self._locks else None
+        is_ours = self.name is not None and self._is_automatic and self.folder.is_automatic(self.name)
+        self.automatic = self.name if is_ours else None
         self._let_go_of_others()
         if self._is_automatic:
             with suppress(OSError, ZayaError):
@@ -231,7 +272,7 @@ class SessionKeeper:
         try:
             prefixes = load_prefixes(self.folder.state_path(name), engine.model.pool, self._weights)
         except FileNotFoundError:
-            return "It is read again with the next question."
+            return _READ_AGAIN
         except ZayaError as error:
             return f"It is read again with the next question: {error}"
         except OSError as error:
@@ -244,3 +285,8 @@ class SessionKeeper:
         if complaint != self._complaint:
             self._complaint = complaint
             self._complain(complaint)
+
+
+def _count_of(session: Session) -> str:
+    count = len(session.exchanges)
+    return f"{count} question{'s' * (count != 1)} and answers"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -13,7 +14,10 @@ def make_private_folder(folder: Path) -> None:
     """Create a folder that nobody else may look into, and those above it that are missing. Raises OSError."""
     if not folder.is_dir():
         make_private_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:  # a file, or a link that leads nowhere: "File exists" would be no reason
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
 
 
 def close_to_others(path: Path) -> None:

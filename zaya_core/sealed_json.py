@@ -20,18 +20,29 @@ def sealed(value: Mapping[str, Any]) -> bytes:
         return json.dumps(whole).encode()
 
 
-def unsealed(content: bytes, is_seal_required: bool = True) -> dict[str, Any]:
-    """What was sealed. Raises ValueError for anything else; an object without a checksum may be let through."""
+def unsealed(content: bytes) -> dict[str, Any]:
+    """What was sealed. Raises ValueError for anything else."""
+    value, checksum = _opened(content)
+    if checksum != _checksum(value):
+        raise ValueError("checksum")
+    return value
+
+
+def unsealed_or_edited(content: bytes) -> tuple[dict[str, Any], bool]:
+    """An object, and whether it was changed since it was sealed. Raises ValueError for what is no object."""
+    value, checksum = _opened(content)
+    return value, checksum is not None and checksum != _checksum(value)
+
+
+def _opened(content: bytes) -> tuple[dict[str, Any], Any]:
+    """(the object without its checksum, that)"""
     try:
         value = json.loads(content.decode())
-        if not isinstance(value, dict):
-            raise ValueError("no object")
-        checksum = value.pop(_CHECKSUM, None)
-        if (checksum is not None or is_seal_required) and checksum != _checksum(value):
-            raise ValueError("checksum")
-        return value
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value, value.pop(_CHECKSUM, None)
 
 
 def _checksum(value: dict[str, Any]) -> str:

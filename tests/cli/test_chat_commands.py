@@ -170,7 +170,7 @@ def test_settings_count_from_the_next_answer_on(chat, tmp_path):
 def test_a_full_context_is_said_and_nothing_is_dropped(chat, tmp_path):
     said = chat("/set max_tokens off", "one", "two", "/tokens", "/save full", flags=("--ctx", "100"))
     assert "the context of 100 tokens is full" in said
-    assert "tokens; the context is 100" in said
+    assert "and the context holds 100 including the answer" in said
     assert questions(tmp_path, "full") == ["one"]
 
 

@@ -118,9 +118,9 @@ def test_a_question_that_leaves_no_room_is_exit_code_6(zaya, folder):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--rsa", "0"], "candidates"),
-        (["--rsa", "4", "--rsa-rounds", "-1"], "rounds"),
-        (["--rsa", "4", "--rsa-stop-at", "2"], "stop-at"),
+        (["--rsa", "0"], "--rsa must be at least 1"),
+        (["--rsa", "4", "--rsa-rounds", "-1"], "--rsa-rounds"),
+        (["--rsa", "4", "--rsa-stop-at", "2"], "--rsa-stop-at"),
         (["--rsa", "4", "--rsa-parallel", "0"], "--rsa-parallel"),
         (["--rsa", "4", "--max-tokens", "9"], "--rsa-think"),
         (["--rsa", "4", "--thinking-budget", "9"], "--rsa-think"),

@@ -72,7 +72,7 @@ def leave(keeper):
 
 
 def questions(folder, name):
-    return [exchange.question for exchange in folder.load(name).exchanges]
+    return [exchange.question for exchange in folder.load(name).session.exchanges]
 
 
 def at_once(count, do):
@@ -232,7 +232,7 @@ def test_old_sessions_go_unless_a_living_process_is_in_them(chat, folder):
     assert not (folder.folder / ".chat-20190101-000000.lock").exists()
 
 
-def test_without_locks_a_chat_goes_on_says_so_once_and_overwrites_nothing(chat, folder, monkeypatch):
+def test_without_locks_a_chat_goes_on_says_so_once_and_on_leaving_and_overwrites_nothing(chat, folder, monkeypatch):
     def refuse(path):
         raise NoLocksError("The file system has no locks.")
 
@@ -247,7 +247,7 @@ def test_without_locks_a_chat_goes_on_says_so_once_and_overwrites_nothing(chat, 
     assert "The file system has no locks. This is a copy." in keeper.load(None)
     say(keeper, "two", "three")
     leave(keeper)
-    assert told == ["The conversation cannot be kept: The file system has no locks."]
+    assert told == ["The conversation cannot be kept: The file system has no locks.", "This conversation was not kept."]
     assert [(path.name, path.read_bytes()) for path in sorted(folder.folder.iterdir())] == before
 
 
