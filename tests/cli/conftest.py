@@ -74,7 +74,8 @@ def zaya(monkeypatch, capsys, tmp_path):
 
     def run(*arguments, piped=""):
         monkeypatch.setattr(sys, "argv", ["zaya", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode()), encoding="utf-8"))
+        content = piped.encode() if isinstance(piped, str) else piped
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
