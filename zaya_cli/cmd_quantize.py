@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder, folder_bytes
+from zaya_cli.model_folder import DEFAULT_REPO, expect_openable, find_model_folder, folder_bytes
 from zaya_cli.model_locks import reading
 from zaya_cli.output import draws, stderr_console, write_answer
 from zaya_cli.quantized_folder import SourceName, default_out, source_name
@@ -52,7 +52,7 @@ def quantize(command: QuantizeCommand) -> None:
         raise UsageError(f"--threads is {command.threads}; it must be 1 or more.")
     source = find_model_folder(command.model or DEFAULT_REPO)
     name = source_name(command.model, source)
-    out = from_home(command.out or default_out(name, command.format, command.dense))
+    out = expect_openable(from_home(command.out or default_out(name, command.format, command.dense)))
     console = stderr_console("auto")
     if not (command.verify and out.exists()):
         run_job(command, quantization_job(command, source, name, out), console)

@@ -6,7 +6,6 @@ HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE) and the layout of its cache (a file's con
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from typing import NoReturn
 from zaya_cli.credentials import prepare_hub_token
 from zaya_core.errors import DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
 from zaya_core.redaction import public_url, redacted
+from zaya_core.write_errors import NO_ROOM
 
 DEFAULT_REVISION = "main"
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
 UNWANTED = ["*/*"]  # nothing of a model lies in subfolders
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def hub_errors(repo: str, revision: str = DEFAULT_REVISION) -> Iterator[None]:
 
 def raise_disk_error(error: OSError) -> None:
     """Raise DiskSpaceError if that is what the system reports, else return."""
-    if error.errno in _DISK_FULL:
+    if error.errno in NO_ROOM:
         where = f" of {error.filename}" if error.filename else ""
         raise DiskSpaceError(
             f"The disk{where} is full, or has a limit on files ({error.strerror}): free some space and type the same "

@@ -9,7 +9,7 @@ import zaya_core
 from zaya_cli import hub
 from zaya_cli.model_names import expect_supported, is_of_the_family, meant_by, repo_of
 from zaya_cli.user_files import from_home, quantized_models
-from zaya_core.errors import ModelNotFoundError
+from zaya_core.errors import ModelNotFoundError, UsageError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
 BUNDLED = Path(zaya_core.__file__).parent / "bundled"  # small models that ship with the program, by name
@@ -20,14 +20,14 @@ def find_model_folder(name: str) -> Path:
     """A bundled model by its bare name (`./demo` is a folder); a folder; a quantized model by its name; a repository.
 
     OWNER/NAME is the cached snapshot of a repository's main branch, OWNER/NAME@REVISION another one. Nothing is
-    downloaded. Raises ModelNotFoundError with what to type.
+    downloaded. Raises ModelNotFoundError with what to type; UsageError as `expect_openable`.
     """
     if name in bundled_names():
         return BUNDLED / name
     name = repo_of(name)
     path = from_home(name)
     if path.is_dir():
-        return path
+        return expect_openable(path)
     expect_supported(name)
     if path.exists():
         raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json.")
@@ -45,6 +45,17 @@ def find_model_folder(name: str) -> Path:
         raise ModelNotFoundError(f"There is no model {name} on this machine: did you mean {meant}?")
     revision = found["revision"] or hub.DEFAULT_REVISION
     return hub.cached_folder(found["repo"], revision) or _missing(found["repo"], revision)
+
+
+def expect_openable(folder: Path) -> Path:
+    """The folder. Raises UsageError for a name that safetensors cannot open files by."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{folder} is no UTF-8 name, and model files cannot be opened by such a one: rename the folder."
+        ) from None
+    return folder
 
 
 def bundled_names() -> list[str]:

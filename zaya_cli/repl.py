@@ -102,7 +102,9 @@ class Repl:
         seed, messages = conversation.sampling.seed, conversation.messages_with(question)
         engine = self.runtime.engine
         given = conversation.settings
-        temperature = None if given.temperature is None else conversation.sampling.temperature  # /set may have changed it
+        temperature = (
+            None if given.temperature is None else conversation.sampling.temperature
+        )  # /set may have changed it
         settings = replace(given, temperature=temperature, max_tokens=None, thinking_budget=None)  # it has budgets
         folder = self.runtime.folder
         with self.input.unread():

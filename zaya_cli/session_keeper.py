@@ -13,6 +13,7 @@ from zaya_core.errors import UsageError, ZayaError
 from zaya_core.exclusive import Lock
 from zaya_core.fingerprint import fingerprint
 from zaya_core.private_file import write_atomically
+from zaya_core.write_errors import write_error
 
 _LARGEST_AUTOMATIC_STATE = 2 << 30  # bytes
 
@@ -123,7 +124,7 @@ class SessionKeeper:
         try:
             write_session(path, session)
         except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
+            raise write_error(path, error) from None
         self._exported, self._exported_to = session, path
         return f"Saved in {path}: {_count_of(session)}. `/load {path.absolute()}` goes on with it."
 

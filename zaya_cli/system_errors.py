@@ -11,7 +11,9 @@ import socket
 from collections.abc import Iterator
 
 from zaya_cli.visible import one_line
+from zaya_core.errors import GenerationError, ZayaError
 from zaya_core.redaction import redacted
+from zaya_core.write_errors import NO_ROOM
 
 _MEMORY = "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
 _THREADS = "The system starts no more threads for this program: close other programs, or raise the limit (ulimit -u)."
@@ -25,7 +27,6 @@ def _numbers(*names: str) -> frozenset[int]:
     return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
 
 
-_NO_ROOM = _numbers("ENOSPC", "EFBIG", "EDQUOT")
 _NO_MEMORY = _numbers("ENOMEM")
 _NO_FILES = _numbers("EMFILE", "ENFILE")
 _BROKEN_DISK = _numbers("EIO", "ESTALE", "EUCLEAN", "EBADMSG")
@@ -51,7 +52,7 @@ def exit_code_of_system(error: BaseException) -> int | None:
         return 3
     if _is_network(error):
         return 7
-    return 4 if error.errno in _BROKEN_DISK else 2
+    return 1 if error.errno in _BROKEN_DISK or isinstance(error, BrokenPipeError) else 2
 
 
 def system_sentence(error: BaseException) -> str | None:
@@ -85,7 +86,9 @@ def _missing(error: OSError, name: str) -> str:
         return f"{name} is a link to what does not exist: correct it, or give another."
     parent = os.path.dirname(path)
     if parent and not os.path.isdir(parent):
-        return f"{name} cannot be used: the folder {one_line(redacted(parent))} does not exist. Make it, or give another."
+        return (
+            f"{name} cannot be used: the folder {one_line(redacted(parent))} does not exist. Make it, or give another."
+        )
     return f"{name} does not exist; another program may have removed it meanwhile: check the path."
 
 
@@ -97,11 +100,11 @@ def _name_of(error: OSError) -> str:
 
 def _is_disk_full(error: BaseException) -> bool:
     """Whether a disk, a quota or a limit of the size of files has no room left."""
-    return isinstance(error, OSError) and error.errno in _NO_ROOM
+    return isinstance(error, OSError) and error.errno in NO_ROOM
 
 
 def _is_network(error: OSError) -> bool:
-    return isinstance(error, _NETWORK) or error.errno in _UNREACHABLE
+    return (isinstance(error, _NETWORK) and not isinstance(error, BrokenPipeError)) or error.errno in _UNREACHABLE
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -133,7 +136,5 @@ def _is_out_of_files(error: BaseException) -> bool:
 
 def _says(error: BaseException, words: tuple[str, ...]) -> bool:
     """Not in what a person has given: the sentences of this program's own errors of usage are left out."""
-    from zaya_core.errors import GenerationError, ZayaError
-
     is_ours = isinstance(error, ZayaError) and not isinstance(error, GenerationError)
     return not is_ours and any(word in str(error).lower() for word in words)

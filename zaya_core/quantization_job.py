@@ -102,7 +102,8 @@ class QuantizationJob:
         raw = read_json(self.source / "config.json", _CONFIG_BYTES, ConfigError)
         raw["quantization"] = self._block()
         parse_config(raw)
-        return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode()
+        # Half a character, as a name that is no UTF-8 is read, becomes its escape in JSON.
+        return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
     def _block(self) -> dict[str, Any]:
         settings, text = self.settings, self.settings.calibration

@@ -9,6 +9,7 @@ end the folder is called `NAME.unfinished` and has no `config.json`, so that not
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -71,7 +72,7 @@ def steps_left(job: QuantizationJob) -> list[Step]:
 
 
 def _expect_new(job: QuantizationJob) -> None:
-    if job.out.exists():
+    if os.path.lexists(job.out):  # also a link that leads nowhere, which no folder can be put in place of
         raise UsageError(f"{job.out} exists already: delete it first, or give another --out FOLDER.")
 
 

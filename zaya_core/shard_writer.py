@@ -5,7 +5,6 @@ The file has its name only when it is complete: until then its bytes lie beside 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from quant.formats import StoredTensor
 from zaya_core.errors import DiskSpaceError, UsageError
+from zaya_core.write_errors import NO_ROOM
 
 _ALIGNMENT = 64
 _NAMES = {
@@ -86,7 +86,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in NO_ROOM:
             raise DiskSpaceError(
                 f"The disk of {path.parent} is full, or has a limit on files ({error.strerror}): free some space and run the same command again, it goes on from "
                 "where it was."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import zaya_cli
 from tests.cli.conftest import Result
 from zaya_cli.failures import EXIT_CODES, exit_code_of, sentence_of
+from zaya_cli.model_folder import BUNDLED
 from zaya_cli.system_errors import system_sentence
 from zaya_core.bounded_file import read_at_most, read_file
 from zaya_core.errors import MissingFileError, UsageError
@@ -45,14 +47,15 @@ READERS = {
 }
 FOLDERS = {"file": "", "file/x": "", "loop": "", "loop/x": "", LONG: "File name too long", "dangling/x": ""}
 WRITERS = {
-    "--out": lambda path: ("quantize", "-m", "demo", "-o", path),
+    "--out": lambda path: ("quantize", "-m", "demo", "--format", "int8", "-o", path),
     "--rsa-save": lambda path: (*RSA, "--rsa-save", path),
 }
-HOMES = ["missing", "file", "file/x", "loop", "dangling", LONG, "folder"]
+HOMES = ["missing", "file/x", "loop", LONG]
 OF_HOMES = [
     (*RUN, "-p", "1+1"), ("models",), ("models", "verify"), ("models", "rm", "nothing", "--yes"), ("config", "show"),
     ("config", "path"), ("completion", "bash"), ("info", "-m", "demo"), ("doctor", "--no-self-test"),
-    ("chat", "-m", "demo"), ("run", "-p", "1+1"), ("quantize", "-m", "demo"), ("pull", "--dry-run"),
+    ("chat", "-m", "demo"), ("run", "-p", "1+1"), ("quantize", "-m", "demo", "--format", "int8", "-q"),
+    ("pull", "--dry-run"),
 ]  # fmt: skip
 
 
@@ -151,6 +154,16 @@ def test_whatever_is_piped_in_is_asked_or_refused(zaya, text):
     assert_told(zaya(*RUN, piped=text), {0, 2})
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 cannot be made there")
+def test_a_model_folder_whose_name_is_no_utf_8_is_not_called_damaged(zaya, tmp_path):
+    folder = os.fsdecode(b"m\xff")
+    shutil.copytree(BUNDLED / "demo", tmp_path / folder)
+    for command in ((*RUN, "-p", "x", "-m", folder), ("info", folder), ("quantize", "-m", "demo", "-o", folder + "o")):
+        result = zaya(*command)
+        assert_told(result, {2})
+        assert "m<0xFF>" in result.err and "is no UTF-8 name" in result.err
+
+
 REFUSED = [number for number in sorted(errno.errorcode) if number not in (errno.EPIPE, errno.EINTR)]
 
 
@@ -160,7 +173,7 @@ def test_whatever_the_system_refuses_is_told_with_the_name_and_without_unexpecte
     error = OSError(number, os.strerror(number), "/some/where/file")
     said, code = sentence_of(error), exit_code_of(error)
     assert "Unexpected" not in said
-    assert code in (2, 3, 4, 7)
+    assert code in (1, 2, 3, 4, 7)
     assert "/some/where" in said or code in (4, 7)
     assert "Unexpected" not in sentence_of(OSError(number, os.strerror(number)))
 
@@ -177,7 +190,7 @@ def test_whatever_the_system_refuses_is_told_with_the_name_and_without_unexpecte
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 4, "Out of memory"),
         (RuntimeError("can't start new thread"), 4, "ulimit -u"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), 7, "network"),
-        (OSError(errno.EIO, "Input/output error", "/x"), 4, "disk"),
+        (OSError(errno.EIO, "Input/output error", "/x"), 1, "the disk that it lies on"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/none/x"), 3, "the folder /none does not exist"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found"), 3, "No usable temporary directory"),
     ],
@@ -237,7 +250,7 @@ def process(place, arguments, limits="", **streams):
     ("limits", "arguments", "codes"),
     [
         ("ulimit -n 12", ("config", "show"), {0, 4}),
-        ("ulimit -f 0", ("quantize", "-m", "demo", "-o", "made"), {4}),
+        ("ulimit -f 0", ("quantize", "-m", "demo", "--format", "int8", "-o", "made"), {4}),
         ("mkdir gone; cd gone; rmdir ../gone", (*RUN, "-p", "1+1"), {3}),
         ("mkdir gone; cd gone; rmdir ../gone", ("config", "path"), {0}),
         ("unset HOME", ("config", "path"), {0}),

@@ -83,7 +83,7 @@ def test_a_folder_made_from_other_weights_is_not_used(source, zaya, data, tmp_pa
     ("arguments", "code", "says"),
     [
         (("--threads", "0"), 2, "--threads is 0"),
-        (("--calibrate", "nowhere.txt"), 2, "nowhere.txt cannot be read"),
+        (("--calibrate", "nowhere.txt"), 3, "nowhere.txt does not exist"),
         (("--out", "/dev/null/x"), 2, "cannot be written"),
         (("--model", "nowhere"), 3, "There is no folder nowhere"),
     ],

@@ -47,7 +47,7 @@ def test_a_home_folder_is_understood(chat, tmp_path, monkeypatch):
         ("/save ./none/a.json", "There is no folder none"),
         ("/save ./a.txt", "as a file it must end in .json"),
         ("/save /dev/null/a.json", "There is no folder /dev/null"),
-        ("/save ./" + "a" * 300 + ".json", "cannot be written: File name too long"),
+        ("/save ./" + "a" * 300 + ".json", "File name too long"),
         ("/load ./missing.json", "missing.json does not exist"),
         ("/load ./taken.json", "is damaged or of another version"),
         ("/load ./folder.json", "folder.json cannot be read: Is a directory"),

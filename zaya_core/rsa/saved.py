@@ -14,6 +14,7 @@ from zaya_core.exclusive import held
 from zaya_core.private_file import make_private_folder, write_atomically
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.sealed_json import sealed, unsealed
+from zaya_core.write_errors import write_error
 
 _VERSION = 2  # 1 had no checksum
 _MOST_BYTES = 1 << 30
@@ -28,7 +29,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             doing = f"saving its rollouts in {folder}"
             locks.enter_context(held(folder / ".lock", doing, "wait for it, or give another folder"))
         except OSError as error:
-            raise UsageError(f"{folder} cannot be written: {error.strerror}.") from None
+            raise write_error(folder, error) from None
         yield
 
 
@@ -74,7 +75,7 @@ def save_rollouts(path: Path, identity: Mapping[str, Any], rollouts: Sequence[Ro
     try:
         write_atomically(path, lambda temporary: _write(temporary, content))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+        raise write_error(path, error) from None
 
 
 def _write(path: Path, content: bytes) -> None:
