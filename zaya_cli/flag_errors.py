@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from typer.exceptions import TyperException
@@ -14,7 +15,7 @@ _JSON = ("json", "jsonl")
 
 def wants_json(arguments: Sequence[str]) -> bool:
     """Whether a command line asks for JSON, also one that Typer does not understand."""
-    formats = [after for flag, after in zip(arguments, arguments[1:], strict=False) if flag == "--format"]
+    formats = [after for flag, after in pairwise(arguments) if flag == "--format"]
     formats += [one.partition("=")[2] for one in arguments if one.startswith("--format=")]
     return any(format in _JSON for format in formats)
 
@@ -28,7 +29,7 @@ def usage_sentence(error: TyperException) -> str:
 def _refusal(error: TyperException) -> str | None:
     """Of a value that a flag cannot take; None for any other error."""
     parameter, cause = getattr(error, "param", None), error.__cause__
-    problems = cause.errors() if hasattr(cause, "errors") else []  # pydantic's, which Typer converts values with
+    problems = getattr(cause, "errors", list)()  # pydantic's, which Typer converts values with
     if parameter is None or not problems:
         return None
     value, kind = problems[0]["input"], parameter.type_descriptor

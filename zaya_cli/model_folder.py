@@ -38,8 +38,8 @@ def find_model_folder(name: str) -> Path:
         meant = meant_by(name, _known_names())
         hint = f"did you mean {meant}? Or " if meant else ""
         raise ModelNotFoundError(
-            f"There is no folder {name}: {hint}give a model folder, a repository such as {DEFAULT_REPO}, or a name that "
-            "`zaya models` lists."
+            f"There is no folder {name}: {hint}give a model folder, a repository such as {DEFAULT_REPO}, or a name "
+            "that `zaya models` lists."
         )
     if (meant := meant_by(found["repo"], _known_names())) is not None:
         raise ModelNotFoundError(f"There is no model {name} on this machine: did you mean {meant}?")

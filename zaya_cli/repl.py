@@ -102,10 +102,9 @@ class Repl:
         seed, messages = conversation.sampling.seed, conversation.messages_with(question)
         engine = self.runtime.engine
         given = conversation.settings
-        temperature = (
-            None if given.temperature is None else conversation.sampling.temperature
-        )  # /set may have changed it
-        settings = replace(given, temperature=temperature, max_tokens=None, thinking_budget=None)  # it has budgets
+        # /set may have changed what a flag gave; RSA has budgets of its own.
+        temperature = None if given.temperature is None else conversation.sampling.temperature
+        settings = replace(given, temperature=temperature, max_tokens=None, thinking_budget=None)
         folder = self.runtime.folder
         with self.input.unread():
             watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console, folder=folder)

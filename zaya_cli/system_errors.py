@@ -86,9 +86,7 @@ def _missing(error: OSError, name: str) -> str:
         return f"{name} is a link to what does not exist: correct it, or give another."
     parent = os.path.dirname(path)
     if parent and not os.path.isdir(parent):
-        return (
-            f"{name} cannot be used: the folder {one_line(redacted(parent))} does not exist. Make it, or give another."
-        )
+        return f"{name} cannot be used: there is no folder {one_line(redacted(parent))}. Make it, or give another."
     return f"{name} does not exist; another program may have removed it meanwhile: check the path."
 
 

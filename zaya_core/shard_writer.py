@@ -88,8 +88,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in NO_ROOM:
             raise DiskSpaceError(
-                f"The disk of {path.parent} is full, or has a limit on files ({error.strerror}): free some space and run the same command again, it goes on from "
-                "where it was."
+                f"The disk of {path.parent} is full, or has a limit on files ({error.strerror}): free some space and "
+                "run the same command again, it goes on from where it was."
             ) from None
         raise UsageError(
             f"{path} cannot be written ({error.strerror}): give --out FOLDER in a place that you may write to."

@@ -191,7 +191,7 @@ def test_whatever_the_system_refuses_is_told_with_the_name_and_without_unexpecte
         (RuntimeError("can't start new thread"), 4, "ulimit -u"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), 7, "network"),
         (OSError(errno.EIO, "Input/output error", "/x"), 1, "the disk that it lies on"),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/none/x"), 3, "the folder /none does not exist"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/none/x"), 3, "there is no folder /none"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found"), 3, "No usable temporary directory"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A value that a flag cannot take is refused under the flag's name, with what is needed; as JSON where that is asked."""
+"""A value that a flag cannot take is refused under the flag's name, with what is needed, and as JSON if asked to."""
 
 from __future__ import annotations
 

@@ -511,5 +511,5 @@ def test_a_model_that_runs_answers_to_the_end_when_it_is_removed(tmp_path, zaya)
         terminal.press("\x04")
         assert terminal.wait_for_end() == 0
     sessions = SessionFolder(tmp_path / "data/zaya/sessions")
-    (exchange,) = sessions.load(sessions.names()[0]).exchanges
+    (exchange,) = sessions.load(sessions.names()[0]).session.exchanges
     assert exchange.answer.strip() == expected.strip()

@@ -28,8 +28,8 @@ _CODE = "<template>"  # what Jinja calls the file of a template made from text
 class PromptFile:
     """A prompt that renders a template; `source` is its text.
 
-    It is tried when it is made, with one, two and `most` candidates. Raises MissingFileError; UsageError, which names the file
-    and, where there is one, the line; so does calling it, with a text on which the template fails.
+    It is tried when it is made, with one, two and `most` candidates. Raises MissingFileError; UsageError, which names
+    the file and, where there is one, the line; so does calling it, with a text on which the template fails.
     """
 
     def __init__(self, path: Path, most: int):

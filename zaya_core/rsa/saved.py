@@ -67,7 +67,7 @@ def saved_seed(path: Path) -> int | None:
 def save_rollouts(path: Path, identity: Mapping[str, Any], rollouts: Sequence[Rollout]) -> None:
     """Write all finished rollouts, readable by their owner only; the file is whole at every moment.
 
-    Raises UsageError when it cannot be written.
+    Raises as `write_error` when it cannot be written.
     """
     content = sealed(
         {"version": _VERSION, "identity": identity, "rollouts": [rollout.as_json() for rollout in rollouts]}

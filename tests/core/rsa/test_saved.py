@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from zaya_core.errors import UsageError
+from zaya_core.errors import DiskSpaceError, UsageError
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.rsa.saved import restore_rollouts, save_rollouts, saved_seed
 
@@ -67,6 +67,6 @@ def test_writing_again_replaces_the_file_at_once(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UsageError, match="No space left"):
+    with pytest.raises(DiskSpaceError, match="No space left"):
         save_rollouts(path, IDENTITY, ROLLOUTS)
     assert restore_rollouts(path, IDENTITY) == ROLLOUTS[:1]
