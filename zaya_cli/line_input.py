@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
+from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import History
@@ -24,6 +27,7 @@ from prompt_toolkit.output import ColorDepth, create_output
 
 from zaya_cli.echo import without_echo
 from zaya_cli.editor import check_editor
+from zaya_cli.failures import sentence_of
 from zaya_cli.multiline import continued, message_of
 from zaya_cli.output import write_note
 from zaya_cli.visible import UNSEEN, visible
@@ -106,14 +110,19 @@ class TerminalInput:
 
     def read(self) -> str:
         _keep_typed_ahead(self._session.input)
-        return message_of(self._session.prompt())
+        return message_of(self._prompt())
 
     def edit(self, text: str) -> str:
-        def open_editor() -> None:
-            self._session.default_buffer.open_in_editor(validate_and_handle=True)
-
         check_editor()
-        return self._session.prompt(default=text, pre_run=open_editor)
+        return self._prompt(text, opens_editor=True)
+
+    def _prompt(self, text: str = "", opens_editor: bool = False) -> str:
+        def begin() -> None:
+            asyncio.get_running_loop().set_exception_handler(_tell_failure)
+            if opens_editor:
+                _open_editor(self._session.default_buffer, sends=True)
+
+        return self._session.prompt(default=text, pre_run=begin, set_exception_handler=False)
 
     def unread(self) -> AbstractContextManager[None]:
         return without_echo()
@@ -173,6 +182,31 @@ class _Enter:
         return is_pasted
 
 
+def _open_editor(buffer: Buffer, sends: bool = False) -> None:
+    """Let the person's editor change what is typed. Raises UsageError where that is impossible."""
+    check_editor()
+    text = buffer.text.encode(errors="replace").decode()  # half a character, as a byte that is no text is read
+    if text != buffer.text:
+        buffer.document = Document(text, buffer.cursor_position)
+    try:
+        buffer.open_in_editor(validate_and_handle=sends)
+    except OSError as error:
+        raise UsageError(f"No file can be made for the editor ({error.strerror or error}): see to TMPDIR.") from None
+
+
+def _tell_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What went wrong beside the typing: prompt_toolkit would print a traceback and wait for Enter."""
+    error = context.get("exception")
+    if isinstance(error, UnicodeDecodeError):
+        _tell("The editor's file is not UTF-8 text: what was typed before stays.")
+    else:
+        _tell(sentence_of(error) if error is not None else str(context.get("message")))
+
+
+def _tell(sentence: str) -> None:
+    run_in_terminal(lambda: write_note(f"zaya: {sentence}"))
+
+
 def _bindings() -> KeyBindings:
     bindings = KeyBindings()
     bindings.add("enter", filter=~is_searching)(_Enter())
@@ -191,12 +225,9 @@ def _bindings() -> KeyBindings:
     @bindings.add("c-g", filter=~is_searching)
     def open_editor(event: KeyPressEvent) -> None:
         try:
-            check_editor()
+            _open_editor(event.current_buffer)
         except UsageError as error:
-            complaint = f"zaya: {error}"
-            run_in_terminal(lambda: write_note(complaint))
-        else:
-            event.current_buffer.open_in_editor()
+            _tell(str(error))
 
     for key in ("left", "right", "home", "end", "c-a", "c-e", "c-b", "c-f", "tab", "c-o"):
         bindings.add(key, filter=is_searching)(search.accept_search)
