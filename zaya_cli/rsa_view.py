@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from zaya_cli.output import draws
+from zaya_core.answers import find_answer
 from zaya_core.errors import PromptTooLongError
-from zaya_core.rsa.answers import find_answer
 from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
 from zaya_core.rsa.params import PRESETS, RsaParams, fit_to_context
 from zaya_core.rsa.rollouts import RolloutFinished, RolloutMoved, RolloutStarted, RolloutText

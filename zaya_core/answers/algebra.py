@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+from functools import lru_cache
 from typing import Any
 
 from zaya_core.answers.bounds import LONGEST_COMPARISON
@@ -77,6 +78,7 @@ def same_formulas(one: str, other: str) -> bool:
     return _verified(left, right)
 
 
+@lru_cache(maxsize=256)
 def _parsed(tex: str) -> Any:
     """A sympy object. Decimals are exact, i is the imaginary unit. Raises whatever the parser raises."""
     from latex2sympy2_extended import latex2sympy
@@ -93,7 +95,9 @@ def _parsed(tex: str) -> Any:
 def _verified(left: Any, right: Any) -> bool:
     from math_verify import verify
 
-    return bool(verify(left, right, timeout_seconds=None) or verify(right, left, timeout_seconds=None))
+    if verify(left, right, timeout_seconds=None):
+        return True
+    return not _is_relation(left) and bool(verify(right, left, timeout_seconds=None))
 
 
 def _same_numbers(left: Any, right: Any) -> bool:

@@ -63,7 +63,7 @@ def _compare_values(one: Number | Formula, other: Number | Formula, same_formula
         return False
     if isinstance(one, Number) and isinstance(other, Number):
         return one.value == other.value
-    if r"\text" in _tex(one) + _tex(other):
+    if re.search(r"\\text|\\pmod", _tex(one) + _tex(other)):  # no algebra
         return False
     return same_formulas(_tex(one), _tex(other))
 
@@ -97,7 +97,7 @@ def _compare_named(one: Form, other: Form, same_formulas: SameFormulas) -> Verdi
 
 
 def _has_letters(*named: Named) -> bool:
-    return all(isinstance(one.value, Formula) and bool(one.value.letters) for one in named)
+    return "+" in named[0].name + named[1].name or all(isinstance(one.value, Formula) and bool(one.value.letters) for one in named)
 
 
 # --- several ----------------------------------------------------------------------------------------------------------

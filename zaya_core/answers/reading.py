@@ -27,7 +27,7 @@ _MATRIX = re.compile(r"[(\[|]? ?\\begin\{([pbvVB]?(?:small)?matrix|array)\}(?:\{
 _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx)(?![a-zA-Z])|(?<!\\)[=<>]")
 _NAME = re.compile(
     r"(?:[A-Za-z]|\\[a-zA-Z]+|\\(?:overline|vec|hat|angle|triangle|mathbb|widehat) ?\{?[A-Za-z]+\}?|[A-Z]{2,3})'*"
-    r"(?:_ ?(?:\{[^{}]*\}|\w))?(?: ?\( ?[\w, ]{1,9}\))?|\\angle [A-Z]{1,3}|\( ?[a-z](?: ?, ?[a-z])+ ?\)|\|[A-Z]{2}\||\\text\{[^{}]*\}"
+    r"(?:_ ?(?:\{[^{}]*\}|\w))?(?: ?\( ?[\w, ]{1,9}\))?|\\angle [A-Z]{1,3}|\( ?[a-z](?: ?, ?[a-z])+ ?\)|[a-zA-Z](?: ?\+ ?[a-zA-Z])+|\|[A-Z]{2}\||\\text\{[^{}]*\}"
 )
 _REALS = Interval("()", (Formula(r"-\infty"), Formula(r"\infty")))
 
@@ -37,7 +37,7 @@ def form(text: str) -> Form:
     """The form of any text; `Words` with it, where it is nothing else. Never raises."""
     if len(text) > _LONGEST or _depth(text) > _DEEPEST:
         return Words("".join(text.split()))
-    tex = spelled(text)
+    tex = _unbraced(spelled(text))
     return _choice(tex) or _read(tex)
 
 
@@ -64,6 +64,9 @@ def _choice(tex: str) -> Form | None:
 
 def _read(tex: str) -> Form:
     tex = _unbraced(tex.strip(" ,;"))
+    tex = re.sub(r"\\equiv(?![a-zA-Z])", "=", tex) if r"\pmod" in tex else tex
+    tex = re.sub(rf"\]({_ENDS})(?=[\[\]])", r"(\1", tex)  # ]1, 2[ is (1, 2)
+    tex = re.sub(rf"([\[(]{_ENDS})\[(?= ?(?:$|\\cup|,))", r"\1)", tex)
     if not re.search(r"[(\[{]", tex):
         tex = re.sub(rf"(?<![\d.,])(?:{THOUSANDS})", lambda match: re.sub("[ ,]", "", match[0]), tex)
     elif _depth(tex) and (tex[:1] not in _OPENING or ", " in tex):
@@ -80,6 +83,7 @@ def _read(tex: str) -> Form:
     return _relation(items[0]) if items else Words("")
 
 
+_ENDS = r"[^\[\](),;]+[,;][^\[\](),;]+"
 _REALS_WORDS = re.compile(r"(?:\\text\{)?(?:all real numbers?|all reals|\\mathbb\{R\})\}?", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[,;]|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
 
@@ -156,7 +160,8 @@ def _with_unit_of_last(forms: list[Form]) -> list[Form]:
 
 def _relation(tex: str) -> Form:
     sides = _split(tex, _RELATION)
-    signs = [match[0] for match in _RELATION.finditer(tex) if _depths(tex)[match.start()] == 0]
+    depths = _depths(tex)
+    signs = [match[0] for match in _RELATION.finditer(tex) if depths[match.start()] == 0]
     if not signs or not sides:
         return _value(tex)
     if signs[-1] == r"\approx":
@@ -178,7 +183,7 @@ def _relation(tex: str) -> Form:
 def _name(side: str) -> str | None:
     if not _NAME.fullmatch(side):
         return None
-    return re.sub(r"\\text\{([^{}]*)\}", lambda match: match[1].casefold(), _compact(side))
+    return re.sub(r"\\text\{([^{}]*)\}", lambda match: match[1].casefold(), _compact(side)).strip("|")
 
 
 def _equation(sides: list[str], tex: str) -> Form:
@@ -188,7 +193,7 @@ def _equation(sides: list[str], tex: str) -> Form:
         return Named(first, _value(sides[-1]), tex)
     if last is not None and not _letters(sides[0]):
         return Named(last, _value(sides[0]), tex)
-    if not _letters("".join(sides[:-1])):
+    if not _letters("".join(sides)):
         return _value(sides[-1])
     return Formula(tex)
 
@@ -266,7 +271,7 @@ def _bracketed(tex: str) -> Form | None:
     opening, closing = tex[:1], tex[-1:]
     if not is_set and (opening not in "([]" or closing not in ")][" or len(tex) < 2):
         return None
-    if not is_set and _depth(inner) and _end_of_group(f"({inner})", 0) != len(inner) + 1:
+    if not is_set and _end_of_group(tex, 0) != len(tex) - 1:
         return None
     if re.search(r"(?<!,)(?<!\d)\d{1,3}(?:,0\d\d)+(?!\d)", inner):  # 10,000 is no pair
         inner = re.sub(rf"(?<![\d.,])(?:{THOUSANDS})", lambda match: match[0].replace(",", ""), inner)

@@ -17,7 +17,7 @@ _GREEK = {
 }  # fmt: skip
 _SIGNS = {
     "−": "-", "–": "-", "‑": "-", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "⁄": "/",
-    "∕": "/", "∞": r"\infty ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "∕": "/", "∞": r"\infty ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ",
     "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "°": r"^\circ ",
     "º": r"^\circ ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "ℂ": r"\mathbb{C}", "⟨": "(", "⟩": ")", "′": "'", "’": "'", "∠": r"\angle ", "∖": r"\setminus ",
@@ -122,11 +122,14 @@ def _one_arithmetic(text: str) -> str:
     text = _PLAIN_FUNCTIONS.sub(r"\\\1", text)
     text = re.sub(r"(?<![\\a-zA-Z])(?:infinity|Infinity|inf|oo)(?![a-zA-Z])", r"\\infty ", text)
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ", r"^\\circ ", text)
+    text = re.sub(r"\(? ?\\?[pb]?mod ?\{? ?(\d+|[a-z])(?![a-z]) ?\}? ?\)?", r"\\pmod{\1}", text)
     text = re.sub(r"_ ?(?:\{ ?)?\\text\{(\w+)\}(?: ?\})?", r"_{\1}", text)
     text = re.sub(r"\\log ?_ ?(?:e(?![a-zA-Z])|\{e\})", r"\\ln", text)
     text = re.sub(r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}", text)
     text = _braced_fractions(text)
-    return re.sub(r"([_^]) ?\{ ?(\w) ?\}", r"\1\2", _parentheses_to_braces(text))
+    text = re.sub(r"\\log ?_ ?(\d)", r"\\log_{\1}", _parentheses_to_braces(text))
+    text = re.sub(r"\{(\d+)\} ?(?=_)", r"\1", text)
+    return re.sub(r"([_^]) ?(?:\{ ?(\w+) ?\}|(\d+|[A-Za-z]))", lambda match: f"{match[1]}{{{match[2] or match[3]}}}", text)
 
 
 def _braced_fractions(text: str) -> str:

@@ -30,7 +30,7 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 _NOUNS = re.compile(r"(?<=\d )(?!and |or )[A-Za-z]{3,}(?: (?!and |or )[A-Za-z]{2,}){0,3}$")
-_MONEY = re.compile(r"^(-?) ?(\\\$|€|£|\\text\{USD\}) ?(?=[\d.\\(-])")
+_MONEY = re.compile(r"^(-?) ?(\\\$|€|£|(?:\\text\{)?(?:USD|EUR|GBP)\}?) ?(?=[\d.\\(-])")
 
 
 def without_unit(text: str) -> tuple[str, str]:
@@ -67,6 +67,7 @@ def scaled_up(value: str, scale: int) -> str:
 
 def canonical(unit: str) -> str:
     """A measure by one name (`cm^2` for square centimeters); "" for what is no measure, such as apples."""
+    unit = re.sub(r"\^ ?\{([^{}]*)\}", r"^\1", re.sub(r" per (?=\w)", "/", unit))
     words = re.sub(r"\\text|[{}]|\\(?=[^$])|\.", " ", unit).casefold().split()
     power = "".join(word for word in words if word.startswith("^")) or re.sub(r"^[^^]*", "", "".join(words))
     names = [re.sub(r"\^.*", "", word) for word in words]
@@ -81,7 +82,7 @@ def canonical(unit: str) -> str:
 
 def _known(name: str) -> str:
     if "/" in name:
-        return name
+        return {"mi/h": "mph", "km/h": "kph"}.get(name, name)
     for spelling in (name, name.removesuffix("s"), name.removesuffix("es")):
         if spelling in _CANONICAL:
             return _CANONICAL[spelling]

@@ -9,7 +9,6 @@ IV-B1; RSA: arXiv 2509.26626). Nothing here imports torch before a local model i
     rollouts   one attempt: what is asked of a generator and what comes back
     tails      the end of a thought, which is what others are shown
     solver     which rollout may start when, with which tails
-    answers    the answer in a text, normalised
     selection  agreement between answers, and the choice
     saved      the state of a run in a file
     local      the generator that runs the Engine; endpoint: the one that asks a server

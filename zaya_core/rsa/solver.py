@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zaya_core.answers import find_answer
 from zaya_core.errors import NetworkError, UsageError, ZayaError
-from zaya_core.rsa.answers import find_answer
 from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
 from zaya_core.rsa.params import RsaParams, fit_to_context
 from zaya_core.rsa.prompt import aggregation_prompt
