@@ -13,10 +13,11 @@ _HUGE = re.compile(
     r"\d{60}"  # a number of that many digits
     r"|\^ ?\{? ?-?\d{5}"  # an exponent of five digits
     r"|\^ ?\{[^{}]*\^ ?\{?[^{}]*\^"  # a tower of powers
-    r"|\^ ?\{[^{}]*\d\d[^{}]*\^|\^ ?\{[^{}]*\^ ?\{? ?\d\d"
+    r"|\^ ?\{? ?(?:[5-9]|\d\d+) ?\^|\^ ?\{? ?\w+ ?\^ ?\{? ?(?:[5-9]|\d\d+|\w+ ?\^)"
+    r"|[eE]\d{5}"
     r"|\d{4} ?!|! ?!|\) ?!|\^ ?\{?[^{} ]*!"  # a factorial of 1000 or more, one of a factorial, one in an exponent
-    r"|\\(?:sum|prod|int|lim)\b.*\\(?:sum|prod|int|lim)\b"
-    r"|\\(?:sum|prod)\b[^=]*\^ ?\{? ?\d{4}"
+    r"|\\(?:sum|prod|int|lim)(?![a-z]).*\\(?:sum|prod|int|lim)(?![a-z])"
+    r"|\\(?:sum|prod)(?![a-z]).*\^ ?\{? ?\d{4}"
 )
 
 
