@@ -102,8 +102,9 @@ def _verified(left: Any, right: Any) -> bool:
 
 def _same_numbers(left: Any, right: Any) -> bool:
     one, other = left.doit(), right.doit()
-    if one == other:
-        return True
+    difference = (one - other).doit() if one.is_finite and other.is_finite else None
+    if one == other or (difference is not None and difference.is_Rational):
+        return one == other or difference == 0
     if not (one.is_finite and other.is_finite):
         return False
     one, other = one.evalf(_DIGITS + 10), other.evalf(_DIGITS + 10)

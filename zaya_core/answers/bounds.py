@@ -15,7 +15,7 @@ _HUGE = re.compile(
     r"|\^ ?\{[^{}]*\^ ?\{?[^{}]*\^"  # a tower of powers
     r"|\^ ?\{? ?(?:[5-9]|\d\d+) ?\^|\^ ?\{? ?\w+ ?\^ ?\{? ?(?:[5-9]|\d\d+|\w+ ?\^)"
     r"|[eE]\d{5}"
-    r"|\d{4} ?!|! ?!|\) ?!|\^ ?\{?[^{} ]*!"  # a factorial of 1000 or more, one of a factorial, one in an exponent
+    r"|\d{5} ?!|! ?!|(?:!|\d{3}|\^)[^()]*\)+ ?!|\^ ?\{?[^{} ]*!"  # a huge factorial, one of another, one in an exponent
     r"|\\(?:sum|prod|int|lim)(?![a-z]).*\\(?:sum|prod|int|lim)(?![a-z])"
     r"|\\(?:sum|prod)(?![a-z]).*\^ ?\{? ?\d{4}"
 )

@@ -97,7 +97,7 @@ def _boxes(text: str) -> tuple[list[tuple[int, int]], int | None]:
 _FILLER = r"(?:therefore|thus|then|hence|indeed|simply|just|exactly|clearly|approximately|about|given by|option|choice)"
 _STATEMENT = re.compile(
     r"\b(?:(?:answer|solution)s?|(?:correct|right|best) (?:option|choice))(?: (?:to|for) [^.\n:]{0,60}?|, [^.\n,]{1,40},)?[*_]{0,2}"
-    rf"(?: {_FILLER},?)?(?: +(?:is|are|was|will be|must be|should be|equals|comes to)\b[*_]{{0,2}}(?:[ \t]*:)?|[ \t]*[:=])"
+    rf"(?: {_FILLER},?)?(?: +(?:is|are|was|will be|must be|should be|equals|comes to|of)\b[*_]{{0,2}}(?:[ \t]*:)?|[ \t]*[:=])"
     rf"[*_]{{0,2}}\s*(?:{_FILLER}\b[,:]?\s*)*",
     re.IGNORECASE,
 )
@@ -111,9 +111,9 @@ _NUMBER = (
     r"(?:\s+\d+\s*/\s*\d+|\s*/\s*\d+| ?[¼½¾⅓⅔⅛])?(?:\s*(?:\\?%|°|percent\b))?|[-+−]?\.\d+|[-+−]?[¼½¾⅓⅔⅛])"
 )
 _STATED_CHOICE = re.compile(
-    r"\(?(?P<choice>[A-Ja-h])\)|(?P<letter>[A-J])(?![\w'(=+/^*-]| [-+=*/^<>])(?! (?!because|since|as |is |and |or |which|for )[a-z])"
+    r"\(?(?P<choice>[A-Ja-h])\)|(?P<letter>[A-J])(?![\w(=+/^*-]|'\w| [-+=*/^<>])(?! (?!because|since|as |is |and |or |which|for )[a-z])"
 )
-_STATED_NUMBER = re.compile(rf"{_NUMBER}(?![\w^({{\\:]|[-+*/=×·]\S|\s*[-+*/=×·÷^<>√π]\s*[\w(\\])")
+_STATED_NUMBER = re.compile(rf"{_NUMBER}(?![\w^({{:]|[.,]\d|\s*\\(?!text|mathrm|%)[a-z]|[-+*/=×·]\S|\s*[-+*/=×·÷^<>√π]\s*[\w(\\])")
 _STATED_BRACKETS = re.compile(r"(?:\\left)?(?:\\\{|[(\[{])[^()\[\]{}\n]{1,120}(?:\\right)?(?:\\\}|[)\]}])(?!\s*[-+*/=^])")
 _STATED_WORD = re.compile(r"\"?(?:yes|no|true|false|none|odd|even)\b\"?(?=\s*(?:[.,;!\n]|$))", re.IGNORECASE)
 _BOLD = re.compile(r"(\*\*|__)((?:(?!\1)[^\n]){1,120})\1")
@@ -145,6 +145,7 @@ def _value_at_start(text: str) -> Answer | None:
     """The answer with which a text begins."""
     if bold := _BOLD.match(text):
         return _value_at_start(bold[2]) or _answer("words", bold[2])
+    text = re.sub(r"\*\*(?![\w(])|^['\"“‘`]", " ", text).lstrip()
     if maths := _MATHS.match(text):
         return _answer("math", _joined_maths(text, maths))
     if choice := _STATED_CHOICE.match(text):
@@ -212,9 +213,9 @@ _CHOICE_LINE = re.compile(r"[*_\s]*(?:\(([A-Ja-h])\)|([A-J])[).]?)[*_\s.]*")
 _ALONE = re.compile(rf"[*_#>\s]*(?:{_NUMBER})(?: ?[A-Za-z°]{{1,12}}){{0,2}}[*_\s.]*")
 _CONCLUSION = re.compile(
     r"(?:=|\b(?:total|result|sum)[ \t]*:"
-    r"|\b(?:it|(?<![-'’])[b-hj-z]|total|result|sum|value|probability|area|length|we|that|this|equals?|gives?|therefore|thus|hence|so)\b"
+    r"|\b(?:it|(?<![-'’])[b-hj-z]|total|result|sum|value|probability|area|length|we|equals?|gives?|therefore|thus|hence|so)\b"
     r"[^.!?\n=]{0,60}?\b(?:is|are|be|get|gives?|equals?|obtain)\b)"
-    rf"[ \t]*[*_]{{0,2}}(?P<number>{_NUMBER})(?: ?[A-Za-z°]{{1,12}}){{0,2}}[*_\s.!]*$",
+    rf"[ \t]*[*_]{{0,2}}(?P<number>{_NUMBER})(?! ?(?:times|more|less)\b)(?: ?[A-Za-z°]{{1,12}}){{0,2}}[*_\s.!]*$",
     re.IGNORECASE,
 )
 

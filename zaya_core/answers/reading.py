@@ -20,14 +20,15 @@ _CHOICE = re.compile(
     r"(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer) )?(?:\(([A-Ja-h])\)|\[([A-J])\]|([A-J])[).]?|([a-d])[).]?)"
 )
 _CHOICE_AND_TEXT = re.compile(r"(?:\(([A-Ja-h])\) ?(?![-+*/^_=<>(|,;]|\\(?:cdot|le|ge|ne|in|cup|cap|to)\b)|([A-Ja-h])[).:] ?(?!\d\))| ?([A-J]) - (?=\\text))(?=.)")
-_WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|[ '.,&/-])*")
+_ROMAN = re.compile(r"\((?:i{1,3}|i?v|vi{1,3}|ix)\)")
+_WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\W\d_](?:[^\W\d_]|[ '.,&/-])*")
 _SHORT_WORDS = {"yes", "no", "odd", "even", "one", "two", "all", "day", "may", "red", "tie", "six", "ten", "sun", "mon"}
 _CLOCK = re.compile(r"0?(\d{1,2}):(\d\d)(?: ?(?:\\text\{ ?)?([ap])\.? ?m\.?(?: ?\})?)?", re.IGNORECASE)
 _MATRIX = re.compile(r"[(\[|]? ?\\begin\{([pbvVB]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\} ?[)\]|]?")
 _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx)(?![a-zA-Z])|(?<!\\)[=<>]")
 _NAME = re.compile(
     r"(?:[A-Za-z]|\\[a-zA-Z]+|\\(?:overline|vec|hat|angle|triangle|mathbb|widehat) ?\{?[A-Za-z]+\}?|[A-Z]{2,3})'*"
-    r"(?:_ ?(?:\{[^{}]*\}|\w))?(?: ?\( ?[\w, ]{1,9}\))?|\\angle [A-Z]{1,3}|\( ?[a-z](?: ?, ?[a-z])+ ?\)|[a-zA-Z](?: ?\+ ?[a-zA-Z])+|\|[A-Z]{2}\||\\text\{[^{}]*\}"
+    r"(?:_ ?(?:\{[^{}]*\}|\w))?(?: ?\^ ?\{-1\})?(?: ?\( ?[\w, ]{1,9}\))?|m? ?\\angle ?\{?[A-Z]{1,3}\}?|\( ?[a-z](?: ?, ?[a-z])+ ?\)|[a-zA-Z](?: ?\+ ?[a-zA-Z])+|\|[A-Z]{2}\||\\text\{[^{}]*\}"
 )
 _REALS = Interval("()", (Formula(r"-\infty"), Formula(r"\infty")))
 
@@ -51,6 +52,8 @@ def _depth(text: str) -> int:
 
 def _choice(tex: str) -> Form | None:
     plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", tex).strip()
+    if _ROMAN.fullmatch(plain):
+        return Words(plain)
     if (match := _CHOICE.fullmatch(plain)) and plain not in "ij":
         return Choice(next(filter(None, match.groups())).upper())
     match = _CHOICE_AND_TEXT.match(re.sub(r"\\text\{ ?(\(?[A-Ja-h][).:]) ?", r"\1 \\text{", tex, count=1))
@@ -79,7 +82,7 @@ def _read(tex: str) -> Form:
         return Words(f"{clock[1]}:{clock[2]}{(clock[3] or '').lower()}")
     items = [one for item in _split(tex, _SEPARATOR) for one in _both_signs(item)]
     if len(items) > 1:
-        return _several(items)
+        return _several(items, is_either=re.search(r"(?<![a-zA-Z\\])or(?![a-zA-Z])", tex) is not None)
     return _relation(items[0]) if items else Words("")
 
 
@@ -135,10 +138,15 @@ def _both_signs(item: str) -> Iterator[str]:
         yield from _both_signs(plus + after.replace(r"\mp", other, 1))
 
 
-def _several(items: list[str]) -> Form:
+def _several(items: list[str], is_either: bool) -> Form:
     forms = [_relation(item) for item in items]
+    if all(one == forms[0] for one in forms):
+        return forms[0]
     names = {one.name for one in forms if isinstance(one, Named)}
     first = forms[0]
+    parts = [one.value for one in forms if isinstance(one, Named) and isinstance(one.value, Interval)]
+    if isinstance(first, Named) and len(names) == 1 and is_either and len(parts) == len(forms):
+        return Named(first.name, Union(tuple(parts)), "")
     if isinstance(first, Named) and len(names) == 1 and not isinstance(first.value, Interval):
         values = tuple(one.value if isinstance(one, Named) else one for one in forms)
         return Named(first.name, Several("list", values), "")

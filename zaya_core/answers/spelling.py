@@ -32,7 +32,7 @@ _SAME_COMMANDS = {
     "dots": "ldots", "cdots": "ldots", "varnothing": "emptyset", "degree": r"^\circ", "textdegree": r"^\circ",
     "dbinom": "binom", "tbinom": "binom", "Bbb": "mathbb", "thinspace": " ", "quad": " ", "qquad": " ", "land": "and",
     "lor": " or ", "wedge": r"\land", "vee": " or ", "R": r"\mathbb{R}", "colon": ":", "sim": r"\sim", "iff": "iff",
-    "prime": "'", "textdollar": r"\$", "textpercent": r"\%", "langle": "(", "rangle": ")", "infin": "infty", "thickapprox": "approx",
+    "prime": "'", "imath": " i", "jmath": " j", "textdollar": r"\$", "textpercent": r"\%", "langle": "(", "rangle": ")", "infin": "infty", "thickapprox": "approx",
 }  # fmt: skip
 _FORMATTING = re.compile(
     r"\\(?:left|right|[bB]ig+[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|centering|small|large"
@@ -42,12 +42,13 @@ _FORMATTING = re.compile(
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _WRAPPER = re.compile(
     r"\\(?:boxed|fbox|underline|mathbf|boldsymbol|bm|mathit|mathsf|mathtt|mathnormal|ensuremath|emph|displaylines)"
-    r"\s*\{([^{}]*)\}"
+    r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mbox|operatorname\*?)\s*\{([^{}]*)\}")
 _TOKEN = r"(\\[a-zA-Z]+|[0-9a-zA-Z])"
 _GROUP = r"(\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})"
 _PLAIN_FUNCTIONS = re.compile(r"(?<![\\a-zA-Z])(sqrt|frac|pi|infty|sin|cos|tan|log|ln|arcsin|arccos|arctan|exp)(?![a-z])")
+_CHEMICAL = re.compile(r"(?:\\text\{[A-Z][a-z]?\}(?: ?_ ?\{?\d+\}?)?){2,}")
 _MOST_NESTED = 10
 
 
@@ -59,11 +60,11 @@ def spelled(text: str) -> str:
     text = _COMMAND.sub(_same_command, text)
     text = re.sub(r"(?<!\\)\\[,;:> ]|~|\\\\\s*$", " ", text).replace("{,}", "")
     for _ in range(_MOST_NESTED):
-        before, text = text, _TEXT.sub(_unwrapped, _WRAPPER.sub(r"{\1}", text))
+        before, text = text, _TEXT.sub(_unwrapped, _WRAPPER.sub(_unframed, text))
         if text == before:
             break
     text = _one_arithmetic(text)
-    return " ".join(text.split()).strip(" ,;:?")
+    return re.sub(r"(?<!\.)\.$", "", " ".join(text.split()).strip(" ,;:?")).rstrip()
 
 
 def _plain_characters(text: str) -> str:
@@ -105,11 +106,17 @@ def _same_command(match: re.Match[str]) -> str:
     return f"\\{same}" if same.isalpha() and match[1] not in ("land", "iff") else same + " " * same.startswith("\\m")
 
 
+def _unframed(match: re.Match[str]) -> str:
+    return match[1] if len(match[1]) == 1 else f"{{{match[1]}}}"
+
+
 def _unwrapped(match: re.Match[str]) -> str:
     r"""Words stay `\text{words}`; a letter that is a constant, a number and a formula are as good without."""
     content = " ".join(match[1].split())
     if content in ("and", "or", ", and", ", or"):
         return f" {content.strip(', ')} "
+    if content == "infinity":
+        return r"\infty "
     if content in ("e", "i", "d", "j", "") or not re.fullmatch(r"[^\W\d_][^\d\\(){}^_=+<>$]*", content):
         return content if match[1] == content else f" {content} "
     return re.sub(r"( ?, ?(?:and |or )?| and | or )", r"}\1\\text{", rf"\text{{{content}}}")
@@ -119,17 +126,20 @@ def _one_arithmetic(text: str) -> str:
     text = re.sub(r"<=|=<", r"\\le ", text)
     text = re.sub(r">=|=>", r"\\ge ", text).replace("!=", r"\ne ").replace("==", "=").replace("**", "^")
     text = re.sub(r"\s*\*\s*", r"\\cdot ", text)
+    text = re.sub(r"(?<=[\d}]) ?x ?(?=10 ?\^)", r"\\cdot ", text)
     text = _PLAIN_FUNCTIONS.sub(r"\\\1", text)
     text = re.sub(r"(?<![\\a-zA-Z])(?:infinity|Infinity|inf|oo)(?![a-zA-Z])", r"\\infty ", text)
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ", r"^\\circ ", text)
     text = re.sub(r"\(? ?\\?[pb]?mod ?\{? ?(\d+|[a-z])(?![a-z]) ?\}? ?\)?", r"\\pmod{\1}", text)
     text = re.sub(r"_ ?(?:\{ ?)?\\text\{(\w+)\}(?: ?\})?", r"_{\1}", text)
     text = re.sub(r"\\log ?_ ?(?:e(?![a-zA-Z])|\{e\})", r"\\ln", text)
+    text = _CHEMICAL.sub(lambda match: re.sub(r"\\text\{(\w+)\}", r"\1", match[0]), text)
+    text = re.sub(r"\{ ?([^{}]+?) ?\\choose ?([^{}]+?) ?\}", r"\\binom{\1}{\2}", text)
     text = re.sub(r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}", text)
     text = _braced_fractions(text)
     text = re.sub(r"\\log ?_ ?(\d)", r"\\log_{\1}", _parentheses_to_braces(text))
     text = re.sub(r"\{(\d+)\} ?(?=_)", r"\1", text)
-    return re.sub(r"([_^]) ?(?:\{ ?(\w+) ?\}|(\d+|[A-Za-z]))", lambda match: f"{match[1]}{{{match[2] or match[3]}}}", text)
+    return re.sub(r"([_^]) ?(?:\{ ?(\w+) ?\}|(-?\d+|[A-Za-z]))", lambda match: f"{match[1]}{{{match[2] or match[3]}}}", text)
 
 
 def _braced_fractions(text: str) -> str:

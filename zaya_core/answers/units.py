@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from zaya_core.answers.rationals import rational
+
 _KNOWN = {
     "cm": "centimeter centimetre", "mm": "millimeter millimetre", "km": "kilometer kilometre", "m": "meter metre",
     "in": "inch inche", "ft": "feet foot", "yd": "yard", "mi": "mile", "g": "gram", "kg": "kilogram", "mg": "milligram",
@@ -14,7 +16,7 @@ _KNOWN = {
     "w": "watt", "kw": "kilowatt", "v": "volt", "a": "ampere amp", "k": "kelvin", "hz": "hertz", "khz": "", "mhz": "",
     "ghz": "", "mol": "mole", "ev": "", "kev": "", "mev": "", "gev": "", "nm": "nanometer nanometre", "atm": "",
     "acre": "", "ha": "hectare", "cal": "calorie", "kcal": "", "ohm": r"\omega", "t": "ton tonne",
-    "celsius": "", "fahrenheit": "", "am": "", "pm": "",
+    "celsius": "c coulomb", "fahrenheit": "f farad", "am": "", "pm": "",
 }  # fmt: skip
 _CANONICAL = {spelling: unit for unit, others in _KNOWN.items() for spelling in (unit, *others.split())}
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -22,14 +24,14 @@ _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LONE_LETTER = "mgshLNJKWVCF"  # a unit only where a space stands between it and a number
 _BARE_UNIT = "|".join(sorted((re.escape(one) for one in _CANONICAL if len(one) > 1 and one.isalpha()), key=len, reverse=True))
 _POWER = r"(?:\^ ?\{?[-\d]+\}?)?"
-_TEXT_UNIT = re.compile(rf"(?<=[\w)}}|'!\]]) ?\\text\{{[^{{}}]*\}} ?{_POWER}[^\W\d]?$")
+_TEXT_UNIT = re.compile(rf"(?<=[\w)}}|'!\]]) ?\\(?:text|mathrm)\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}} ?{_POWER}[^\W\d]?$")
 _DEGREES = re.compile(r"\^\\circ ?(?:\\text\{ ?)?([CF]?)(?: ?\})?$")
 _WORDS = re.compile(
     rf"(?<=[\d)}}%]) ?(?P<unit>(?:(?:sq|cu|square|cubic)\.? )?(?:(?:{_BARE_UNIT})(?:s|es)?(?![a-z])"
     rf"(?:/(?:{_BARE_UNIT}|[mgsh])s?(?![a-z]))?|(?<= )(?:[{_LONE_LETTER}]|[mgk]?m/[sh]|km/h)))\.?{_POWER}$",
     re.IGNORECASE,
 )
-_NOUNS = re.compile(r"(?<=\d )(?!and |or )[A-Za-z]{3,}(?: (?!and |or )[A-Za-z]{2,}){0,3}$")
+_NOUNS = re.compile(r"(?<=\d )\(?(?!and |or )[A-Za-z]{3,}(?: (?!and |or )[A-Za-z]{2,}){0,3}\)?$")
 _MONEY = re.compile(r"^(-?) ?(\\\$|€|£|(?:\\text\{)?(?:USD|EUR|GBP)\}?) ?(?=[\d.\\(-])")
 
 
@@ -46,10 +48,15 @@ def without_unit(text: str) -> tuple[str, str]:
     if text.endswith((r"\$", "€", "£", "¢")):
         return text.removesuffix(r"\$").rstrip("€£¢ ").strip(), canonical(text[-1] if text[-1] != "$" else r"\$")
     for pattern in (_TEXT_UNIT, _WORDS, _NOUNS):
-        if match := pattern.search(text):
+        if (match := pattern.search(text)) and not _is_factor(match[0], text[: match.start()]):
             value, inner = without_unit(text[: match.start()].strip())
             return scaled_up(value, scale), inner or canonical(match[0])
     return scaled_up(text, scale), ""
+
+
+def _is_factor(unit: str, value: str) -> bool:
+    """A lone letter is a unit behind a plain number only."""
+    return len(unit.strip()) == 1 and rational(value) is None
 
 
 def _without_scale(text: str) -> tuple[str, int]:
@@ -68,7 +75,8 @@ def scaled_up(value: str, scale: int) -> str:
 def canonical(unit: str) -> str:
     """A measure by one name (`cm^2` for square centimeters); "" for what is no measure, such as apples."""
     unit = re.sub(r"\^ ?\{([^{}]*)\}", r"^\1", re.sub(r" per (?=\w)", "/", unit))
-    words = re.sub(r"\\text|[{}]|\\(?=[^$])|\.", " ", unit).casefold().split()
+    unit = re.sub(r"(?: |\\cdot)*\b([A-Za-z]+)\^-(\d)", lambda m: f"/{m[1]}" + f"^{m[2]}" * (m[2] != "1"), unit)
+    words = re.sub(r"\\text|\\mathrm|[{}]|\\(?=[^$])|\.", " ", unit).casefold().split()
     power = "".join(word for word in words if word.startswith("^")) or re.sub(r"^[^^]*", "", "".join(words))
     names = [re.sub(r"\^.*", "", word) for word in words]
     for adjective, exponent in (("square", "^2"), ("sq", "^2"), ("cubic", "^3"), ("cu", "^3")):
