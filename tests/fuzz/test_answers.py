@@ -13,12 +13,30 @@ from zaya_core.answers.reading import form
 from zaya_core.answers.worker import Worker
 
 PIECES = [
-    *"0123456789xyABin+-*/=<>()[]{}.,;:^_!%$| ", "\n", "12", "1,000", r"\frac", r"\frac{1}{2}", r"\sqrt{2}", r"\sqrt", r"\pi", r"\left(",
-    r"\right)", r"\text{ cm}", r"\text{", r"\boxed{", r"\pm", r"\cup", r"\infty", r"\le", r"\in", r"\{", r"\}", r"\circ", r"\%", r"\$",
-    r"\begin{pmatrix}", r"\end{pmatrix}", "&", r"\\\\", r"\cdot 10^{", r"\overline{3}", r"\pmod{5}", "½", "²", "−", "√", "π", "≤", "４", "°",
-    " and ", " or ", "cm", " million", "(B) ", "**", "The answer is ", "answer: ", "```\n", "yes", "so x = ", "\x00", "\ud800", "é",
+    *"0123456789xyABin+-*/=<>()[]{}.,;:^_!%$| ", "\n", "12", "1,000", r"\frac", r"\frac{1}{2}", r"\sqrt{2}", r"\sqrt",
+    r"\pi", r"\left(",
+    r"\right)", r"\text{ cm}", r"\text{", r"\boxed{", r"\pm", r"\cup", r"\infty", r"\le", r"\in", r"\{", r"\}",
+    r"\circ", r"\%", r"\$",
+    r"\begin{pmatrix}", r"\end{pmatrix}", "&", r"\\\\", r"\cdot 10^{", r"\overline{3}", r"\pmod{5}", "½", "²", "−",
+    "√", "π", "≤", "４", "°",
+    " and ", " or ", "cm", " million", "(B) ", "**", "The answer is ", "answer: ", "```\n", "yes", "so x = ", "\x00",
+    "\ud800", "é",
 ]  # fmt: skip
-VALUES = ["1/2", "0.5", "x^2-1", "(x-1)(x+1)", r"\sqrt{8}", r"2\sqrt{2}", "(1,2)", r"\{2,1\}", "B", "x=5", r"\frac{x}{2}", r"\pm 2", "12 cm"]
+VALUES = [
+    "1/2",
+    "0.5",
+    "x^2-1",
+    "(x-1)(x+1)",
+    r"\sqrt{8}",
+    r"2\sqrt{2}",
+    "(1,2)",
+    r"\{2,1\}",
+    "B",
+    "x=5",
+    r"\frac{x}{2}",
+    r"\pm 2",
+    "12 cm",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

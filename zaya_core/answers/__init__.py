@@ -10,8 +10,8 @@
     bounds      which formulas algebra is asked about
     worker      the process that is asked; algebra: what runs in it, math-verify
 
-The rules are those of the published graders: MATH (hendrycks/math), whose problems name the unit and the order they want,
-AIME and HMMT (an exact value), GPQA (a letter), and math-verify where they are silent. That is:
+The rules are those of the published graders: MATH (hendrycks/math), whose problems name the unit and the order they
+want, AIME and HMMT (an exact value), GPQA (a letter), and math-verify where they are silent. That is:
 
 - Units, degree, percent and currency signs do not count, so `50%` is 50 and not 0.5; but 12 cm is not 12 m.
 - `x = 5` is 5 and is not `y = 5`. `f(x) = x^2` is `x^2`. An equation without a name on one side is only an equation.

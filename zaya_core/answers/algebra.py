@@ -25,18 +25,18 @@ _MOST_MEMORY = 4 << 30  # bytes, where a process can be limited
 
 def serve() -> None:
     """Answer pairs of texts, a JSON line each, until the parent closes the pipe. The first line says `ready`."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
     silence = open(os.devnull, "w")  # noqa: SIM115 — the process's own, until it ends
     os.dup2(silence.fileno(), 1)
     _prepare()
-    print("ready", file=replies, flush=True)
+    replies.write("ready\n")
     for line in sys.stdin:
         # A parent that is gone kills nobody: this ends the process, even within a product of large integers.
         faulthandler.dump_traceback_later(3 * LONGEST_COMPARISON, exit=True, file=silence)
         one, other = json.loads(line)
         verdict = _same(one, other)
         faulthandler.cancel_dump_traceback_later()
-        print(json.dumps(verdict), file=replies, flush=True)
+        replies.write(f"{json.dumps(verdict)}\n")
 
 
 def _prepare() -> None:
@@ -118,7 +118,9 @@ def _differ_somewhere(left: Any, right: Any) -> bool:
     letters = sorted(left.free_symbols | right.free_symbols, key=str)
     point = {letter: Rational(17 + 4 * number, 13) for number, letter in enumerate(letters)}
     one, other = left.xreplace(point).doit(), right.xreplace(point).doit()
-    return bool(one.is_finite and other.is_finite and one.is_number and other.is_number and not _same_numbers(one, other))
+    return bool(
+        one.is_finite and other.is_finite and one.is_number and other.is_number and not _same_numbers(one, other)
+    )
 
 
 def _is_relation(parsed: Any) -> bool:

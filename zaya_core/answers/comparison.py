@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from zaya_core.answers.bounds import is_within_bounds
-from zaya_core.answers.forms import Choice, Form, Formula, Interval, Matrix, Named, Number, Several, Union, Words
+from zaya_core.answers.forms import Form, Formula, Interval, Matrix, Named, Number, Several, Union, Words
 from zaya_core.answers.reading import form
 from zaya_core.answers.worker import Worker
 
@@ -97,7 +97,9 @@ def _compare_named(one: Form, other: Form, same_formulas: SameFormulas) -> Verdi
 
 
 def _has_letters(*named: Named) -> bool:
-    return "+" in named[0].name + named[1].name or all(isinstance(one.value, Formula) and bool(one.value.letters) for one in named)
+    return "+" in named[0].name + named[1].name or all(
+        isinstance(one.value, Formula) and bool(one.value.letters) for one in named
+    )
 
 
 # --- several ----------------------------------------------------------------------------------------------------------
@@ -113,7 +115,10 @@ def _compare_several(one: Form, other: Form, same_formulas: SameFormulas) -> Ver
         return False
     if "tuple" not in orders:
         if "set" in orders:
-            return _both(_is_subset(one.items, other.items, same_formulas), lambda: _is_subset(other.items, one.items, same_formulas))
+            return _both(
+                _is_subset(one.items, other.items, same_formulas),
+                lambda: _is_subset(other.items, one.items, same_formulas),
+            )
         return _same_in_any_order(one.items, other.items, same_formulas)
     return _all_same(_in_order_of_names(one), _in_order_of_names(other), same_formulas)
 
@@ -138,8 +143,8 @@ def _in_order_of_names(several: Several) -> list[Form]:
 def _compare_matrices(one: Matrix, other: Matrix, same_formulas: SameFormulas) -> Verdict:
     if one.bars != other.bars or list(map(len, one.rows)) != list(map(len, other.rows)):
         return False
-    cells = ([cell for row in matrix.rows for cell in row] for matrix in (one, other))
-    return _all_same(*cells, same_formulas)
+    ones, others = ([cell for row in matrix.rows for cell in row] for matrix in (one, other))
+    return _all_same(ones, others, same_formulas)
 
 
 def _all_same(ones: Iterable[Form], others: Iterable[Form], same_formulas: SameFormulas) -> Verdict:

@@ -96,14 +96,19 @@ def _boxes(text: str) -> tuple[list[tuple[int, int]], int | None]:
 
 _FILLER = r"(?:therefore|thus|then|hence|indeed|simply|just|exactly|clearly|approximately|about|given by|option|choice)"
 _STATEMENT = re.compile(
-    r"\b(?:(?:answer|solution)s?|(?:correct|right|best) (?:option|choice))(?: (?:to|for) [^.\n:]{0,60}?|, [^.\n,]{1,40},)?[*_]{0,2}"
-    rf"(?: {_FILLER},?)?(?: +(?:is|are|was|will be|must be|should be|equals|comes to|of)\b[*_]{{0,2}}(?:[ \t]*:)?|[ \t]*[:=])"
+    r"\b(?:(?:answer|solution)s?|(?:correct|right|best) (?:option|choice))"
+    r"(?: (?:to|for) [^.\n:]{0,60}?|, [^.\n,]{1,40},)?[*_]{0,2}"
+    rf"(?: {_FILLER},?)?"
+    r"(?: +(?:is|are|was|will be|must be|should be|equals|comes to|of)\b[*_]{0,2}(?:[ \t]*:)?|[ \t]*[:=])"
     rf"[*_]{{0,2}}\s*(?:{_FILLER}\b[,:]?\s*)*",
     re.IGNORECASE,
 )
-_NAMED_OPTION = re.compile(r"\b(?:[Oo]ption|[Cc]hoice) \(?([A-J])\)? (?:is|must be) (?:the )?(?:correct|right|best|answer)\b")
+_NAMED_OPTION = re.compile(
+    r"\b(?:[Oo]ption|[Cc]hoice) \(?([A-J])\)? (?:is|must be) (?:the )?(?:correct|right|best|answer)\b"
+)
 _MATHS = re.compile(
-    r"\$\$([^$]{1,300})\$\$|(?<!\\)\$((?:\\\$|[^$\n]){1,300}?)(?<!\\)\$(?!\d)|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]", re.DOTALL
+    r"\$\$([^$]{1,300})\$\$|(?<!\\)\$((?:\\\$|[^$\n]){1,300}?)(?<!\\)\$(?!\d)|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]",
+    re.DOTALL,
 )
 _NUMBER = (
     r"(?:\d{1,2}:\d\d(?: ?[apAP]\.?[mM]\b\.?)?"
@@ -111,10 +116,15 @@ _NUMBER = (
     r"(?:\s+\d+\s*/\s*\d+|\s*/\s*\d+| ?[¼½¾⅓⅔⅛])?(?:\s*(?:\\?%|°|percent\b))?|[-+−]?\.\d+|[-+−]?[¼½¾⅓⅔⅛])"
 )
 _STATED_CHOICE = re.compile(
-    r"\(?(?P<choice>[A-Ja-h])\)|(?P<letter>[A-J])(?![\w(=+/^*-]|'\w| [-+=*/^<>])(?! (?!because|since|as |is |and |or |which|for )[a-z])"
+    r"\(?(?P<choice>[A-Ja-h])\)|(?P<letter>[A-J])(?![\w(=+/^*-]|'\w| [-+=*/^<>])"
+    r"(?! (?!because|since|as |is |and |or |which|for )[a-z])"
 )
-_STATED_NUMBER = re.compile(rf"{_NUMBER}(?![\w^({{:]|[.,]\d|\s*\\(?!text|mathrm|%)[a-z]|[-+*/=×·]\S|\s*[-+*/=×·÷^<>√π]\s*[\w(\\])")
-_STATED_BRACKETS = re.compile(r"(?:\\left)?(?:\\\{|[(\[{])[^()\[\]{}\n]{1,120}(?:\\right)?(?:\\\}|[)\]}])(?!\s*[-+*/=^])")
+_STATED_NUMBER = re.compile(
+    rf"{_NUMBER}(?![\w^({{:]|[.,]\d|\s*\\(?!text|mathrm|%)[a-z]|[-+*/=×·]\S|\s*[-+*/=×·÷^<>√π]\s*[\w(\\])"
+)
+_STATED_BRACKETS = re.compile(
+    r"(?:\\left)?(?:\\\{|[(\[{])[^()\[\]{}\n]{1,120}(?:\\right)?(?:\\\}|[)\]}])(?!\s*[-+*/=^])"
+)
 _STATED_WORD = re.compile(r"\"?(?:yes|no|true|false|none|odd|even)\b\"?(?=\s*(?:[.,;!\n]|$))", re.IGNORECASE)
 _BOLD = re.compile(r"(\*\*|__)((?:(?!\1)[^\n]){1,120})\1")
 _LABEL = re.compile(
@@ -124,7 +134,8 @@ _LABEL = re.compile(
 )
 _FORMULA = re.compile(
     r"(?=[^\n]*?(?:[\\^=_/*+√π×·<>≤≥-]|\d[a-z]))"
-    r"(?:\\[a-zA-Z]+|(?<![a-zA-Z])[a-zA-Z]{1,2}(?![a-zA-Z'])|\d|[ (){}\[\]^_+*/=.,|!<>√π×·−∞≤≥±-]|\\[ ,;{}]|\\text\{[^{}]*\})+"
+    r"(?:\\[a-zA-Z]+|(?<![a-zA-Z])[a-zA-Z]{1,2}(?![a-zA-Z'])|\d"
+    r"|[ (){}\[\]^_+*/=.,|!<>√π×·−∞≤≥±-]|\\[ ,;{}]|\\text\{[^{}]*\})+"
 )
 
 
@@ -151,8 +162,8 @@ def _value_at_start(text: str) -> Answer | None:
     if choice := _STATED_CHOICE.match(text):
         return _answer("choice", (choice["choice"] or choice["letter"]).upper())
     for kind, pattern in _STATED:
-        if match := pattern.match(text):
-            return _answer(kind, _with_list(text, match) if kind == "number" else match[0])
+        if stated := pattern.match(text):
+            return _answer(kind, _with_list(text, stated) if kind == "number" else stated[0])
     formula = _FORMULA.match(text)
     return _formula(formula[0]) if formula else None
 
@@ -257,6 +268,8 @@ def _last_maths(lines: list[str], line: str) -> str | None:
     if not found or re.search(r"\w", tail[found[-1].end() :]):
         return None
     before = tail[: found[-1].start()].rpartition("\n")[2]
-    is_concluded = re.search(r"\b(?:so|thus|hence|therefore|finally|is|are|get|gives?|equals?|obtain|have)\b[^.]*$", before, re.IGNORECASE)
+    is_concluded = re.search(
+        r"\b(?:so|thus|hence|therefore|finally|is|are|get|gives?|equals?|obtain|have)\b[^.]*$", before, re.IGNORECASE
+    )
     inside = _inside(found[-1])
     return inside if not before.strip("*_# ") or is_concluded else None

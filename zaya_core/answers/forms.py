@@ -1,4 +1,4 @@
-r"""What an answer is: a number, a letter of a choice, words, a formula, or several of these in a tuple, set or interval.
+r"""What an answer is: a number, a letter of a choice, words, a formula, or several of these in a tuple or a set.
 
 The form is the normal form: equal forms are equal answers. What is no number stays a formula in TeX, whose equality
 only algebra can tell.

@@ -1,4 +1,4 @@
-r"""Numbers as people write them: `-1{,}234.50`, `1 1/2`, `\frac{3}{4}`, `1.5\cdot 10^{3}`, `0.\overline{3}`, each exactly."""
+r"""Numbers as people write them, exactly: `1,234.50`, `1 1/2`, `\frac{3}{4}`, `1.5\cdot 10^{3}`, `0.\overline{3}`."""
 
 from __future__ import annotations
 

@@ -16,10 +16,12 @@ _DEEPEST = 10  # nested brackets
 _MOST_SIGNS = 3  # of \pm in one item
 
 _OPENING, _CLOSING = "([{", ")]}"
-_CHOICE = re.compile(
-    r"(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer) )?(?:\(([A-Ja-h])\)|\[([A-J])\]|([A-J])[).]?|([a-d])[).]?)"
+_CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer) )?(?:\(([A-Ja-h])\)|\[([A-J])\]|([A-J])[).]?|([a-d])[).]?)")
+_CHOICE_AND_TEXT = re.compile(
+    r"(?:\(([A-Ja-h])\) ?(?![-+*/^_=<>(|,;]|\\(?:cdot|le|ge|ne|in|cup|cap|to)\b)"
+    r"|([A-Ja-h])[).:] ?(?!\d\))"
+    r"| ?([A-J]) - (?=\\text))(?=.)"
 )
-_CHOICE_AND_TEXT = re.compile(r"(?:\(([A-Ja-h])\) ?(?![-+*/^_=<>(|,;]|\\(?:cdot|le|ge|ne|in|cup|cap|to)\b)|([A-Ja-h])[).:] ?(?!\d\))| ?([A-J]) - (?=\\text))(?=.)")
 _ROMAN = re.compile(r"\((?:i{1,3}|i?v|vi{1,3}|ix)\)")
 _WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\W\d_](?:[^\W\d_]|[ '.,&/-])*")
 _SHORT_WORDS = {"yes", "no", "odd", "even", "one", "two", "all", "day", "may", "red", "tie", "six", "ten", "sun", "mon"}
@@ -28,7 +30,9 @@ _MATRIX = re.compile(r"[(\[|]? ?\\begin\{([pbvVB]?(?:small)?matrix|array)\}(?:\{
 _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx)(?![a-zA-Z])|(?<!\\)[=<>]")
 _NAME = re.compile(
     r"(?:[A-Za-z]|\\[a-zA-Z]+|\\(?:overline|vec|hat|angle|triangle|mathbb|widehat) ?\{?[A-Za-z]+\}?|[A-Z]{2,3})'*"
-    r"(?:_ ?(?:\{[^{}]*\}|\w))?(?: ?\^ ?\{-1\})?(?: ?\( ?[\w, ]{1,9}\))?|m? ?\\angle ?\{?[A-Z]{1,3}\}?|\( ?[a-z](?: ?, ?[a-z])+ ?\)|[a-zA-Z](?: ?\+ ?[a-zA-Z])+|\|[A-Z]{2}\||\\text\{[^{}]*\}"
+    r"(?:_ ?(?:\{[^{}]*\}|\w))?(?: ?\^ ?\{-1\})?(?: ?\( ?[\w, ]{1,9}\))?"
+    r"|m? ?\\angle ?\{?[A-Z]{1,3}\}?|\( ?[a-z](?: ?, ?[a-z])+ ?\)"
+    r"|[a-zA-Z](?: ?\+ ?[a-zA-Z])+|\|[A-Z]{2}\||\\text\{[^{}]*\}"
 )
 _REALS = Interval("()", (Formula(r"-\infty"), Formula(r"\infty")))
 
@@ -252,9 +256,9 @@ def _words(tex: str) -> Words | None:
     plain = " ".join(re.sub(r"\\text\{([^{}]*)\}", r" \1 ", tex).split())
     if not _WORDS.fullmatch(plain) or (len(plain) == 1 and plain == tex):
         return None
-    if plain == tex and plain.isascii() and len(plain) < 4 and plain.casefold() not in _SHORT_WORDS:
-        if not plain.istitle() or len(plain) < 3:
-            return None  # a product of variables, or a chemical symbol
+    is_short = plain == tex and plain.isascii() and len(plain) < 4 and plain.casefold() not in _SHORT_WORDS
+    if is_short and not (plain.istitle() and len(plain) == 3):
+        return None  # a product of variables, or a chemical symbol
     return Words(re.sub(r"^(?:the|an?) ", "", plain.casefold()).strip(" .,"))
 
 

@@ -1,6 +1,6 @@
 r"""One spelling for what is written in several ways: Unicode, plain text and TeX all become plain TeX.
 
-`½`, `\dfrac12` and `\frac{1}{2}` are one text afterwards, `×`, `*` and `\times` are `\cdot`, and what only formats is gone.
+`½`, `\dfrac12` and `\frac{1}{2}` are one text afterwards, `×`, `*` and `\times` are `\cdot`; what only formats is gone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ _GREEK = {
 }  # fmt: skip
 _SIGNS = {
     "−": "-", "–": "-", "‑": "-", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "⁄": "/",
-    "∕": "/", "∞": r"\infty ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ",
-    "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "°": r"^\circ ",
+    "∕": "/", "∞": r"\infty ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "≡": r"\equiv ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
+    "°": r"^\circ ",
     "º": r"^\circ ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "ℂ": r"\mathbb{C}", "⟨": "(", "⟩": ")", "′": "'", "’": "'", "∠": r"\angle ", "∖": r"\setminus ",
     "“": "", "”": "", "∛": r"\sqrt[3]", "√": r"\sqrt", "→": r"\to ", "⇒": r"\Rightarrow ", "∨": r"\lor ",
@@ -30,9 +31,10 @@ _SAME_COMMANDS = {
     "neq": "ne", "times": "cdot", "ast": "cdot", "div": "/", "lt": "<", "gt": ">", "lbrace": r"\{", "rbrace": r"\}",
     "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "lparen": "(", "rparen": ")", "lbrack": "[", "rbrack": "]",
     "dots": "ldots", "cdots": "ldots", "varnothing": "emptyset", "degree": r"^\circ", "textdegree": r"^\circ",
-    "dbinom": "binom", "tbinom": "binom", "Bbb": "mathbb", "thinspace": " ", "quad": " ", "qquad": " ", "land": "and",
-    "lor": " or ", "wedge": r"\land", "vee": " or ", "R": r"\mathbb{R}", "colon": ":", "sim": r"\sim", "iff": "iff",
-    "prime": "'", "imath": " i", "jmath": " j", "textdollar": r"\$", "textpercent": r"\%", "langle": "(", "rangle": ")", "infin": "infty", "thickapprox": "approx",
+    "dbinom": "binom", "tbinom": "binom", "Bbb": "mathbb", "thinspace": " ", "quad": " ", "qquad": " ", "land": " and ",
+    "lor": " or ", "vee": " or ", "R": r"\mathbb{R}", "colon": ":",
+    "prime": "'", "imath": " i", "jmath": " j", "textdollar": r"\$", "textpercent": r"\%",
+    "langle": "(", "rangle": ")", "infin": "infty", "thickapprox": "approx",
 }  # fmt: skip
 _FORMATTING = re.compile(
     r"\\(?:left|right|[bB]ig+[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|centering|small|large"
@@ -44,10 +46,14 @@ _WRAPPER = re.compile(
     r"\\(?:boxed|fbox|underline|mathbf|boldsymbol|bm|mathit|mathsf|mathtt|mathnormal|ensuremath|emph|displaylines)"
     r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mbox|operatorname\*?)\s*\{([^{}]*)\}")
+_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mbox|operatorname\*?)\s*\{([^{}]*)\}"
+)
 _TOKEN = r"(\\[a-zA-Z]+|[0-9a-zA-Z])"
 _GROUP = r"(\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})"
-_PLAIN_FUNCTIONS = re.compile(r"(?<![\\a-zA-Z])(sqrt|frac|pi|infty|sin|cos|tan|log|ln|arcsin|arccos|arctan|exp)(?![a-z])")
+_PLAIN_FUNCTIONS = re.compile(
+    r"(?<![\\a-zA-Z])(sqrt|frac|pi|infty|sin|cos|tan|log|ln|arcsin|arccos|arctan|exp)(?![a-z])"
+)
 _CHEMICAL = re.compile(r"(?:\\text\{[A-Z][a-z]?\}(?: ?_ ?\{?\d+\}?)?){2,}")
 _MOST_NESTED = 10
 
@@ -56,7 +62,7 @@ def spelled(text: str) -> str:
     r"""The one spelling. Words stay in `\text{}`, spaces single; linear in the text but for its nesting, at most 10."""
     text = _plain_characters(text)
     text = _without_delimiters(text)
-    text = _FORMATTING.sub(lambda match: "" if match[0][-1] != "." else "", text)
+    text = _FORMATTING.sub("", text)
     text = _COMMAND.sub(_same_command, text)
     text = re.sub(r"(?<!\\)\\[,;:> ]|~|\\\\\s*$", " ", text).replace("{,}", "")
     for _ in range(_MOST_NESTED):
@@ -87,7 +93,7 @@ def _without_delimiters(text: str) -> str:
     text = text.strip()
     for _ in range(_MOST_NESTED):
         before = text
-        text = re.sub(r"(?<![.])\.$", "", text).strip().strip("`\"")
+        text = re.sub(r"(?<![.])\.$", "", text).strip().strip('`"')
         for mark in ("**", "__", "*"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)].strip()
@@ -103,7 +109,7 @@ def _same_command(match: re.Match[str]) -> str:
     same = _SAME_COMMANDS.get(match[1])
     if same is None:
         return match[0]
-    return f"\\{same}" if same.isalpha() and match[1] not in ("land", "iff") else same + " " * same.startswith("\\m")
+    return f"\\{same}" if same.isalpha() else same
 
 
 def _unframed(match: re.Match[str]) -> str:
@@ -139,7 +145,9 @@ def _one_arithmetic(text: str) -> str:
     text = _braced_fractions(text)
     text = re.sub(r"\\log ?_ ?(\d)", r"\\log_{\1}", _parentheses_to_braces(text))
     text = re.sub(r"\{(\d+)\} ?(?=_)", r"\1", text)
-    return re.sub(r"([_^]) ?(?:\{ ?(\w+) ?\}|(-?\d+|[A-Za-z]))", lambda match: f"{match[1]}{{{match[2] or match[3]}}}", text)
+    return re.sub(
+        r"([_^]) ?(?:\{ ?(\w+) ?\}|(-?\d+|[A-Za-z]))", lambda match: f"{match[1]}{{{match[2] or match[3]}}}", text
+    )
 
 
 def _braced_fractions(text: str) -> str:
@@ -147,7 +155,9 @@ def _braced_fractions(text: str) -> str:
     text = re.sub(rf"\\frac\s*{_TOKEN}\s*\{{", r"\\frac{\1}{", text)
     text = re.sub(rf"\\frac\s*{_GROUP}\s*{_TOKEN}", r"\\frac\1{\2}", text)
     text = re.sub(r"\\frac\s*\{\s*", r"\\frac{", text)
-    return re.sub(rf"\\sqrt\s*(\[[^\[\]]*\])?\s*{_TOKEN}", r"\\sqrt\1{\2}", re.sub(r"\\sqrt\s*(\d+)(?!\d)", _whole_root, text))
+    return re.sub(
+        rf"\\sqrt\s*(\[[^\[\]]*\])?\s*{_TOKEN}", r"\\sqrt\1{\2}", re.sub(r"\\sqrt\s*(\d+)(?!\d)", _whole_root, text)
+    )
 
 
 def _whole_root(match: re.Match[str]) -> str:

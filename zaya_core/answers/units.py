@@ -12,8 +12,10 @@ _KNOWN = {
     "lb": "pound lbs", "oz": "ounce", "s": "second sec", "min": "minute", "h": "hour hr", "day": "", "week": "",
     "month": "", "year": "yr", "mph": "", "kph": "kmh", "l": "liter litre", "ml": "milliliter millilitre",
     "gal": "gallon", "dollar": r"\$ usd", "cent": "¢", "€": "euro eur", "£": "gbp", "%": "percent percentage pct",
-    "degree": "° deg", "rad": "radian", "j": "joule", "kj": "kilojoule", "n": "newton", "kn": "", "pa": "pascal", "kpa": "", "mpa": "",
-    "w": "watt", "kw": "kilowatt", "v": "volt", "a": "ampere amp", "k": "kelvin", "hz": "hertz", "khz": "", "mhz": "",
+    "degree": "° deg", "rad": "radian", "j": "joule", "kj": "kilojoule", "n": "newton", "kn": "", "pa": "pascal",
+    "kpa": "",
+    "mpa": "", "w": "watt", "kw": "kilowatt", "v": "volt", "a": "ampere amp", "k": "kelvin", "hz": "hertz", "khz": "",
+    "mhz": "",
     "ghz": "", "mol": "mole", "ev": "", "kev": "", "mev": "", "gev": "", "nm": "nanometer nanometre", "atm": "",
     "acre": "", "ha": "hectare", "cal": "calorie", "kcal": "", "ohm": r"\omega", "t": "ton tonne",
     "celsius": "c coulomb", "fahrenheit": "f farad", "am": "", "pm": "",
@@ -22,7 +24,9 @@ _CANONICAL = {spelling: unit for unit, others in _KNOWN.items() for spelling in 
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 _LONE_LETTER = "mgshLNJKWVCF"  # a unit only where a space stands between it and a number
-_BARE_UNIT = "|".join(sorted((re.escape(one) for one in _CANONICAL if len(one) > 1 and one.isalpha()), key=len, reverse=True))
+_BARE_UNIT = "|".join(
+    sorted((re.escape(one) for one in _CANONICAL if len(one) > 1 and one.isalpha()), key=len, reverse=True)
+)
 _POWER = r"(?:\^ ?\{?[-\d]+\}?)?"
 _TEXT_UNIT = re.compile(rf"(?<=[\w)}}|'!\]]) ?\\(?:text|mathrm)\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}} ?{_POWER}[^\W\d]?$")
 _DEGREES = re.compile(r"\^\\circ ?(?:\\text\{ ?)?([CF]?)(?: ?\})?$")
@@ -43,7 +47,9 @@ def without_unit(text: str) -> tuple[str, str]:
         return scaled_up(money[1] + value, scale), canonical(money[2])
     if text.endswith((r"\%", "%")):
         return text.removesuffix("%").removesuffix("\\").strip(), "%"
-    if (degrees := _DEGREES.search(text)) and not re.search(r"\\(?:a?(?:rc)?(?:sin|cos|tan)|sec|csc|cot)(?![a-z])", text):
+    if (degrees := _DEGREES.search(text)) and not re.search(
+        r"\\(?:a?(?:rc)?(?:sin|cos|tan)|sec|csc|cot)(?![a-z])", text
+    ):
         return text[: degrees.start()].strip(), {"C": "celsius", "F": "fahrenheit"}.get(degrees[1], "degree")
     if text.endswith((r"\$", "€", "£", "¢")):
         return text.removesuffix(r"\$").rstrip("€£¢ ").strip(), canonical(text[-1] if text[-1] != "$" else r"\$")

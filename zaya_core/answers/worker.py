@@ -1,7 +1,7 @@
 """A process beside this one that compares formulas: it is killed where a comparison takes too long.
 
-Started when it is first needed, again after it was killed, and ended with this process. A fresh interpreter with pipes, no
-fork and no `multiprocessing`, which would run the main module of whoever embeds this. It gets this process's
+Started when it is first needed, again after it was killed, and ended with this process. A fresh interpreter with pipes:
+no fork, and no `multiprocessing`, which would run the main module of whoever embeds this. It gets this process's
 `sys.path`, so that nothing that lies in the working directory is imported.
 """
 
