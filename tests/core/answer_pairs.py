@@ -503,6 +503,54 @@ MORE_SAME = {
         1\text{ foot} ~ 1 ft ~ 1
         10\text{ dollars} ~ \$10 ~ 10 dollars ~ 10
     """,
+    "and a third time": r"""
+        17 ~ 17 \text{ people} ~ \text{17 people} ~ 17\text{ years old} ~ 17 \, \text{units} ~ $x=17$
+            ~ 17\text{ (units)} ~ 17\% ~ +17
+        \frac{25}{8} ~ 3\frac{1}{8} ~ 3.125 ~ 25/8 ~ 3 1/8 ~ \frac{25}{8}\text{ hours}
+        \text{Thursday} ~ Thursday ~ \textit{Thursday} ~ \mbox{Thursday} ~ Thursday.
+        \left[\frac{1}{2},\frac{4}{3}\right] ~ [1/2, 4/3] ~ [0.5,\frac43] ~ \frac12 \le x \le \frac43
+        (-\infty, -8) \cup (8, \infty) ~ (8,\infty)\cup(-\infty,-8) ~ x<-8 \text{ or } x>8
+            ~ x \in (-\infty,-8)\cup(8,\infty)
+        9,-7 ~ -7, 9 ~ x=9, x=-7 ~ x=9\text{ or }-7 ~ \{-7,9\}
+        \frac{-1+\sqrt{3}}{2} ~ \frac{\sqrt3-1}{2} ~ -\frac12+\frac{\sqrt3}{2} ~ -\frac{1-\sqrt{3}}{2}
+        x^2-2x+1 ~ (x-1)^2 ~ (1-x)^2
+        144\pi ~ 144 \pi ~ \pi\cdot144 ~ 144π ~ 144\pi\text{ cubic inches} ~ 144 * \pi ~ V=144\pi
+        8.5\times 10^{-5} ~ .000085 ~ 8.5E-5 ~ 8.5 \times 10^{-5}\,\text{M}
+        2:1 ~ 2 : 1 ~ \text{2:1}
+        6^{\circ}\text{C} ~ 6 ~ 6°C ~ 6 degrees Celsius ~ 6\,^\circ\mathrm{C}
+        \{-1,0,1\} ~ 0,1,-1 ~ \{0, \pm 1\} ~ 0, \pm1 ~ x=0,\pm 1
+        (3,4,5) ~ (3, 4, 5) ~ 3,4,5
+        \frac{5\sqrt{3}}{3} ~ \frac{5}{\sqrt3} ~ 5/\sqrt{3} ~ 5\frac{\sqrt3}{3}
+        1:30\text{ PM} ~ 1:30 p.m. ~ 01:30 pm
+        \$18.90 ~ 18.90 ~ 18.9 ~ \$ 18.90 ~ \$18.9
+        -\frac{2}{3}x+5 ~ 5-\frac{2x}{3} ~ y=-\frac23x+5
+        f(x)=\sin x ~ \sin(x) ~ f(x) = \sin{x} ~ sin x
+        \log_3 5 ~ \frac{\ln 5}{\ln 3} ~ \log_{3}5 ~ \log_3(5)
+        3+2\sqrt{2} ~ (1+\sqrt2)^2 ~ 3+\sqrt{8}
+        \frac{1}{2},-\frac{1}{2} ~ \pm\frac12 ~ \pm 0.5 ~ -\frac12, \frac12 ~ ±1/2
+        \infty ~ +\infty
+        0 ~ 0.00 ~ 0\% ~ x=0 ~ 0^\circ ~ \text{0} ~ -0
+        \text{(B) and (D)} ~ B, D ~ B and D ~ (B), (D)
+        C ~ (C) 3.2 eV ~ \mathbf{(C)} ~ C. 3.2 eV ~ \boxed{\textbf{(C)}} ~ \text{C)} ~ C:
+        \text{Answer: } 5 ~ 5
+        5 ~ 5.0\text{ m} ~ 5\ \text{m} ~ 5m/s ~ 5~\mathrm{kg\cdot m^2}
+        \frac{3}{5}i ~ 0.6i ~ \frac{3i}{5}
+        \left\lfloor\frac{n}{2}\right\rfloor ~ \lfloor n/2\rfloor
+        (-1)^{n+1} ~ (-1)^{n-1} ~ -(-1)^n
+        n^2-1 ~ (n-1)(n+1) ~ (n+1)(n-1)
+        \cos^2 x ~ 1-\sin^2 x ~ (\cos x)^2
+        \sum_{i=1}^{10} i ~ 55
+        4! ~ 24 ~ 4\cdot3\cdot2\cdot1
+        \begin{bmatrix}0&1\\-1&0\end{bmatrix} ~ \begin{pmatrix}0 & 1\\ -1 & 0\end{pmatrix}
+        \text{false} ~ False ~ FALSE ~ \text{False}.
+        x=\frac{\pi}{4}+k\pi ~ \frac{\pi}{4}+k\pi ~ x = k\pi+\frac{\pi}{4}
+        10\sqrt{2}\approx 14.14 ~ 10\sqrt2
+        5,\!040 ~ 5040 ~ 7! ~ 5 040
+        99.9\% ~ 99.9
+        y=3 ~ 3
+        2^{64}-1 ~ 18446744073709551615 ~ 18,446,744,073,709,551,615
+        $x \in \mathbb{R}$ ~ \mathbb{R} ~ (-\infty,\infty) ~ all real numbers
+    """,
 }
 
 MORE_DIFFERENT = {
@@ -584,6 +632,41 @@ MORE_DIFFERENT = {
         -4 ~ 4 ~ |4| ~ -\frac14
         7\times 10^3 ~ 7103 ~ 7\times 10^2 ~ 73
         3 ~ 3! ~ \sqrt3 ~ 3^2 ~ 3.0001 ~ 3\frac13 ~ 3i ~ \bar{3}
+    """,
+    "and a third time": r"""
+        17 ~ 71 ~ 1.7 ~ 17.5 ~ -17 ~ 17^2 ~ 1,7 ~ 0.17
+        \frac{25}{8} ~ 3\frac{8}{1} ~ \frac{8}{25} ~ 3.12 ~ 25.8
+        9,-7 ~ 9,7 ~ -9,7 ~ 9 ~ 2
+        144\pi ~ 144 ~ 144\pi^2 ~ 144e ~ 452.39
+        2:1 ~ 1:2 ~ 2 ~ 21
+        \{-1,0,1\} ~ \{0,1\} ~ \{-1,1\} ~ (-1,0,1) ~ [-1,1]
+        1:30 PM ~ 1:30 AM ~ 130 ~ 13:30
+        \log_3 5 ~ \log_5 3 ~ 5/3 ~ 1.465
+        (-1)^{n+1} ~ (-1)^n ~ -1 ~ 1
+        \cos^2 x ~ \sin^2x ~ \cos x ~ \cos(x^2)
+        x<-8 \text{ or } x>8 ~ -8<x<8 ~ x>8 ~ x<-8
+        C ~ B ~ G ~ c+1 ~ (D) 3.2 eV ~ 3.2
+        0 ~ 00.1 ~ 1 ~ O ~ -1 ~ 10
+        f(x)=\sin x ~ f(x)=\cos x ~ \sin
+        V ~ v
+        k ~ K
+        \text{5 cats} ~ \text{6 cats}
+        3 m ~ 3 ft
+        7 ~ \text{seven}x ~ 77 ~ VII
+        (0,1) ~ [0,1] ~ \{0,1\} ~ (1,0) ~ 0.1
+        y=3 ~ x=3 ~ y=-3
+        a^2 ~ a ~ 2a ~ A^2
+        \frac{\pi}{4} ~ 45 ~ 0.785 ~ \frac{4}{\pi}
+        \sqrt{-1} ~ -1 ~ 1
+        \text{Alice} ~ \text{Alex} ~ A
+        \text{increasing on }(0,1) ~ \text{decreasing on }(0,1)
+        12,345 ~ 12.345 ~ 12 345.6 ~ 12, 345
+        \begin{bmatrix}0&1\\-1&0\end{bmatrix} ~ \begin{bmatrix}0&-1\\1&0\end{bmatrix} ~ 1
+        2 ~ 2x ~ 2\text{ or }3 ~ 2,2,3 ~ \{2,3\} ~ (2,2)
+        e^{x} ~ e^{-x} ~ xe ~ e
+        2x+3y=6 ~ 3x+2y=6 ~ 2x+3y=-6
+        |x|<3 ~ |x|>3
+        x<3 ~ x<4 ~ 3
     """,
 }
 

@@ -148,7 +148,7 @@ def _stated(text: str) -> Answer | None:
     options = _NAMED_OPTION.findall(text)
     if options:
         return _answer("choice", options[-1])
-    labels = [match["words"] for line in text.splitlines() if (match := _LABEL.fullmatch(line))]
+    labels = [label["words"] for line in text.splitlines() if (label := _LABEL.fullmatch(line))]
     return _answer("words", labels[-1]) if labels else None
 
 

@@ -42,7 +42,7 @@ def form(text: str) -> Form:
     """The form of any text; `Words` with it, where it is nothing else. Never raises."""
     if len(text) > _LONGEST or _depth(text) > _DEEPEST:
         return Words("".join(text.split()))
-    tex = _unbraced(spelled(text))
+    tex = _unbraced(re.sub(r"^(?:\\text\{[^{}]*:\}|[Aa]nswer:) ?", "", spelled(text)))
     return _choice(tex) or _read(tex)
 
 
@@ -133,7 +133,7 @@ def _depths(tex: str) -> list[int]:
 
 def _both_signs(item: str) -> Iterator[str]:
     r"""`1 \pm \sqrt{2}` is two answers; `\mp` has the other sign than the last `\pm`."""
-    if r"\pm" not in item or item.count(r"\pm") > _MOST_SIGNS:
+    if r"\pm" not in item or item.startswith(r"\{") or item.count(r"\pm") > _MOST_SIGNS:
         yield item
         return
     before, _, after = item.partition(r"\pm")

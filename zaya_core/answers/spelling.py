@@ -121,6 +121,8 @@ def _unwrapped(match: re.Match[str]) -> str:
     content = " ".join(match[1].split())
     if content in ("and", "or", ", and", ", or"):
         return f" {content.strip(', ')} "
+    if re.fullmatch(r"[A-Za-z]+(?: ?\\cdot ?[A-Za-z]+(?:\^-?\d)?)+", content):
+        return rf"\text{{{content}}}"  # a unit
     if content == "infinity":
         return r"\infty "
     if content in ("e", "i", "d", "j", "") or not re.fullmatch(r"[^\W\d_][^\d\\(){}^_=+<>$]*", content):

@@ -32,7 +32,7 @@ _TEXT_UNIT = re.compile(rf"(?<=[\w)}}|'!\]]) ?\\(?:text|mathrm)\{{(?:[^{{}}]|\{{
 _DEGREES = re.compile(r"\^\\circ ?(?:\\text\{ ?)?([CF]?)(?: ?\})?$")
 _WORDS = re.compile(
     rf"(?<=[\d)}}%]) ?(?P<unit>(?:(?:sq|cu|square|cubic)\.? )?(?:(?:{_BARE_UNIT})(?:s|es)?(?![a-z])"
-    rf"(?:/(?:{_BARE_UNIT}|[mgsh])s?(?![a-z]))?|(?<= )(?:[{_LONE_LETTER}]|[mgk]?m/[sh]|km/h)))\.?{_POWER}$",
+    rf"(?:/(?:{_BARE_UNIT}|[mgsh])s?(?![a-z]))?|(?<= )[{_LONE_LETTER}]|[ck]?m/(?:s|h|min)))\.?{_POWER}$",
     re.IGNORECASE,
 )
 _NOUNS = re.compile(r"(?<=\d )\(?(?!and |or )[A-Za-z]{3,}(?: (?!and |or )[A-Za-z]{2,}){0,3}\)?$")
@@ -91,6 +91,8 @@ def canonical(unit: str) -> str:
             power = exponent
     known = [_known("/".join(_known(part) or part for part in name.split("/"))) for name in names if name]
     measures = [name for name in known if name]
+    if {"celsius", "fahrenheit"} & set(measures):
+        measures = [name for name in measures if name != "degree"]
     return f"{measures[0]}{power}" if measures else ""
 
 
