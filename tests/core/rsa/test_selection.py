@@ -68,6 +68,11 @@ def test_an_accidental_number_is_no_vote():
 
 def test_each_answer_is_compared_with_one_of_each_group(monkeypatch):
     asked = []
-    monkeypatch.setattr("zaya_core.answers.finder.same_answer", lambda a, b: asked.append((a, b)) or a == b)
+
+    def same(a, b):
+        asked.append((a, b))
+        return a == b
+
+    monkeypatch.setattr("zaya_core.answers.finder.same_answer", same)
     grouped(candidates(*((rf"\boxed{{{number % 4}}}", -0.1) for number in range(32))))
     assert len(asked) <= 32 * 4
