@@ -17,7 +17,7 @@ from zaya_cli.rsa_options import rsa_sampling
 from zaya_cli.rsa_view import RsaView
 from zaya_core.errors import NetworkError
 from zaya_core.rsa import RsaResult
-from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
+from zaya_core.rsa.events import BudgetsShrank, RsaEvent, RunStarted, StageFinished
 from zaya_core.rsa.rollouts import RolloutFinished, RolloutStarted
 from zaya_core.rsa.saved import restore_rollouts, save_rollouts, saved_seed
 from zaya_core.rsa.selection import answer_of
@@ -149,7 +149,8 @@ class _Command:
             "usage": {
                 name: sum(getattr(rollout, name) for rollout in result.rollouts)
                 for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "thinking_tokens")
-            },
+            }
+            | ({"is_estimate": True} if any(rollout.is_estimate for rollout in result.rollouts) else {}),
             "timings": self._timings(answered),
             "seed": answered.seed,
             "model": self.source.name,
@@ -207,6 +208,8 @@ def _rollout_json(rollout: Any) -> dict[str, Any]:
 def _event_json(event: RsaEvent) -> dict[str, Any] | None:
     if isinstance(event, RunStarted):
         return {"event": "rsa_started", "settings": asdict(event.params), "restored": event.restored}
+    if isinstance(event, BudgetsShrank):
+        return {"event": "budgets_shrank", "settings": asdict(event.params), "context": event.context}
     if isinstance(event, RolloutStarted):
         return {"event": "rollout_started", "stage": event.stage, "candidate": event.candidate}
     if isinstance(event, RolloutFinished):
@@ -221,7 +224,8 @@ def _stats_line(answered: _Answered) -> str:
     tokens = sum(rollout.completion_tokens for rollout in rollouts)
     prompts = sum(rollout.prompt_tokens for rollout in rollouts)
     cached = sum(rollout.cached_tokens for rollout in rollouts)
+    about = "~" if any(rollout.is_estimate for rollout in rollouts) else ""
     return (
-        f"{len(rollouts)} rollouts · prompts {prompts:,} tokens ({cached:,} reused) · generated {tokens:,} tokens "
-        f"({tokens / answered.seconds:.1f} tok/s) · {answered.seconds:.1f} s · seed {answered.seed}"
+        f"{len(rollouts)} rollouts · prompts {about}{prompts:,} tokens ({cached:,} reused) · "
+        f"generated {about}{tokens:,} tokens ({tokens / answered.seconds:.1f} tok/s) · {answered.seconds:.1f} s · seed {answered.seed}"
     )

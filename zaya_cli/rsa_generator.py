@@ -81,9 +81,9 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     context = settings.context or _longest_context(folder)
     generator = EndpointGenerator(url, load_tokenizer(folder), context, flags.endpoint_model, flags.parallel)
     name = generator.model
-    placement = {"device": url, "dtype": None, "threads": None}
+    placement = {"device": generator.url, "dtype": None, "threads": None}
     seconds = time.perf_counter() - started
-    return Source(generator, name, placement, f"{name} at {url}", seconds, tuple(generator.notes))
+    return Source(generator, name, placement, f"{name} at {generator.url}", seconds, tuple(generator.notes))
 
 
 def tokenizer_folder(name: str | None) -> Path:

@@ -117,7 +117,7 @@ class RsaFlags:
         str | None,
         typer.Option(
             "--endpoint-model", metavar="NAME", rich_help_panel=_PANEL, help="The model's name on that server.",
-            show_default="the first it lists",
+            show_default="the only one it lists, or the one named zaya",
         ),
     ] = None  # fmt: skip
 

@@ -129,7 +129,7 @@ def test_a_question_that_leaves_no_room_is_exit_code_6(zaya, folder):
         (["--rsa-rounds", "2"], "--rsa-rounds is for Markovian RSA"),
         (["--rsa-pipeline"], "--rsa-pipeline is for Markovian RSA"),
         (["--endpoint", "http://localhost:1/v1"], "--endpoint is for Markovian RSA"),
-        (["--rsa", "4", "--endpoint", "localhost"], "no URL"),
+        (["--rsa", "4", "--endpoint", "ftp://localhost"], "no URL"),
     ],
 )
 def test_flags_that_make_no_sense_are_one_sentence_and_exit_code_2(zaya, folder, arguments, words):

@@ -45,7 +45,7 @@ class Rollout:
 
     mean_logprob: natural logarithm, over the tokens that were sampled; None where the generator does not know it.
     seconds: wall time from submission to the end; decode_seconds: while it was generating. answer_was_cut: by its
-    budget.
+    budget. error: what failed it, or cut it short. is_estimate: token counts are by our tokenizer, a server sent none.
     """
 
     stage: int
@@ -66,6 +66,7 @@ class Rollout:
     decode_seconds: float = 0.0
     answer_was_cut: bool = False
     error: str | None = None
+    is_estimate: bool = False
 
     @property
     def is_sound(self) -> bool:
@@ -92,7 +93,7 @@ class RolloutStarted:
 
 @dataclass(frozen=True)
 class RolloutText:
-    """More tokens, and the text they settled (it may be empty)."""
+    """More tokens, and the text they settled (it may be empty). Fewer, below 0, correct an estimate."""
 
     stage: int
     candidate: int
@@ -111,17 +112,37 @@ class RolloutMoved:
 
 
 @dataclass(frozen=True)
+class RolloutSilent:
+    """A server has sent nothing for so many seconds."""
+
+    stage: int
+    candidate: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RolloutReturned:
+    """A rollout was not run, since `context` has become smaller meanwhile: to be handed out again with less."""
+
+    stage: int
+    candidate: int
+
+
+@dataclass(frozen=True)
 class RolloutFinished:
     """The end of a rollout."""
 
     rollout: Rollout
 
 
-RolloutEvent = RolloutStarted | RolloutText | RolloutMoved | RolloutFinished
+RolloutEvent = RolloutStarted | RolloutText | RolloutMoved | RolloutSilent | RolloutReturned | RolloutFinished
 
 
 class Generator(Protocol):
-    """Runs rollouts. All calls come from one thread."""
+    """Runs rollouts. All calls come from one thread.
+
+    context: positions for prompt, thinking and answer; a server's may turn out to be smaller while it runs.
+    """
 
     context: int
 

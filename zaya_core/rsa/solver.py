@@ -8,15 +8,15 @@ tail, in the order of the candidates, so that prompts begin alike. What has fail
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zaya_core.errors import NetworkError, UsageError, ZayaError
 from zaya_core.rsa.answers import find_answer
-from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
-from zaya_core.rsa.params import RsaParams, fit_to_context
+from zaya_core.rsa.events import BudgetsShrank, RsaEvent, RunStarted, StageFinished
+from zaya_core.rsa.params import PromptSizes, RsaParams, fit_to_context
 from zaya_core.rsa.prompt import aggregation_prompt
-from zaya_core.rsa.rollouts import Generator, Messages, Rollout, RolloutFinished, RolloutRequest
+from zaya_core.rsa.rollouts import Generator, Messages, Rollout, RolloutFinished, RolloutRequest, RolloutReturned
 from zaya_core.rsa.selection import Choice, choose, grouped
 from zaya_core.sampling import RandomKey, SamplingParams
 
@@ -82,6 +82,16 @@ class Solver:
         for rollout in rollouts:
             self._handed_out.add((rollout.stage, rollout.candidate))
             self.take(rollout)
+
+    def hand_back(self, stage: int, candidate: int) -> None:
+        """Note that a rollout was not run: `ready` hands it out again."""
+        self._handed_out.discard((stage, candidate))
+
+    def shrink(self, params: RsaParams) -> None:
+        """Go on with smaller budgets. Tails that are there are cut in proportion."""
+        share, self.params = params.tail / self.params.tail, params
+        for key, rollout in self.finished.items():
+            self.finished[key] = replace(rollout, tail=rollout.tail[-max(1, int(len(rollout.tail) * share)) :])
 
     def take(self, rollout: Rollout) -> None:
         """Note a rollout's end."""
@@ -236,18 +246,25 @@ def solve(
     solver = Solver(messages, fitted, sampling, sizes.shared)
     solver.restore(restored)
     on_event(RunStarted(params, fitted, len(solver.finished), sizes, generator.context))
-    _Run(generator, solver, on_event, save).until_done(should_stop)
+    _Run(generator, solver, on_event, save, params, sizes, generator.context).until_done(should_stop)
     return solver.result()
 
 
 @dataclass
 class _Run:
-    """The loop between a schedule and a generator. State: stages reported, whether the end was asked for."""
+    """The loop between a schedule and a generator.
+
+    asked, sizes, context: what the schedule's settings were fitted to. State: stages reported, whether the end was
+    asked for.
+    """
 
     generator: Generator
     solver: Solver
     on_event: Callable[[RsaEvent], None]
     save: Callable[[Sequence[Rollout]], Any]
+    asked: RsaParams
+    sizes: PromptSizes
+    context: int
     open_rollouts: int = 0
     reported: int = 0
     is_stopping: bool = False
@@ -270,6 +287,10 @@ class _Run:
             raise
 
     def _submit(self) -> None:
+        if self.generator.context < self.context:
+            self.context = self.generator.context
+            self.solver.shrink(fit_to_context(self.asked, self.sizes, self.context))
+            self.on_event(BudgetsShrank(self.asked, self.solver.params, self.sizes, self.context))
         for request in self.solver.ready():
             self.generator.submit(request)
             self.open_rollouts += 1
@@ -278,6 +299,9 @@ class _Run:
         if isinstance(event, RolloutFinished):
             self.open_rollouts -= 1
             self.solver.take(event.rollout)
+        elif isinstance(event, RolloutReturned):
+            self.open_rollouts -= 1
+            self.solver.hand_back(event.stage, event.candidate)
         self.on_event(event)
         while self.reported < self.solver.params.stages and self.solver.is_stage_complete(self.reported):
             self._report(self.reported)

@@ -168,7 +168,9 @@ def test_a_refused_key_says_which_variable_to_set(tokenizer):
         EndpointGenerator(url, tokenizer, 4096)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://x/v1", "", "http://", "http://a b", "host:port", "http://host:99999", "::1:8000"]
+)
 def test_what_is_no_url_is_a_usage_error(tokenizer, url):
     with pytest.raises(UsageError, match="http://localhost:8000/v1"):
         EndpointGenerator(url, tokenizer, 4096)
