@@ -227,5 +227,6 @@ def _stats_line(answered: _Answered) -> str:
     about = "~" if any(rollout.is_estimate for rollout in rollouts) else ""
     return (
         f"{len(rollouts)} rollouts · prompts {about}{prompts:,} tokens ({cached:,} reused) · "
-        f"generated {about}{tokens:,} tokens ({tokens / answered.seconds:.1f} tok/s) · {answered.seconds:.1f} s · seed {answered.seed}"
+        f"generated {about}{tokens:,} tokens ({tokens / answered.seconds:.1f} tok/s) · {answered.seconds:.1f} s · "
+        f"seed {answered.seed}"
     )

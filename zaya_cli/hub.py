@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from zaya_core.errors import DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.proxies import Route, by_way_of, route_to
 
 DEFAULT_REVISION = "main"
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
 UNWANTED = ["*/*"]  # nothing of a model lies in subfolders
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EFBIG)
+
+_route = Route(by_client=True)  # that of the Hub's client
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def hub_errors(repo: str, revision: str = DEFAULT_REVISION) -> Iterator[None]:
     from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
     try:
+        _use_proxies()
         yield
     except ZayaError:
         raise
@@ -138,6 +142,18 @@ def hub_errors(repo: str, revision: str = DEFAULT_REVISION) -> Iterator[None]:
         raise
 
 
+def _use_proxies() -> None:
+    """Let the Hub's client reach its address as `zaya_core.proxies` says. Raises NetworkError for an unusable proxy."""
+    from httpx2 import Client
+    from huggingface_hub import constants, set_client_factory
+
+    global _route
+    if is_offline() or (route := route_to(constants.ENDPOINT)) == _route:
+        return
+    _route = route
+    set_client_factory(lambda: Client(**route.client_settings(), follow_redirects=True, timeout=None))
+
+
 def raise_disk_error(error: OSError) -> None:
     """Raise DiskSpaceError if that is what the system reports, else return."""
     if error.errno in _DISK_FULL:
@@ -154,8 +170,8 @@ def _raise_network_error(error: Exception, repo: str, revision: str) -> NoReturn
 
     if not isinstance(error, HfHubHTTPError):
         raise NetworkError(
-            f"{constants.ENDPOINT} cannot be reached ({_words(error)}): check the connection and type the same again; "
-            "what is finished is kept."
+            f"{constants.ENDPOINT} cannot be reached{by_way_of(constants.ENDPOINT)} ({_words(error)}): check the "
+            "connection and type the same again; what is finished is kept."
         ) from None
     status = error.response.status_code
     if isinstance(error, RevisionNotFoundError):

@@ -11,32 +11,45 @@ import importlib.util
 import ipaddress
 import os
 import urllib.request
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from zaya_core.errors import NetworkError
 
 _SPOKEN = ("http", "https", "socks5", "socks5h")
+_NO_URL = "is no proxy's URL: write it like http://host:3128"
 
 
-def client_settings(url: str) -> dict[str, Any]:
-    """Arguments for a client of `httpx2` that is to reach a URL.
+@dataclass(frozen=True)
+class Route:
+    """How a client reaches an address. proxy: a URL, None for none; by_client: as the client reads the environment."""
 
-    Raises: NetworkError, naming the variable, when the proxy for it cannot be used.
-    """
-    import httpx2
+    proxy: str | None = field(default=None, repr=False)  # it may hold a password
+    by_client: bool = False
 
+    def client_settings(self) -> dict[str, Any]:
+        """Arguments for a client of `httpx2`."""
+        import httpx2
+
+        if self.by_client:
+            return {}
+        return {"transport": httpx2.HTTPTransport()} if self.proxy is None else {"proxy": self.proxy}
+
+
+def route_to(url: str) -> Route:
+    """The way to a URL. Raises NetworkError, naming the variable, when the proxy for it cannot be used."""
     found = _proxies()
     if is_loopback(url):
-        return {"transport": httpx2.HTTPTransport()}
+        return Route()
     if not any(_problem(value) for value in found.values()):
-        return {}  # the client's own reading, which knows more forms of NO_PROXY
+        return Route(by_client=True)  # which knows more forms of NO_PROXY
     scheme = _needed(url, found)
     if scheme is None:
-        return {"transport": httpx2.HTTPTransport()}
+        return Route()
     if problem := _problem(found[scheme]):
         raise NetworkError(f"{_variable(scheme)} {problem}; or unset it, or name the host in NO_PROXY.")
-    return {"proxy": _with_scheme(found[scheme])}
+    return Route(_with_scheme(found[scheme]))
 
 
 def by_way_of(url: str) -> str:
@@ -81,12 +94,12 @@ def _problem(value: str) -> str | None:
         url = httpx2.URL(_with_scheme(value))
         port_is_odd = url.port is not None and not 0 < url.port < 65536
     except (ValueError, TypeError, httpx2.InvalidURL):
-        return "is no proxy's URL: write it like http://host:3128"
-    if url.scheme not in _SPOKEN:
+        return _NO_URL
+    if url.scheme and url.scheme not in _SPOKEN:
         advice = "write socks5://host:port" if url.scheme.startswith("socks") else "write http://host:port"
         return f"names a proxy of the kind {url.scheme}://, which is not supported: {advice}"
-    if not url.host or "%" in url.host or port_is_odd:
-        return "is no proxy's URL: write it like http://host:3128"
+    if not url.scheme or not url.host or "%" in url.host or port_is_odd:
+        return _NO_URL
     if url.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
         return "names a SOCKS proxy, which needs a package: pip install socksio"
     return None

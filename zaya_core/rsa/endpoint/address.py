@@ -36,7 +36,7 @@ def base_urls(given: str) -> list[str]:
 
 def shown(url: str) -> str:
     """A URL for messages, without the password it may hold."""
-    return re.sub(r"//[^/@\s]*@", "//", url)
+    return re.sub(r"(?:(?<=//)|^(?!.*//)).*@", "", url)
 
 
 def _is_host(host: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 from zaya_core.errors import UsageError
-from zaya_core.proxies import by_way_of, client_settings
+from zaya_core.proxies import by_way_of, route_to
 from zaya_core.rsa.endpoint.address import shown
 from zaya_core.rsa.endpoint.events import read_events
 from zaya_core.rsa.endpoint.faults import BrokenStream, Malformed, ServerFault, StatusError, Unreachable, one_line
@@ -49,7 +49,7 @@ class Client:
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
             max_retries=0,
             timeout=httpx2.Timeout(silence, connect=min(silence, _CONNECT_SECONDS)),
-            http_client=openai.DefaultHttpxClient(**client_settings(base)),
+            http_client=openai.DefaultHttpxClient(**route_to(base).client_settings()),
         )
 
     def models(self) -> tuple[str, Any]:

@@ -20,7 +20,7 @@ from zaya_core.rsa.rollouts import Rollout
 from zaya_core.stream import Kind
 from zaya_core.tokenizer import THINK_END, Tokenizer
 
-_SLACK = 64  # chunks more than tokens were asked for, before a server that goes on is left
+_SLACK = 64  # tokens or chunks beyond a budget, after which a server that goes on is left
 _SHRINKS = 8  # how often a request is asked for with a smaller budget
 _NOTHING = Reply(is_whole=False)
 
@@ -54,7 +54,7 @@ class Conversation:
         self.watch = watch
         self.request = watch.request
         self._sent: dict[Kind, int] = {"thinking": 0, "answer": 0}
-        self._shrinks = 0
+        self._shrinks: dict[Kind, int] = {"thinking": 0, "answer": 0}
 
     def rollout(self) -> Rollout:
         """Hold it. Raises: ServerFault; ContextShrank; PromptTooLongError; Abandoned."""
@@ -103,7 +103,8 @@ class Conversation:
                 return replace(so_far, is_cut=left < 1)
             longer = self._joined(prompt, so_far.text)
             try:
-                return _appended(so_far, self._once({"prompt": longer, **fields}, left, kind, {"text": kind}))
+                whole = _appended(so_far, self._once({"prompt": longer, **fields}, left, kind, {"text": kind}))
+                return self._within(budget, whole)
             except ServerFault as fault:
                 came = fault.partial or _NOTHING
                 so_far = _appended(so_far, came)
@@ -111,6 +112,13 @@ class Conversation:
                     budget -= left - less
                 else:
                     patience.after(fault, self.watch.silence, self._count(came.text) >= LEAST_BUDGET)
+
+    def _within(self, budget: int, reply: Reply) -> Reply:
+        """The reply, cut where a server went far beyond its budget: what follows it must fit into the context."""
+        ids = self._ids(reply.text)
+        if len(ids) <= budget + _SLACK:
+            return reply
+        return replace(reply, text=self.asked.tokenizer.decode(ids[:budget]), tokens=None, is_cut=True)
 
     def _repeated(self, budget: int) -> Reply:
         """A chat completion, which cannot be continued: asked for again; in the end what came most is kept."""
@@ -159,11 +167,11 @@ class Conversation:
             over = over or max(0, len(self._ids(prompt)) + budget - limit.tokens)
             self.asked.on_limit(limit.tokens)
         less = budget - (over or (budget + 1) // 2)
-        self._shrinks += 1
+        self._shrinks[kind] += 1
         has_room = less >= min(LEAST_BUDGET, budget - 1) and less > 0
         if is_news and (kind == "thinking" or not has_room):
             raise ContextShrank(str(fault)) from None
-        if not has_room or self._shrinks > _SHRINKS:
+        if not has_room or self._shrinks[kind] > _SHRINKS:
             raise fault
         return less
 

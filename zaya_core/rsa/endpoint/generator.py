@@ -95,7 +95,7 @@ class EndpointGenerator:
         def on_text(kind: Kind, text: str) -> None:
             events.put(RolloutText(request.stage, request.candidate, 1, kind, text))
 
-        watch = Watch(request, self._clock, self._wait, on_text)
+        watch = Watch(request, self.context, self._clock, self._wait, on_text)
         self._open[request.stage, request.candidate] = watch
         self._jobs.put(watch)
         if not self._has_workers:
@@ -145,9 +145,12 @@ class EndpointGenerator:
 
     def _run(self, watch: Watch) -> Iterator[RolloutEvent]:
         request, started = watch.request, self._clock()
+        if self.context < watch.context:  # it became smaller while the rollout waited
+            yield RolloutReturned(request.stage, request.candidate)
+            return
         yield RolloutStarted(request.stage, request.candidate)
         try:
-            rollout = Conversation(replace(self._asked, context=self.context), watch).rollout()
+            rollout = Conversation(replace(self._asked, context=watch.context), watch).rollout()
         except Abandoned:
             return
         except ContextShrank:

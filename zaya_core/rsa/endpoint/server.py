@@ -150,6 +150,8 @@ class Finder:
             if other is None:
                 raise
             return self._tried(client, model, other)
+        if not reply.is_whole:  # an accident, or this server's way
+            reply = self._patiently(lambda: self._probe(client, model, dialect), self.retries)
         dialect = replace(dialect, marks_end=reply.is_whole)
         surplus = (reply.prompt_tokens or 0) - len(self.tokenizer.render_chat(_PROBE))
         if dialect.kind != "text" or surplus == 0:

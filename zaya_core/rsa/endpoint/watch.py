@@ -18,11 +18,12 @@ class Abandoned(Exception):
 class Watch:
     """State: texts by kind, chunks counted, when the last byte came.
 
-    last_byte: seconds of `clock`; None before the first request is sent. on_text: told of each text. wait: how pauses
-    are spent. abandoned: set when nobody wants the rollout any more.
+    context: to which the request was fitted. last_byte: seconds of `clock`; None before the first request is sent.
+    on_text: told of each text. wait: how pauses are spent. abandoned: set when nobody wants the rollout any more.
     """
 
     request: RolloutRequest
+    context: int
     clock: Callable[[], float]
     wait: Callable[[threading.Event, float], object]
     on_text: Callable[[Kind, str], None]
