@@ -52,8 +52,8 @@ class _Row:
         return self.tokens / seconds if seconds > 0 else 0.0
 
     @property
-    def counted(self) -> str:
-        return f"{'~' if self.is_estimate else ''}{self.tokens:,}"
+    def about(self) -> str:
+        return "~" if self.is_estimate else ""
 
     def answer_so_far(self) -> str:
         found = None if self.answer else find_answer(self.text)
@@ -166,7 +166,7 @@ class RsaView:
         elif self._live is None:
             speed = f"{row.speed(time.monotonic()):.1f} tok/s"
             shown = f", {_short(row.answer)}" if row.answer else ""
-            self._say(f"{where}: {rollout.state}, {row.counted} tokens, {speed}{shown}")
+            self._say(f"{where}: {rollout.state}, {row.about}{rollout.completion_tokens:,} tokens, {speed}{shown}")
 
     def _say(self, line: str) -> None:
         if not self.quiet:
@@ -184,7 +184,7 @@ class RsaView:
         for number, row in enumerate(self.rows, 1):
             stage = f"{row.stage + 1}/{self.params.stages}"
             state = f"{row.state}, waiting {duration(row.silence)}" if row.silence else row.state
-            cells = (str(number), stage, row.counted, f"{row.speed(now):.1f}", state)
+            cells = (str(number), stage, f"{row.about}{row.tokens:,}", f"{row.speed(now):.1f}", state)
             table.add_row(*cells, Text(_short(row.answer_so_far())))
         return Group(table, Text(self.summary(now), style="dim"))
 

@@ -20,7 +20,7 @@ from zaya_cli.rsa_view import RsaView, duration, estimate, opening_lines
 from zaya_core.rsa import RsaParams
 from zaya_core.rsa.events import RunStarted
 from zaya_core.rsa.params import PRESETS, PromptSizes
-from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutMoved, RolloutStarted, RolloutText
+from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutMoved, RolloutSilent, RolloutStarted, RolloutText
 
 SMALL = shlex.split("--rsa-think 24 --rsa-tail 16 --rsa-answer 5 --rsa-rounds 1 --rsa-subset 2 --threads 1")
 PLAIN_FIELDS = {
@@ -264,6 +264,27 @@ def test_a_server_that_fails_later_leaves_the_answer_and_exit_code_7(zaya, folde
     assert re.fullmatch(r"zaya: [^\n]+answered 400[^\n]+[.]\n", result.err)
 
 
+def test_counts_that_are_ours_are_marked(zaya, folder, direct):
+    asked = ("run", "-p", "hello", "-m", folder, "--rsa", 2, *SMALL, "--endpoint")
+    with served(Behaviour(sends_usage=False)) as url:
+        value = json.loads(zaya(*asked, url, "--format", "json").out)
+        text = zaya(*asked, url, "--stats").err
+    with served(Behaviour()) as url:
+        sound = json.loads(zaya(*asked, url, "--format", "json").out)
+    assert value["usage"]["is_estimate"] and all(one["is_estimate"] for one in value["rsa"]["candidates"])
+    assert value["usage"]["completion_tokens"] > 0 and value["timings"]["decode_tokens_per_second"] > 0
+    assert "is_estimate" not in sound["usage"]
+    assert re.search(r"generated ~\d", text) and re.search(r"done, ~\d+ tokens", text)
+
+
+def test_a_server_s_smaller_context_is_said_with_the_numbers(zaya, folder, direct):
+    with served(Behaviour(context=320, context_words="maximum context length is {context} tokens")) as url:
+        result = zaya("run", "-p", "hello", "-m", folder, "--rsa", 2, *SMALL, "--rsa-think", 500, "--endpoint", url)
+    assert (result.code, result.out) == (0, "\\boxed{3}\n")
+    (line,) = (line for line in result.err.splitlines() if line.startswith("The context of 320 tokens"))
+    assert "for the thinking (of 500)" in " ".join(result.err.split()), line
+
+
 def test_no_server_is_exit_code_7(zaya, folder, direct):
     result = zaya("run", "-p", "hello", "-m", folder, "--rsa", 3, "--endpoint", "http://127.0.0.1:9/v1")
     assert (result.code, result.out) == (7, "")
@@ -326,6 +347,32 @@ def test_the_table_follows_a_candidate():
     assert view.rows[1].state == "parked"
     view.take(RolloutFinished(Rollout(0, 1, (), 0, "done", thinking="it is 5", completion_tokens=9)))
     assert (view.rows[1].state, view.rows[1].answer_so_far(), view.finished) == ("done", "5", 1)
+
+
+def test_silence_is_told_more_and_more_seldom_and_ends_with_the_next_text():
+    stderr = io.StringIO()
+    view = RsaView(Console(file=stderr, width=200))
+    params = RsaParams(candidates=2, rounds=1)
+    view.take(RunStarted(params, params, 0, SIZES, 131_072))
+    view.take(RolloutStarted(0, 0, 100))
+    for seconds in range(5, 300):
+        view.take(RolloutSilent(0, 0, float(seconds)))
+    told = re.findall(r"candidate 1, stage 1 of 2: waiting, nothing came for (.+)", stderr.getvalue())
+    assert told == ["30 s", "1 min 0 s", "2 min 0 s", "4 min 0 s"]
+    table = io.StringIO()
+    Console(file=table, width=200).print(view._table())
+    assert "reading, waiting 4 min 59 s" in table.getvalue()
+    view.take(RolloutText(0, 0, 1, "thinking", "so"))
+    assert (view.rows[0].state, view.rows[0].silence) == ("thinking", 0.0)
+
+
+def test_what_cut_a_rollout_short_is_told():
+    stderr = io.StringIO()
+    view = RsaView(Console(file=stderr, width=200))
+    params = RsaParams(candidates=2, rounds=1)
+    view.take(RunStarted(params, params, 0, SIZES, 131_072))
+    view.take(RolloutFinished(Rollout(0, 0, (), 0, "cut", thinking="so", error="It fell over.")))
+    assert "candidate 1, stage 1 of 2: It fell over." in stderr.getvalue()
 
 
 def test_a_loop_and_a_failure_are_told():

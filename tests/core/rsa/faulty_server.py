@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         if body.get("logprobs"):
             for number, choice in enumerate(choices):
                 choice["logprobs"] = {"token_logprobs": [None if number == 0 else -1.0]}
-        chunks = [{"choices": [{"index": 0, "finish_reason": None, **choice}]} for choice in choices]
+        chunks: list[dict] = [{"choices": [{"index": 0, "finish_reason": None, **choice}]} for choice in choices]
         chunks.append({"choices": [{"index": 0, "text": "", "finish_reason": finish_reason}]})
         if self.behaviour.sends_usage and body.get("stream_options", {}).get("include_usage"):
             count = self.behaviour.count_tokens(body["prompt"]) if "prompt" in body else 9

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.core.rsa.faulty_server import Behaviour, served
@@ -110,19 +108,12 @@ def test_redirects_without_end_are_not_repeated(tokenizer):
 
 def test_a_redirect_to_another_path_is_followed_by_all_requests(tokenizer):
     def moved(handler):
-        behaviour.models = ({"id": "served"},)
+        behaviour.root, behaviour.models = "/v2", ({"id": "served"},)
         handler.reply_bytes(301, b"", Location="/v2/models")
 
     behaviour = Behaviour(models=moved)
-    original = behaviour.root
-
-    def moving(handler):
-        behaviour.root = "/v2"
-        moved(handler)
-
-    behaviour.models = moving
     result, generator = run(behaviour, tokenizer, ONE)
-    assert (result.text, generator.url.endswith("/v2"), original) == ("\\boxed{3}", True, "/v1")
+    assert (result.text, generator.url.endswith("/v2")) == ("\\boxed{3}", True)
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -156,7 +147,6 @@ def test_where_the_model_is_not_plain_the_names_are_listed_and_the_flag_is_named
 def test_odd_entries_of_the_list_are_passed_over():
     listing = {"data": [None, 5, {}, {"id": None}, {"id": ""}, {"id": 7}, {"id": "one"}]}
     assert list(entries_of(listing)) == ["one"]
-    assert len(choose_model.__doc__) > 0
     with pytest.raises(NetworkError, match="and 30 more"):
         choose_model([f"model{number}" for number in range(40)], "http://h/v1")
 
@@ -182,4 +172,4 @@ def test_refused_access_is_one_sentence_that_is_not_repeated(tokenizer, status):
     with served(Behaviour(models=refuse), "") as url, pytest.raises(NetworkError) as raised:
         EndpointGenerator(url, tokenizer, 4096)
     assert str(raised.value).count(". ") == 1 and str(raised.value).endswith("Set OPENAI_API_KEY.")
-    assert len(asked) == 1 and json.dumps(asked)
+    assert len(asked) == 1

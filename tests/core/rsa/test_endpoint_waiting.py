@@ -167,7 +167,7 @@ def test_a_pause_that_the_server_asks_for_is_kept(tokenizer, value, seconds):
 def test_a_pause_may_be_a_date():
     import time
 
-    assert 50 < pause_of({"retry-after": formatdate(time.time() + 60, usegmt=True)}) <= 60
+    assert 50 < (pause_of({"retry-after": formatdate(time.time() + 60, usegmt=True)}) or 0) <= 60
     assert pause_of({"retry-after": formatdate(time.time() - 3600, usegmt=True)}) == 0
     assert pause_of({"retry-after": "Mon, 99 Foo 2026"}) is None
 

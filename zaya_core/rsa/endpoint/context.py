@@ -60,8 +60,8 @@ def _text(body: Any) -> str:
 def _field(body: Any) -> int | None:
     inner = body.get("error", body) if isinstance(body, Mapping) else None
     for place in (inner, body):
-        for name in _FIELDS if isinstance(place, Mapping) else ():
-            value = place.get(name)
+        values = [place.get(name) for name in _FIELDS] if isinstance(place, Mapping) else []
+        for value in values:
             if isinstance(value, int) and not isinstance(value, bool) and _LEAST <= value < 1 << 40:
                 return value
     return None
