@@ -278,10 +278,10 @@ def test_counts_that_are_ours_are_marked(zaya, folder, direct):
 
 
 def test_a_server_s_smaller_context_is_said_with_the_numbers(zaya, folder, direct):
-    with served(Behaviour(context=320, context_words="maximum context length is {context} tokens")) as url:
+    with served(Behaviour(context=285, context_words="maximum context length is {context} tokens")) as url:
         result = zaya("run", "-p", "hello", "-m", folder, "--rsa", 2, *SMALL, "--rsa-think", 500, "--endpoint", url)
     assert (result.code, result.out) == (0, "\\boxed{3}\n")
-    (line,) = (line for line in result.err.splitlines() if line.startswith("The context of 320 tokens"))
+    (line,) = (line for line in result.err.splitlines() if line.startswith("The context of 285 tokens"))
     assert "for the thinking (of 500)" in " ".join(result.err.split()), line
 
 
