@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -18,9 +19,17 @@ from rich.console import Console
 from tests.core.rsa.faulty_server import THOUGHT, Behaviour, served
 from zaya_cli.rsa_view import RsaView, duration, estimate, opening_lines
 from zaya_core.rsa import RsaParams
-from zaya_core.rsa.events import RunStarted
+from zaya_core.rsa.events import BudgetsShrank, RunStarted
 from zaya_core.rsa.params import PRESETS, PromptSizes
-from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutMoved, RolloutSilent, RolloutStarted, RolloutText
+from zaya_core.rsa.rollouts import (
+    Rollout,
+    RolloutFinished,
+    RolloutMoved,
+    RolloutReturned,
+    RolloutSilent,
+    RolloutStarted,
+    RolloutText,
+)
 
 SMALL = shlex.split("--rsa-think 24 --rsa-tail 16 --rsa-answer 5 --rsa-rounds 1 --rsa-subset 2 --threads 1")
 PLAIN_FIELDS = {
@@ -278,11 +287,12 @@ def test_counts_that_are_ours_are_marked(zaya, folder, direct):
 
 
 def test_a_server_s_smaller_context_is_said_with_the_numbers(zaya, folder, direct):
-    with served(Behaviour(context=285, context_words="maximum context length is {context} tokens")) as url:
+    with served(Behaviour(models=[{"id": "served", "max_model_len": 285}])) as url:
         result = zaya("run", "-p", "hello", "-m", folder, "--rsa", 2, *SMALL, "--rsa-think", 500, "--endpoint", url)
     assert (result.code, result.out) == (0, "\\boxed{3}\n")
-    (line,) = (line for line in result.err.splitlines() if line.startswith("The context of 285 tokens"))
-    assert "for the thinking (of 500)" in " ".join(result.err.split()), line
+    said = " ".join(result.err.split())
+    assert f"served at {url} has a context of 285 tokens, not of 300." in said
+    assert "The context of 285 tokens, of which" in said and "for the thinking (of 500)" in said
 
 
 def test_no_server_is_exit_code_7(zaya, folder, direct):
@@ -364,6 +374,19 @@ def test_silence_is_told_more_and_more_seldom_and_ends_with_the_next_text():
     assert "reading, waiting 4 min 59 s" in table.getvalue()
     view.take(RolloutText(0, 0, 1, "thinking", "so"))
     assert (view.rows[0].state, view.rows[0].silence) == ("thinking", 0.0)
+
+
+def test_budgets_that_shrink_on_the_way_are_told():
+    stderr = io.StringIO()
+    view = RsaView(Console(file=stderr, width=200))
+    asked = RsaParams(candidates=2, rounds=1)
+    view.take(RunStarted(asked, asked, 0, SIZES, 131_072))
+    view.take(RolloutStarted(0, 1))
+    view.take(RolloutReturned(0, 1))
+    view.take(BudgetsShrank(asked, replace(asked, think=700, tail=200, answer=300), SIZES, 2048))
+    assert view.rows[1].state == "waiting"
+    assert "The context of 2,048 tokens, of which the question takes 100, leaves 700 for" in stderr.getvalue()
+    assert "200 for a tail (of 4,096), 300 for the answer (of 8,192)." in stderr.getvalue()
 
 
 def test_what_cut_a_rollout_short_is_told():

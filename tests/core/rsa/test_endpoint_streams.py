@@ -134,6 +134,12 @@ def test_an_answer_that_its_limit_ended_is_cut(tokenizer, reason):
     assert result.rollouts[0].state == "cut"
 
 
+def test_an_answer_without_a_reason_that_filled_its_budget_is_cut(tokenizer):
+    full = event("one two three", usage={"prompt_tokens": 9, "completion_tokens": ONE.think})
+    result, _ = run(thought(full, DONE), tokenizer, ONE, parallel=1)
+    assert result.rollouts[0].state == "cut"
+
+
 def test_a_server_that_knows_no_end_is_left_at_the_budget(tokenizer):
     def endless(handler, body):
         handler.begin()

@@ -64,20 +64,20 @@ class Client:
             except (ValueError, RecursionError):
                 raise Malformed("no JSON") from None
 
-    def ask(self, path: str, fields: Mapping[str, Any], listener: Listener, most_chunks: int) -> Reply:
-        """Send a request and read its stream. After more than `most_chunks` texts it is cut: some servers never end.
+    def ask(self, path: str, fields: Mapping[str, Any], listener: Listener) -> Reply:
+        """Send a request and read its stream. Far beyond its `max_tokens` it is cut: some servers never end.
 
         Raises: ServerFault, also for an error in the stream, with what came before it; and what the listener raises.
         """
-        builder = ReplyBuilder()
+        builder = ReplyBuilder(fields["max_tokens"])
         where = f"{self.where}, model {fields.get('model')},"
         try:
             with self._faults(where), contextlib.closing(self._chunks(where, path, fields, listener)) as chunks:
                 for chunk in chunks:
                     for part, text in builder.add(chunk):
                         listener.text(part, text)
-                    if builder.chunks > most_chunks:
-                        return builder.reply(is_cut=True)
+                    if builder.is_beyond:
+                        break
                 return builder.reply()
         except ServerFault as fault:
             fault.partial = builder.partial()

@@ -13,14 +13,13 @@ from zaya_core.rsa.endpoint.dialect import Dialect, seed_of
 from zaya_core.rsa.endpoint.faults import BrokenStream, ServerFault, StatusError
 from zaya_core.rsa.endpoint.outcome import finished, split_chat
 from zaya_core.rsa.endpoint.repetition import Repetition
-from zaya_core.rsa.endpoint.reply import Part, Reply
+from zaya_core.rsa.endpoint.reply import SLACK, Part, Reply
 from zaya_core.rsa.endpoint.watch import Watch
 from zaya_core.rsa.params import LEAST_BUDGET
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.stream import Kind
 from zaya_core.tokenizer import THINK_END, Tokenizer
 
-_SLACK = 64  # tokens or chunks beyond a budget, after which a server that goes on is left
 _SHRINKS = 8  # how often a request is asked for with a smaller budget
 _NOTHING = Reply(is_whole=False)
 
@@ -116,7 +115,7 @@ class Conversation:
     def _within(self, budget: int, reply: Reply) -> Reply:
         """The reply, cut where a server went far beyond its budget: what follows it must fit into the context."""
         ids = self._ids(reply.text)
-        if len(ids) <= budget + _SLACK:
+        if len(ids) <= budget + SLACK:
             return reply
         return replace(reply, text=self.asked.tokenizer.decode(ids[:budget]), tokens=None, is_cut=True)
 
@@ -146,7 +145,7 @@ class Conversation:
         seed = seed_of(request.sampling, request.stage, request.candidate, number)
         everything = {**asked.dialect.fields(asked.model, request.sampling, budget, seed), **fields}
         self.watch.byte()
-        reply = asked.client.ask(asked.dialect.path, everything, _Listener(self.watch, kinds), budget + _SLACK)
+        reply = asked.client.ask(asked.dialect.path, everything, _Listener(self.watch, kinds))
         if not reply.is_whole and asked.dialect.marks_end:
             fault = BrokenStream(f"{asked.client.where} ended its answer too early (the connection closed).")
             fault.partial = reply

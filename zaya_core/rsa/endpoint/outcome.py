@@ -62,8 +62,8 @@ def unfinished(watch: Watch, tokenizer: Tokenizer, is_chat: bool, error: Excepti
         state=state,
         error=None if error is None else _sentence(error),
         **fields,
-        completion_tokens=fields["thinking_tokens"] + len(tokenizer.encode(fields["answer"])),
-        is_estimate=True,
+        completion_tokens=(tokens := fields["thinking_tokens"] + len(tokenizer.encode(fields["answer"]))),
+        is_estimate=tokens > 0,
         answer_was_cut=bool(fields["answer"]),
     )
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from zaya_core.rsa.endpoint.faults import Malformed
 
 Part = Literal["text", "reasoning"]
+SLACK = 64  # tokens or chunks beyond a budget, after which a server that goes on is left
 _MOST_TOKENS = 1 << 32  # a larger count is no count
 
 
@@ -30,9 +31,10 @@ class Reply:
 
 
 class ReplyBuilder:
-    """State: the texts so far, and the last figures that came with them."""
+    """State: the texts so far, and the last figures that came with them. budget: tokens that were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
         self._parts: dict[Part, list[str]] = {"text": [], "reasoning": []}
         self._logprobs: list[float] = []
         self._usage: Mapping[str, Any] = {}
@@ -40,9 +42,9 @@ class ReplyBuilder:
         self._is_done = self._has_choice = False
 
     @property
-    def chunks(self) -> int:
-        """Chunks with text so far, which are no more than tokens where a server sends each as it comes."""
-        return sum(map(len, self._parts.values()))
+    def is_beyond(self) -> bool:
+        """Whether far more came than was asked for; a chunk is a token, or more."""
+        return sum(map(len, self._parts.values())) > self._budget + SLACK
 
     def add(self, chunk: Mapping[str, Any] | None) -> Iterator[tuple[Part, str]]:
         """Take a chunk, None for the end of the stream; the texts it brings."""
@@ -63,17 +65,19 @@ class ReplyBuilder:
             self._parts[part].append(text)
             yield part, text
 
-    def reply(self, is_cut: bool = False) -> Reply:
-        """All of it. is_cut: reading was ended at the length limit. Raises Malformed when there was no answer in it."""
+    def reply(self) -> Reply:
+        """All of it. Raises Malformed when there was no answer in it."""
         if not self._has_choice:
             raise Malformed("an answer without choices")
+        tokens = _count(self._usage.get("completion_tokens"))
+        is_full = self.is_beyond or (self._finish_reason is None and tokens is not None and tokens >= self._budget)
         return Reply(
             text=_joined(self._parts["text"]),
             reasoning=_joined(self._parts["reasoning"]),
-            is_cut=is_cut or self._finish_reason in ("length", "max_tokens"),
-            is_whole=is_cut or self._is_done or self._finish_reason is not None,
+            is_cut=is_full or self._finish_reason in ("length", "max_tokens"),
+            is_whole=is_full or self._is_done or self._finish_reason is not None,
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
-            tokens=_count(self._usage.get("completion_tokens")),
+            tokens=tokens,
             logprobs=tuple(self._logprobs),
         )
 

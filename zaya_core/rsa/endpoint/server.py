@@ -164,7 +164,7 @@ class Finder:
         else:
             prompt = {"prompt": dialect.prompt(self.tokenizer, _PROBE)}
         fields = dialect.fields(model, SamplingParams(), 1, 0)
-        return client.ask(dialect.path, {**fields, **prompt}, _Deaf(), 1)
+        return client.ask(dialect.path, {**fields, **prompt}, _Deaf())
 
     def _patiently(self, request: Callable[[], Result], retries: int) -> Result:
         never = threading.Event()
