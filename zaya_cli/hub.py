@@ -151,6 +151,7 @@ def _use_proxies() -> None:
     if is_offline() or (route := route_to(constants.ENDPOINT)) == _route:
         return
     _route = route
+    # as the Hub's own, but for the number that it gives each request
     set_client_factory(lambda: Client(**route.client_settings(), follow_redirects=True, timeout=None))
 
 

@@ -96,13 +96,19 @@ def _problem(value: str) -> str | None:
     except (ValueError, TypeError, httpx2.InvalidURL):
         return _NO_URL
     if url.scheme and url.scheme not in _SPOKEN:
-        advice = "write socks5://host:port" if url.scheme.startswith("socks") else "write http://host:port"
+        advice = "write http://host:port"
+        if url.scheme.startswith("socks"):
+            advice = "write socks5://host:port" + ("" if _has_socks() else ", and pip install socksio")
         return f"names a proxy of the kind {url.scheme}://, which is not supported: {advice}"
     if not url.scheme or not url.host or "%" in url.host or port_is_odd:
         return _NO_URL
-    if url.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+    if url.scheme.startswith("socks") and not _has_socks():
         return "names a SOCKS proxy, which needs a package: pip install socksio"
     return None
+
+
+def _has_socks() -> bool:
+    return importlib.util.find_spec("socksio") is not None
 
 
 def _with_scheme(value: str) -> str:

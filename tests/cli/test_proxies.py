@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from tests.cli.loopback_hub import REPO
 from tests.core.rsa.faulty_server import Behaviour, served
+from zaya_cli.model_folder import BUNDLED
 
 RSA = ("run", "-p", "hello", "--rsa", 2, "--rsa-rounds", 1, "--rsa-think", 40, "--rsa-tail", 20, "--rsa-answer", 20)
 
@@ -44,6 +46,18 @@ def test_a_server_on_this_machine_needs_no_proxy(zaya, environment):
     with served(Behaviour()) as url:
         result = zaya(*RSA, "-m", "demo", "--endpoint", url, "-q")
     assert (result.code, result.out) == (0, "\\boxed{3}\n")
+
+
+@pytest.fixture
+def files():
+    return {"model.safetensors": bytes(100), "config.json": (BUNDLED / "demo" / "config.json").read_bytes()}
+
+
+def test_a_hub_on_this_machine_needs_no_proxy(zaya, environment, hub):
+    environment("ALL_PROXY", "socks://127.0.0.1:9")
+    environment("HTTP_PROXY", "http://127.0.0.1:9")
+    result = zaya("pull", REPO, "--dry-run")
+    assert result.code == 0, result.err
 
 
 def test_a_proxy_that_does_not_answer_is_named(zaya, environment):
