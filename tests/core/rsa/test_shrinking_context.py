@@ -29,7 +29,8 @@ class Shrinking(Scripted):
 
 
 def run(stage):
-    generator, events = Shrinking(script=numbered), []
+    generator = Shrinking(script=numbered)
+    events: list = []
     generator.shrinks_at = stage
     result = solve(generator, QUESTION, PARAMS, SamplingParams(top_p=1.0, seed=7), on_event=events.append)
     return result, generator, [event for event in events if isinstance(event, BudgetsShrank)]

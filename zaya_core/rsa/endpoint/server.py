@@ -106,7 +106,8 @@ class Finder:
             if _is_elsewhere(error) or (isinstance(error, StatusError) and error.status in (401, 403)):
                 raise
             raise NetworkError(f"{error} To do without its list of models, name one with --endpoint-model.") from None
-        return (Client(base, self.silence) if _is_same_host(base, client.base) else client), entries
+        was_moved = base != client.base and _is_same_host(base, client.base)
+        return (Client(base, self.silence) if was_moved else client), entries
 
     # --- the dialect --------------------------------------------------------------------------------------------------
 
