@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zaya_cli.output import draws
+from zaya_cli.visible import visible
 from zaya_core.errors import PromptTooLongError
 from zaya_core.rsa.answers import find_answer
 from zaya_core.rsa.events import BudgetsShrank, RsaEvent, RunStarted, StageFinished
@@ -206,7 +207,8 @@ class RsaView:
 def opening_lines(event: RunStarted) -> list[str]:
     """What will be done, at most how many tokens that is, and what the context took away."""
     asked, params = event.asked, event.params
-    rounds = f"{params.rounds} {'round' if params.rounds == 1 else 'rounds'} over {params.tails} tails each"
+    shown = "tails" if params.passes == "tail" else "answers or tails"
+    rounds = f"{params.rounds} {'round' if params.rounds == 1 else 'rounds'} over {params.tails} {shown} each"
     lines = [
         f"Markovian RSA: {params.candidates} candidates, {rounds}, {params.rollouts} rollouts, "
         f"at most {params.most_tokens:,} tokens"
@@ -255,9 +257,11 @@ def duration(seconds: float) -> str:
 def _agreement(choice: Choice) -> str:
     if choice.answer is None:
         return ""
+    if choice.agreeing == 1:
+        return ": no two candidates agree" if choice.total > 1 else f": {_short(choice.answer.text)}"
     return f": {choice.agreeing} of {choice.total} agree on {_short(choice.answer.text)}"
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = visible(" ".join(text.split()))
     return line if len(line) <= _SHOWN_ANSWER else line[: _SHOWN_ANSWER - 1] + "…"

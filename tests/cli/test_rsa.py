@@ -235,8 +235,8 @@ def test_a_chat_can_have_its_next_answer_from_rsa(folder):
     stderr = io.StringIO()
     messages = [
         {"role": "user", "content": "hi"},
-        {"role": "assistant", "content": "yes"},
-        {"role": "user", "content": "why?"},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "b"},
     ]
     watched = answer_with_rsa(engine, messages, 2, GenerationSettings(), 5, Console(file=stderr))
     assert watched.stopped_by is None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from zaya_core.rsa.params import PromptSizes
+from zaya_core.rsa.params import Pass, PromptSizes
 
 if TYPE_CHECKING:
     from zaya_core.sampling import SamplingParams
@@ -25,7 +25,7 @@ class RolloutRequest:
     """What to generate. think, answer, tail: budgets in tokens; answer 0 ends the rollout with its thinking.
 
     shared: tokens with which all prompts of the problem begin. sampling: its seed, with `stage` and `candidate`, is the
-    key of the random numbers.
+    key of the random numbers. passes: what it hands on, see `tails.handed_on`.
     """
 
     stage: int
@@ -37,11 +37,12 @@ class RolloutRequest:
     tail: int
     shared: int
     sampling: SamplingParams
+    passes: Pass = "tail"
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What came of a request. thinking, answer: texts. tail: the last tokens of the thinking, as text.
+    """What came of a request. thinking, answer: texts. tail: what it hands on, the last tokens of either.
 
     mean_logprob: natural logarithm, over the tokens that were sampled; None where the generator does not know it.
     seconds: wall time from submission to the end; decode_seconds: while it was generating. answer_was_cut: by its
@@ -155,7 +156,10 @@ class Generator(Protocol):
         ...
 
     def advance(self) -> list[RolloutEvent]:
-        """Do some work, or wait for a moment; what happened. A rollout's failure is its state, not an exception."""
+        """Do some work, or wait for a moment; what happened.
+
+        A rollout's failure is its state. An exception loses rollouts: those of which the next calls bring nothing.
+        """
         ...
 
     def stop(self) -> None:

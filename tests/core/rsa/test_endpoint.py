@@ -160,9 +160,9 @@ def test_what_is_no_url_is_a_usage_error(tokenizer, url):
         EndpointGenerator(url, tokenizer, 4096)
 
 
-def test_without_the_library_the_extra_is_named(tokenizer, monkeypatch):
+def test_without_the_library_it_is_said_what_to_install(tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(UsageError, match=r"zaya\[endpoint\]"):
+    with pytest.raises(UsageError, match="pip install openai"):
         EndpointGenerator("http://localhost:1/v1", tokenizer, 4096)
 
 

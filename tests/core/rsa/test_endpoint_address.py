@@ -7,8 +7,9 @@ import pytest
 from tests.core.rsa.faulty_server import Behaviour, served
 from tests.core.rsa.servers import ONE, run
 from zaya_core.errors import NetworkError
+from zaya_core.redaction import public_url
 from zaya_core.rsa.endpoint import EndpointGenerator
-from zaya_core.rsa.endpoint.address import base_urls, shown
+from zaya_core.rsa.endpoint.address import base_urls
 from zaya_core.rsa.endpoint.models import choose_model, entries_of
 
 pytest.importorskip("openai", reason="the endpoint extra is not installed")
@@ -42,9 +43,9 @@ def test_what_was_typed_is_read_as_it_was_meant(given, bases):
 
 
 def test_no_message_shows_the_password_of_an_address():
-    assert shown("http://me:secret@host/v1") == "http://host/v1"
-    assert shown("me:secret@host/v1") == "host/v1"
-    assert shown("http://me:s@c/r@t@host/v1") == "http://host/v1"
+    assert public_url("http://me:secret@host/v1") == "http://host/v1"
+    assert public_url("me:secret@host/v1") == "host/v1"
+    assert public_url("http://me:s@c/r@t@host/v1") == "http://host/v1"
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v1/", "/v1/chat/completions", "/v1/models"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from zaya_core.errors import UsageError
+from zaya_core.redaction import public_url
 
 _EXAMPLE = "give one such as http://localhost:8000/v1"
 _PAGE = re.compile(r"/(chat/completions|completions|models|responses)$")
@@ -28,15 +29,10 @@ def base_urls(given: str) -> list[str]:
     except (ValueError, TypeError, httpx2.InvalidURL):
         is_usable = False
     if not is_usable:
-        raise UsageError(f"--endpoint {shown(given)} is no URL: {_EXAMPLE}.")
+        raise UsageError(f"--endpoint {public_url(given)} is no URL: {_EXAMPLE}.")
     path = _PAGE.sub("", re.sub("/+", "/", url.path).rstrip("/"))
     paths = ["/v1", ""] if not path else [path] if _VERSION.search(path) else [path, f"{path}/v1"]
     return [str(url.copy_with(path=one or "/", query=None, fragment=None)).rstrip("/") for one in paths]
-
-
-def shown(url: str) -> str:
-    """A URL for messages, without the password it may hold."""
-    return re.sub(r"(?:(?<=//)|^(?!.*//)).*@", "", url)
 
 
 def _is_host(host: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 from zaya_core.errors import UsageError
 from zaya_core.proxies import by_way_of, route_to
-from zaya_core.rsa.endpoint.address import shown
+from zaya_core.redaction import public_url
 from zaya_core.rsa.endpoint.events import read_events
 from zaya_core.rsa.endpoint.faults import BrokenStream, Malformed, ServerFault, StatusError, Unreachable, one_line
 from zaya_core.rsa.endpoint.reply import Part, Reply, ReplyBuilder
@@ -38,12 +38,12 @@ class Client:
         try:
             import openai
         except ImportError:
-            raise UsageError("--endpoint needs the openai package: pip install 'zaya[endpoint]'.") from None
+            raise UsageError("--endpoint needs the openai package: type `pip install openai`.") from None
         import httpx2
 
         self.base = base
         self._silence = silence
-        self.where = shown(base)
+        self.where = public_url(base)
         self._client = openai.OpenAI(
             base_url=base,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zaya_core.errors import NetworkError
+from zaya_core.redaction import redacted
 
 if TYPE_CHECKING:
     from zaya_core.rsa.endpoint.reply import Reply
@@ -67,8 +68,8 @@ def detail_of(body: Any) -> str:
 
 
 def one_line(value: object) -> str:
-    """For messages: at most 200 characters."""
-    return " ".join(str(value).split())[:200].rstrip(".")
+    """For messages: at most 200 characters, without secrets."""
+    return " ".join(redacted(str(value)).split())[:200].rstrip(".")
 
 
 def pause_of(headers: Mapping[str, str]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from zaya_core.errors import ZayaError
@@ -10,7 +11,7 @@ from zaya_core.rsa.endpoint.faults import ServerFault, one_line
 from zaya_core.rsa.endpoint.reply import Reply
 from zaya_core.rsa.endpoint.watch import Watch
 from zaya_core.rsa.rollouts import Rollout, RolloutRequest, RolloutState
-from zaya_core.rsa.tails import last_tokens
+from zaya_core.rsa.tails import handed_on
 from zaya_core.tokenizer import THINK_END, THINK_START, Tokenizer
 
 
@@ -29,12 +30,14 @@ def split_chat(text: str, reasoning: str) -> tuple[str, str]:
 def finished(request: RolloutRequest, tokenizer: Tokenizer, thinking: str, answer: str, *replies: Reply) -> Rollout:
     """A rollout that came to its end."""
     logprobs = [logprob for reply in replies for logprob in reply.logprobs]
-    texts = _texts(request, tokenizer, thinking, answer)
+    texts = _texts(tokenizer, thinking, answer)
     counted = replies[0].prompt_tokens
     is_cut = any(reply.is_cut for reply in replies)
+    state: RolloutState = "loop" if _loops(tokenizer.encode(texts["thinking"])) else "cut" if is_cut else "done"
     return _rollout(
         request,
-        state="loop" if _loops(tokenizer.encode(texts["thinking"])) else "cut" if is_cut else "done",
+        state=state,
+        tail=_tail(request, state, texts, tokenizer),
         **texts,
         prompt_tokens=len(tokenizer.render_chat(request.messages)) if counted is None else counted,
         completion_tokens=sum(tokens_of(reply, tokenizer) for reply in replies),
@@ -54,13 +57,14 @@ def unfinished(watch: Watch, tokenizer: Tokenizer, is_chat: bool, error: Excepti
     thinking, answer = texts["thinking"], texts["answer"]
     if is_chat:
         thinking, answer = split_chat(answer, thinking)
-    fields = _texts(request, tokenizer, thinking, answer)
+    fields = _texts(tokenizer, thinking, answer)
     is_usable = isinstance(error, ServerFault) and bool(fields["answer" if request.answer else "thinking"].strip())
     state: RolloutState = "stopped" if error is None else "cut" if is_usable else "failed"
     return _rollout(
         request,
         state=state,
         error=None if error is None else _sentence(error),
+        tail=_tail(request, state, fields, tokenizer),
         **fields,
         completion_tokens=(tokens := fields["thinking_tokens"] + len(tokenizer.encode(fields["answer"]))),
         is_estimate=tokens > 0,
@@ -80,11 +84,13 @@ def tokens_of(reply: Reply, tokenizer: Tokenizer) -> int:
     return sum(len(tokenizer.encode(text)) for text in (reply.reasoning, reply.text) if text)
 
 
-def _texts(request: RolloutRequest, tokenizer: Tokenizer, thinking: str, answer: str) -> dict[str, Any]:
+def _texts(tokenizer: Tokenizer, thinking: str, answer: str) -> dict[str, Any]:
     thinking, answer = thinking.strip("\n"), answer.strip("\n")
-    ids = tokenizer.encode(thinking)
-    tail = last_tokens(ids, request.tail, tokenizer) or answer
-    return {"thinking": thinking, "answer": answer, "tail": tail, "thinking_tokens": len(ids)}
+    return {"thinking": thinking, "answer": answer, "thinking_tokens": len(tokenizer.encode(thinking))}
+
+
+def _tail(request: RolloutRequest, state: RolloutState, texts: Mapping[str, Any], tokenizer: Tokenizer) -> str:
+    return handed_on(request, state, tokenizer.encode(texts["thinking"]), texts["answer"], tokenizer)
 
 
 def _loops(ids: list[int]) -> bool:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from zaya_core.errors import NetworkError
-from zaya_core.rsa.endpoint.address import base_urls, shown
+from zaya_core.redaction import public_url
+from zaya_core.rsa.endpoint.address import base_urls
 from zaya_core.rsa.endpoint.client import Client
 from zaya_core.rsa.endpoint.dialect import CHATS, COMPLETIONS, Dialect, without_usage
 from zaya_core.rsa.endpoint.faults import (
@@ -69,7 +70,7 @@ class Finder:
                 missing.append(error)
                 continue
             where = server.client.where
-            note = () if where == shown(given).strip() else (f"--endpoint {shown(given)}: {where} is asked.",)
+            note = () if where == public_url(given).strip() else (f"--endpoint {public_url(given)}: {where} is asked.",)
             return replace(server, notes=(*note, *server.notes))
         also = "".join(f" {error}" for error in missing[1:])
         raise NetworkError(f"{missing[0]}{also} Give --endpoint the URL of an OpenAI-compatible server, with its /v1.")
