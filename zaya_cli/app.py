@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,10 +12,11 @@ from zaya_cli import options
 from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
 from zaya_cli.flag_groups import with_flags
-from zaya_cli.output import prepare_streams
+from zaya_cli.output import prepare_streams, write_answer, write_note
 from zaya_cli.rsa_options import RsaFlags
-from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of
+from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of, unknown_variables
 from zaya_cli.user_files import config_file
+from zaya_cli.versions import installed_version
 
 app = typer.Typer(
     name="zaya",
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"zaya {version('zaya')}")
+        write_answer(f"zaya {installed_version() or '(not installed)'}\n")
         raise typer.Exit
 
 
@@ -63,6 +63,8 @@ def root(
     asks_for_help = bool({"-h", "--help"} & set(sys.argv))
     if ctx.invoked_subcommand not in _WITHOUT_CONFIG and not asks_for_help:
         settings = all_settings()
+        for sentence in unknown_variables(settings):
+            write_note(f"zaya: {sentence}")
         ctx.default_map = defaults_by_command(read_config_file(config_file(), settings), settings)
 
 
@@ -379,11 +381,12 @@ def config_path() -> None:
       ${EDITOR:-nano} "$(zaya config path)"
     """
     with reported():
-        print(config_file())
+        write_answer(f"{config_file()}\n")
 
 
 @app.command()
 def bench(
+    ctx: typer.Context,
     prompts: Annotated[
         str, typer.Option("--prompt-tokens", "-p", help="Prompt lengths, with commas; 0 is none.")
     ] = "512",
@@ -394,11 +397,17 @@ def bench(
     model: options.Model = None,
     dummy: Annotated[bool, typer.Option("--dummy", help="Random weights of ZAYA1-8B's sizes; no download.")] = False,
     quant: Annotated[
-        Literal["bf16", "int8", "int4"], typer.Option("--quant", help="With --dummy: the format of the experts.")
-    ] = "int4",
+        Literal["bf16", "int8", "int4"] | None,
+        typer.Option(
+            "--quant",
+            help="The folder that `zaya quantize` made; with --dummy the format of the experts.",
+            show_default="the model as it is; int4 with --dummy",
+        ),
+    ] = None,
     dense: Annotated[
-        Literal["bf16", "int8", "int4"], typer.Option("--dense", help="With --dummy: attention, embedding and head.")
-    ] = "int8",
+        Literal["bf16", "int8", "int4"] | None,
+        typer.Option("--dense", help="With --dummy: attention, embedding and head.", show_default="int8"),
+    ] = None,
     device: options.Device = "auto",
     kv: options.KV = "auto",
     threads: options.Threads = None,
@@ -415,6 +424,9 @@ def bench(
       zaya bench --model demo -n 32 --format json
     """
     with reported(as_json=format in ("json", "jsonl")):
+        source = ctx.get_parameter_source("model")
+        if dummy and (source is None or source.name != "COMMANDLINE"):
+            model = None  # that of a setting is meant for commands that need one
         from zaya_cli.cmd_bench import BenchSettings
         from zaya_cli.cmd_bench import bench as command
 
@@ -440,7 +452,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell to complet
       zaya completion powershell >> $PROFILE
     """
     with reported():
-        print(completion_script(shell))
+        write_answer(f"{completion_script(shell)}\n")
 
 
 @app.command()
@@ -494,7 +506,11 @@ def main() -> None:
     prepare_streams()
     prepare_completion()
     with reported():
-        app()
+        try:
+            code = app(standalone_mode=False)  # its errors, too, are told by `reported`
+        finally:
+            sys.stdout.flush()  # while there is still somebody to tell that it could not be written
+        raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import tee
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,8 +16,10 @@ import torch
 from zaya_cli.inventory import choose, present_models
 from zaya_cli.machine import memory_of, processor
 from zaya_cli.model_folder import find_model_folder
-from zaya_cli.output import write_json
-from zaya_cli.threads import default_threads
+from zaya_cli.output import stdout_console, write_json
+from zaya_cli.quantized_folder import find_quantized_folder
+from zaya_cli.threads import threads_to_use
+from zaya_cli.versions import installed_version
 from zaya_core.bench import Bench, Measurement
 from zaya_core.dummy import dummy_model
 from zaya_core.errors import UsageError, ZayaError
@@ -39,8 +40,8 @@ class BenchSettings:
 
     model: str | None
     dummy: bool
-    quant: str
-    dense: str
+    quant: str | None
+    dense: str | None
     prompts: str
     tokens: str
     depths: str
@@ -56,10 +57,12 @@ def bench(settings: BenchSettings) -> None:
     """Measure and print. Raises UsageError for impossible settings, and the errors of loading."""
     prompts, tokens = _numbers("-p", settings.prompts, 0), _numbers("-n", settings.tokens, 0)
     depths, batches = _numbers("-d", settings.depths, 0), _numbers("-b", settings.batches, 1)
+    if settings.dummy and settings.model is not None:
+        raise UsageError(f"--dummy measures random weights, --model {settings.model} a model: leave one of them out.")
     if settings.repeats < 1 or not depths or not batches:
         raise UsageError("Nothing would be measured: -r must be 1 or more, -d and -b need a number each.")
     products_in_use()  # what ZAYA_KERNELS asks for must be there
-    torch.set_num_threads(threads := settings.threads or default_threads())
+    torch.set_num_threads(threads := threads_to_use(settings.threads))
     keep_freed_memory()
     model, name = _open(settings)
     spare_the_collector()
@@ -81,12 +84,24 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
 
 
 def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
-    if not settings.dummy:
-        chosen = settings.model or choose(present_models(), memory_of(settings.device), kv=settings.kv).model.name
-        return load_model(find_model_folder(chosen), settings.device, kv=settings.kv), chosen
-    dense = "bf16" if settings.quant == "bf16" else settings.dense
-    model = dummy_model(settings.quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
-    return model, "random weights"
+    if settings.dummy:
+        quant = settings.quant or "int4"
+        dense = settings.dense or ("bf16" if quant == "bf16" else "int8")
+        model = dummy_model(quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
+        return model, "random weights"
+    name, folder = _find(settings)
+    return load_model(folder, settings.device, kv=settings.kv), name
+
+
+def _find(settings: BenchSettings) -> tuple[str, Path]:
+    """Name and folder of the model, as `zaya run` would take it."""
+    if settings.dense is not None or settings.quant == "bf16":
+        raise UsageError("--dense and --quant bf16 are formats of random weights: add --dummy, or leave them out.")
+    if settings.quant is not None:
+        folder = find_quantized_folder(settings.model, settings.quant)
+        return folder.name, folder
+    chosen = settings.model or choose(present_models(), memory_of(settings.device), kv=settings.kv).model.name
+    return chosen, find_model_folder(chosen)
 
 
 def _show_progress(done: int, total: int) -> None:
@@ -126,7 +141,7 @@ def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
         "processor": processor(),
         "device": str(model.device),
         "threads": threads,
-        "zaya": version("zaya"),
+        "zaya": installed_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "kernels": [one.name for one in products_in_use()],
@@ -182,16 +197,16 @@ def _note(measurement: Measurement) -> str:
 
 def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
     machine, model = facts["machine"], facts["model"]
-    kernels = "; ".join(machine["kernels"])
-    print(f"{model['name']} ({model['format']}, K/V {model['kv']}), {kernels}, {machine['threads']} threads")
-    print(f"zaya {machine['zaya']}, torch {machine['torch']}, {machine['device']}, {machine['platform']}\n")
-    print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
+    kernels, console = "; ".join(machine["kernels"]), stdout_console()
+    console.print(f"{model['name']} ({model['format']}, K/V {model['kv']}), {kernels}, {machine['threads']} threads")
+    console.print(f"zaya {machine['zaya']}, torch {machine['torch']}, {machine['device']}, {machine['platform']}\n")
+    console.print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
     for one in results:
         case = one.case
         test = f"{case.kind} {case.tokens // case.batch}" + (", sampling" if case.sampling else "")
         rates = f"{one.tokens_per_second:.2f} | {one.sd:.2f} | {case.distinct_experts:.1f}"
-        print(f"| {test} | {case.batch} | {case.depth} | {rates} | {_note(one)} |", flush=True)
-    print(f"\npeak memory {peak_memory_bytes(torch.device(machine['device'])) / 1e9:.1f} GB")
+        console.print(f"| {test} | {case.batch} | {case.depth} | {rates} | {_note(one)} |")
+    console.print(f"\npeak memory {peak_memory_bytes(torch.device(machine['device'])) / 1e9:.1f} GB")
 
 
 def _write_csv(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
@@ -210,9 +225,9 @@ def _write_json(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
 
 
 def _write_jsonl(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
-    print(json.dumps(facts))
+    write_json(facts)
     for one in results:
-        print(json.dumps(_as_dict(one, facts["machine"]["device"])), flush=True)
+        write_json(_as_dict(one, facts["machine"]["device"]))
 
 
 _WRITERS = {"md": _write_md, "csv": _write_csv, "json": _write_json, "jsonl": _write_jsonl}

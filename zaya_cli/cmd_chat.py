@@ -10,6 +10,7 @@ from rich.console import Console
 
 from zaya_cli.chat_commands import CommandCompleter, header
 from zaya_cli.conversation import Conversation
+from zaya_cli.echo import without_echo
 from zaya_cli.failures import sentence_of
 from zaya_cli.generation import GenerationSettings
 from zaya_cli.input_history import InputHistory
@@ -39,7 +40,8 @@ class ChatSettings:
 def chat(settings: ChatSettings) -> None:
     """Ask and answer until the person leaves. An error never ends the conversation."""
     console = stderr_console(settings.color)
-    with console.status("loading the model") if console.is_terminal else nullcontext():
+    status = console.status("loading the model") if console.is_terminal else nullcontext()
+    with without_echo() if _can_edit_lines(console) else nullcontext(), status:
         runtime = open_runtime(settings.runtime)
     repl = _build(settings, runtime, console)
     for line in header(repl):
@@ -52,7 +54,7 @@ def chat(settings: ChatSettings) -> None:
 
 def _build(settings: ChatSettings, runtime: Runtime, console: Console) -> Repl:
     """Nothing is kept by itself for a chat that a program holds; a person can be drawn a line editor for."""
-    is_person = sys.stdin.isatty() and sys.stderr.isatty()
+    is_person = _has_person()
     sampling = settings.generation.sampling(runtime.folder)
     conversation = Conversation(runtime.engine, settings.generation, sampling, settings.system)
     keeper = SessionKeeper(
@@ -60,9 +62,17 @@ def _build(settings: ChatSettings, runtime: Runtime, console: Console) -> Repl:
         is_person and settings.keeps_history, lambda text: console.print(f"zaya: {text}"),
     )  # fmt: skip
     repl = Repl(runtime, conversation, console, keeper, PlainInput(), settings.stats)
-    if is_person and not console.is_dumb_terminal:
+    if _can_edit_lines(console):
         repl.input = _line_editor(settings, repl)
     return repl
+
+
+def _has_person() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _can_edit_lines(console: Console) -> bool:
+    return _has_person() and not console.is_dumb_terminal
 
 
 def _line_editor(settings: ChatSettings, repl: Repl) -> TerminalInput:
@@ -80,4 +90,5 @@ def _resume(repl: Repl) -> None:
     except ZayaError as error:
         repl.console.print(f"zaya: {sentence_of(error)}")
     else:
-        repl.show_exchange(repl.conversation.exchanges[-1])
+        for exchange in repl.conversation.exchanges[-1:]:
+            repl.show_exchange(exchange)

@@ -6,22 +6,24 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import psutil
 
 from zaya_cli import hub
 from zaya_cli.failures import sentence_of
-from zaya_cli.machine import free_disk, memory_of, processor, system_memory
+from zaya_cli.machine import free_disk, memory_of, processor, system_memory, why_not_writable
 from zaya_cli.model_folder import BUNDLED
 from zaya_cli.output import stdout_console, write_json
-from zaya_cli.settings import Setting, read_config_file
+from zaya_cli.settings import Setting, read_config_file, unknown_variables
 from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
-from zaya_cli.user_files import config_file, quantized_models
+from zaya_cli.user_files import config_file, history_file, quantized_models, sessions_folder
+from zaya_cli.versions import installed_version
+from zaya_cli.visible import one_line
 from zaya_core.errors import ZayaError
+from zaya_core.redaction import is_secret_name, redacted
 
 State = Literal["ok", "note", "problem"]
 
@@ -29,7 +31,6 @@ _LIBRARIES = ("torch", "safetensors", "tokenizers", "huggingface-hub", "transfor
 _CONTEXTS = (4_096, 32_768, 131_072)
 _PUBLISHED = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}  # ZAYA1-8B: all other sizes are the defaults
 _VARIABLES = ("ZAYA_", "HF_", "CUDA_VISIBLE", "HIP_VISIBLE", "OMP_", "ONEDNN_")
-_SECRET = "TOKEN"
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,16 @@ def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, fo
     console = stdout_console()
     findings = []
     for finding in _findings(settings, device, run_self_test):
+        finding = replace(finding, text=redacted(finding.text))
         findings.append(finding)
         if format == "text":
             mark = {"ok": " ", "note": "!", "problem": "X"}[finding.state]
-            console.print(f"{mark} {finding.topic:<10}{finding.text}")
+            console.print(one_line(f"{mark} {finding.topic:<10}{finding.text}"))
     problems = [finding for finding in findings if finding.state == "problem"]
     if format == "json":
         write_json([{"topic": f.topic, "text": f.text, "state": f.state} for f in findings])
     elif problems:
-        console.print(f"\n{len(problems)} problems, marked X.")
+        console.print(f"\n{len(problems)} problem{'s' * (len(problems) != 1)}, marked X.")
     else:
         console.print("\nNo problems. Lines marked ! are worth reading.")
     if problems:
@@ -77,17 +79,10 @@ def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool)
 
 
 def _versions() -> Iterator[Finding]:
-    found = {name: _version(name) for name in _LIBRARIES}
+    found = {name: installed_version(name) for name in _LIBRARIES}
     python = f"Python {platform.python_version()} ({sys.executable})"
-    yield Finding("zaya", f"{_version('zaya')} on {python}")
+    yield Finding("zaya", f"{installed_version()} on {python}")
     yield Finding("libraries", ", ".join(f"{name} {number}" for name, number in found.items() if number))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _system() -> Iterator[Finding]:
@@ -99,7 +94,7 @@ def _system() -> Iterator[Finding]:
     numbers = f"{gigabytes(memory.total)}, {gigabytes(memory.free)} free, swap {swap}"
     yield Finding("memory", f"{numbers} ({memory.place})")
     names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
-    shown = (f"{name}={'(set)' if _SECRET in name else os.environ[name]}" for name in names)
+    shown = (f"{name}={'(set)' if is_secret_name(name) else os.environ[name]}" for name in names)
     yield Finding("variables", ", ".join(shown) or "none that matter here")
 
 
@@ -137,11 +132,19 @@ def _products() -> Iterator[Finding]:
 
 
 def _disk() -> Iterator[Finding]:
-    for what, folder in (("hub cache", hub.cache_root()), ("quantized models", quantized_models())):
-        yield Finding("disk", f"{gigabytes(free_disk(folder))} free for the {what}, {folder}")
+    written = {"hub cache": hub.cache_root(), "quantized models": quantized_models(), "sessions": sessions_folder()}
+    for what, folder in {**written, "history": history_file().parent}.items():
+        if (obstacle := why_not_writable(folder)) is not None:
+            yield Finding(
+                "disk", f"nothing can be written into the folder of the {what}, {folder}: {obstacle}", "problem"
+            )
+        elif what in ("hub cache", "quantized models"):
+            yield Finding("disk", f"{gigabytes(free_disk(folder))} free for the {what}, {folder}")
 
 
 def _configuration(settings: Mapping[str, Setting]) -> Iterator[Finding]:
+    for sentence in unknown_variables(settings):
+        yield Finding("variables", sentence, "note")
     path = config_file()
     try:
         values = read_config_file(path, settings)
@@ -157,7 +160,7 @@ def _models() -> Iterator[Finding]:
     models = present_models()
     for model in models:
         if model.place != "bundled":
-            text = f"{model.name}, {model.format}, {gigabytes(model.weight_bytes)}"
+            text = f"{model.name}, {model.format}, {gigabytes(model.nbytes)}"
             yield Finding("model", f"{text}: {model.problem}", "note") if model.problem else Finding("model", text)
     try:
         choice = choose(models, memory_of("auto"))

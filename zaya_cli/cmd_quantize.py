@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
+from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder, folder_bytes
+from zaya_cli.model_locks import reading
 from zaya_cli.output import draws, stderr_console, write_answer
 from zaya_cli.quantized_folder import SourceName, default_out, source_name
 from zaya_cli.sizes import duration, gigabytes
-from zaya_cli.threads import default_threads
+from zaya_cli.threads import threads_to_use
 from zaya_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) ->
     from zaya_core.quantize import quantize as run
 
     keep_freed_memory()
-    torch.set_num_threads(command.threads or default_threads())
+    torch.set_num_threads(threads_to_use(command.threads))
     started = time.perf_counter()
-    with _progress(console, command.quiet) as show:
+    with reading(job.source), _progress(console, command.quiet) as show:
         try:
             run(job, show)
         except KeyboardInterrupt:
@@ -86,8 +87,7 @@ def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) ->
                 console.print("Stopped. The same command goes on from here.")
             raise
     if not command.quiet:
-        size = sum(path.stat().st_size for path in job.out.iterdir())
-        sizes = f"{gigabytes(size)} instead of {gigabytes(_source_bytes(job))}"
+        sizes = f"{gigabytes(folder_bytes(job.out))} instead of {gigabytes(_source_bytes(job))}"
         peak = f"peak memory {peak_memory_bytes(torch.device('cpu')) / 2**30:.2f} GiB"
         console.print(f"{sizes} · {duration(time.perf_counter() - started)} · {peak}")
 
@@ -126,7 +126,12 @@ def _progress(console: Console, quiet: bool) -> Iterator[Callable[[Progress], No
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
         with Bar(*columns, console=console, transient=True, speed_estimate_period=600) as bar:
             task = bar.add_task("", total=None)
             yield lambda progress: bar.update(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from zaya_cli.echo import restore_echo
+
 ENDING = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # the latter: the terminal is gone
 
 
@@ -21,6 +23,7 @@ class StopRequest:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code is not None:
+            restore_echo()
             sys.stderr.write("\x1b[0m\x1b[?25h\n" if sys.stderr.isatty() else "\n")  # colours off, cursor on
             sys.stderr.flush()
             os._exit(self.exit_code)

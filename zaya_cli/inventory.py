@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from zaya_cli import hub
 from zaya_cli.machine import Memory
-from zaya_cli.model_folder import BUNDLED, DEFAULT_REPO
+from zaya_cli.model_folder import BUNDLED, DEFAULT_REPO, folder_bytes, weight_bytes
 from zaya_cli.quantized_folder import ORIGINALS
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
-from zaya_core.config import UNFINISHED, ModelConfig, parse_config, read_json
+from zaya_core.config import UNFINISHED, ModelConfig, parse_config, read_config, read_json
 from zaya_core.errors import CheckpointError, ConfigError, MemoryFitError, ModelNotFoundError
 from zaya_core.kv_format import KVFormat
 from zaya_core.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict, memory_need
@@ -38,6 +39,16 @@ class PresentModel:
     config: ModelConfig | None = None
     problem: str | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """The size on disk."""
+        return folder_bytes(self.folder)
+
+    @property
+    def is_toy(self) -> bool:
+        """Whether it has the sizes of a bundled model: that, or what was made of it."""
+        return self.place == "bundled" or (self.config is not None and _sizes(self.config) in _bundled_sizes())
+
     def need(self, context: int, kv: KVFormat = "auto") -> MemoryNeed:
         """Bytes of memory with `context` tokens."""
         assert self.config is not None  # it has no problem
@@ -59,13 +70,14 @@ def present_models() -> list[PresentModel]:
 
 
 def choose(models: list[PresentModel], memory: Memory, context: int | None = None, kv: KVFormat = "auto") -> Choice:
-    """The one closest to the published weights that fits; a ZAYA1-8B before any other; never a bundled one.
+    """The one closest to the published weights that fits; a ZAYA1-8B before any other; never a bundled one, nor
+    what was made of it.
 
     Raises ModelNotFoundError with what to type if there is none, MemoryFitError if none fits.
     """
-    usable = [model for model in models if model.problem is None and model.place != "bundled"]
+    usable = [model for model in models if model.problem is None and not model.is_toy]
     if not usable:
-        raise ModelNotFoundError(_nothing_present([model for model in models if model.place != "bundled"]))
+        raise ModelNotFoundError(_nothing_present([model for model in models if model.problem is not None]))
     tokens = context or USUAL_CONTEXT
     needs = {model.name: model.need(tokens, kv) for model in usable}
     verdicts = {name: need.verdict(memory.total, memory.free) for name, need in needs.items()}
@@ -79,6 +91,15 @@ def choose(models: list[PresentModel], memory: Memory, context: int | None = Non
         f"No model on this machine fits into its memory ({gigabytes(memory.total)}): {least.name}, the smallest, needs "
         f"{gigabytes(needs[least.name].total)}; pull or quantize a smaller format, or name a model and add --force."
     )
+
+
+@cache
+def _bundled_sizes() -> frozenset[tuple[int, ...]]:
+    return frozenset(_sizes(read_config(folder)) for folder in BUNDLED.iterdir() if folder.is_dir())
+
+
+def _sizes(config: ModelConfig) -> tuple[int, ...]:
+    return config.vocab_size, config.hidden_size, config.num_hidden_layers, config.moe_intermediate_size
 
 
 def _preference(model: PresentModel) -> tuple[bool, int, int]:
@@ -125,7 +146,7 @@ def _in(folder: Path, place: Place) -> Iterator[PresentModel]:
             yield _described(path.name, path, place)
         elif (path / UNFINISHED).is_file():
             problem = "an unfinished quantization: its `zaya quantize` goes on when it is typed again"
-            yield PresentModel(path.name, path, place, "?", _weight_bytes(path), False, None, problem)
+            yield PresentModel(path.name, path, place, "?", weight_bytes(path), False, None, problem)
         elif path.name.endswith(ORIGINALS):
             nbytes = sum(part.stat().st_size for part in path.glob("files/blobs/*"))
             problem = "files of an unfinished `zaya pull --quant`, which goes on when it is typed again"
@@ -158,7 +179,7 @@ def _revisions(folder: Path) -> list[str]:
 
 def _described(name: str, folder: Path, place: Place) -> PresentModel:
     raw = _raw_config(folder / "config.json")
-    nbytes = _weight_bytes(folder)
+    nbytes = weight_bytes(folder)
     problem = None if nbytes else "it has no *.safetensors files"
     try:
         config = parse_config(raw)
@@ -166,10 +187,6 @@ def _described(name: str, folder: Path, place: Place) -> PresentModel:
         return PresentModel(name, folder, place, "?", nbytes, _is_default_family(name, raw), None, str(error))
     format = format_of(config, raw)
     return PresentModel(name, folder, place, format, nbytes, _is_default_family(name, raw), config, problem)
-
-
-def _weight_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
 
 
 def _raw_config(path: Path) -> dict[str, Any]:

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.completion import Completer
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import History
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
+from prompt_toolkit.key_binding.bindings import search
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.output import ColorDepth, create_output
 
+from zaya_cli.echo import without_echo
+from zaya_cli.editor import check_editor
 from zaya_cli.multiline import continued, message_of
+from zaya_cli.output import write_note
+from zaya_cli.visible import UNSEEN, visible
 from zaya_core.errors import UsageError
 
 PROMPT, CONTINUATION = ">>> ", "... "
+_SECONDS_OF_A_PASTE = 0.1  # nobody presses Enter so soon behind the last line of what was pasted
+_MENU_LINES = 8
+Char.display_mappings.update({character: visible(character) for character in UNSEEN})  # beside ^[ and its like
 
 
 class LineInput(Protocol):
@@ -33,6 +48,10 @@ class LineInput(Protocol):
 
     def leave(self, error: Exception) -> None:
         """Raise `error` out of `read`, which may be waiting; called by a signal handler."""
+        ...
+
+    def unread(self) -> AbstractContextManager[None]:
+        """A block in which nothing is read: what is typed meanwhile is kept for the next `read`, and not sent by it."""
         ...
 
 
@@ -60,6 +79,9 @@ class PlainInput:
     def leave(self, error: Exception) -> None:
         raise error
 
+    def unread(self) -> AbstractContextManager[None]:
+        return nullcontext()  # whole lines wait in the terminal's driver, or in the pipe
+
 
 class TerminalInput:
     """prompt_toolkit's line editor: history, completion, pasted text as one message, Ctrl-G for the person's editor."""
@@ -80,15 +102,25 @@ class TerminalInput:
             enable_suspend=True,
             tempfile_suffix=".md",
         )
+        self._session.app.before_render += lambda app: self._fit_menu(app.output.get_size().rows)
 
     def read(self) -> str:
+        _keep_typed_ahead(self._session.input)
         return message_of(self._session.prompt())
 
     def edit(self, text: str) -> str:
         def open_editor() -> None:
             self._session.default_buffer.open_in_editor(validate_and_handle=True)
 
+        check_editor()
         return self._session.prompt(default=text, pre_run=open_editor)
+
+    def unread(self) -> AbstractContextManager[None]:
+        return without_echo()
+
+    def _fit_menu(self, rows: int) -> None:
+        """In a low window the menu of completions leaves two lines for what is typed."""
+        self._session.reserve_space_for_menu = max(0, min(_MENU_LINES, rows - 2))
 
     def leave(self, error: Exception) -> None:
         app = self._session.app
@@ -97,12 +129,34 @@ class TerminalInput:
         app.loop.call_soon_threadsafe(lambda: app.exit(exception=error))
 
 
-def _bindings() -> KeyBindings:
-    bindings = KeyBindings()
+def _keep_typed_ahead(keys: Input) -> None:
+    """Give the next prompt what was typed since the last one, as text: the person did not see what Enter would send."""
+    pressed: list[KeyPress] = []
+    with keys.raw_mode():
+        while more := [*keys.read_keys(), *keys.flush_keys()]:
+            pressed += more
+    kept = [_LINE_END if key.key in _ENTER else key for key in pressed if key.key not in _LEAVING]
+    while kept and kept[-1] is _LINE_END:
+        kept.pop()
+    store_typeahead(keys, kept)
 
-    @bindings.add("enter")
-    def send(event: KeyPressEvent) -> None:
+
+_ENTER = (Keys.ControlM, Keys.ControlJ)
+_LEAVING = (Keys.ControlC, Keys.ControlD, Keys.ControlZ)
+_LINE_END = KeyPress(Keys.BracketedPaste, "\n")
+
+
+class _Enter:
+    """Sends the message, but for the line ends of a text that a terminal pastes as if it were typed."""
+
+    def __init__(self) -> None:
+        self._last_line_end = -_SECONDS_OF_A_PASTE
+
+    def __call__(self, event: KeyPressEvent) -> None:
         buffer = event.current_buffer
+        if self._is_pasted(event):
+            buffer.insert_text("\n")
+            return
         longer = continued(buffer.text) if buffer.document.is_cursor_at_the_end else None
         if longer is None:
             buffer.validate_and_handle()
@@ -110,19 +164,41 @@ def _bindings() -> KeyBindings:
             buffer.text = longer
             buffer.cursor_position = len(longer)
 
-    @bindings.add("escape", "enter")
+    def _is_pasted(self, event: KeyPressEvent) -> bool:
+        now = time.monotonic()
+        text_follows = any(len(key.key) == 1 for key in event.key_processor.input_queue)
+        is_pasted = text_follows or now - self._last_line_end < _SECONDS_OF_A_PASTE
+        if is_pasted:
+            self._last_line_end = now
+        return is_pasted
+
+
+def _bindings() -> KeyBindings:
+    bindings = KeyBindings()
+    bindings.add("enter", filter=~is_searching)(_Enter())
+
+    @bindings.add("escape", "enter", filter=~is_searching)
     def add_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
-    @bindings.add("c-c")
+    @bindings.add("c-c", filter=~is_searching)
     def clear_or_interrupt(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
             event.current_buffer.reset()
         else:
             event.app.exit(exception=KeyboardInterrupt)
 
-    @bindings.add("c-g")
+    @bindings.add("c-g", filter=~is_searching)
     def open_editor(event: KeyPressEvent) -> None:
-        event.current_buffer.open_in_editor()
+        try:
+            check_editor()
+        except UsageError as error:
+            complaint = f"zaya: {error}"
+            run_in_terminal(lambda: write_note(complaint))
+        else:
+            event.current_buffer.open_in_editor()
 
+    for key in ("left", "right", "home", "end", "c-a", "c-e", "c-b", "c-f", "tab", "c-o"):
+        bindings.add(key, filter=is_searching)(search.accept_search)
+    bindings.add("c-d", filter=is_searching)(search.abort_search)
     return bindings

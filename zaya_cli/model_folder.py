@@ -40,6 +40,17 @@ def find_model_folder(name: str) -> Path:
     return hub.cached_folder(found["repo"], revision) or _missing(found["repo"], revision)
 
 
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files of a model's folder, linked ones too, each once: its size, wherever a person reads one."""
+    files = {path.resolve() for path in folder.rglob("*") if path.is_file()}
+    return sum(path.stat().st_size for path in files)
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of the weights alone, which is what memory is computed from."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
+
+
 def _missing(repo: str, revision: str) -> Path:
     command = f"zaya pull {repo}" + ("" if revision == hub.DEFAULT_REVISION else f" --revision {revision}")
     if hub.repo_folder(repo).is_dir():

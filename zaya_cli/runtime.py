@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING
 from zaya_cli.fit_report import smallest_change
 from zaya_cli.inventory import choose, present_models
 from zaya_cli.machine import memory_of
-from zaya_cli.model_folder import find_model_folder
+from zaya_cli.model_folder import find_model_folder, weight_bytes
+from zaya_cli.output import write_note
 from zaya_cli.quantized_folder import find_quantized_folder
 from zaya_cli.sizes import gigabytes
-from zaya_cli.threads import default_threads
+from zaya_cli.threads import threads_to_use
 from zaya_core.config import read_config
 from zaya_core.errors import MemoryFitError, UsageError
 from zaya_core.kv_format import KVFormat
@@ -57,16 +57,17 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
     """Load tokenizer and model side by side. Raises the errors of both, and UsageError for impossible settings."""
     started = time.perf_counter()
     _check(settings)
+    threads = threads_to_use(settings.threads)
     name, folder, chosen_because = _find(settings)
     with ThreadPoolExecutor(1) as background:  # the tokenizer's parsing runs while torch is imported
         tokenizer = background.submit(_load_tokenizer, folder)
         _check_memory(name, folder, settings)
-        threads = settings.threads or default_threads()
         model = _load_model(folder, settings, threads)
         from zaya_core.engine import Engine
 
         engine = Engine(model, tokenizer.result(), context=settings.context)
     _report_unknown_keys(model.config.unknown_keys)
+    _report_template(engine.tokenizer)
     _report_slow_format(model)
     _report_unused_gpu(settings.device)
     return Runtime(engine, folder, name, threads, time.perf_counter() - started, chosen_because)
@@ -86,7 +87,7 @@ def _find(settings: RuntimeSettings) -> tuple[str, Path, str | None]:
 def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
     """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.memory_fit`."""
     config = read_config(folder)
-    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.exists())
+    stored = weight_bytes(folder)
     memory = memory_of(settings.device)
     need = memory_need(config, stored, settings.context or USUAL_CONTEXT, settings.kv)
     verdict = need.verdict(memory.total, memory.free)
@@ -94,10 +95,8 @@ def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
         return
     numbers = f"{name} needs {gigabytes(need.total)} of memory"
     if verdict == "tight":
-        print(
-            f"zaya: {numbers}, {gigabytes(memory.free)} are free: it will be slow while other programs hold the rest.",
-            file=sys.stderr,
-        )
+        free = gigabytes(memory.free)
+        write_note(f"zaya: {numbers}, {free} are free: it will be slow while other programs hold the rest.")
         return
     help = smallest_change(config, stored, memory, settings.kv)
     raise MemoryFitError(
@@ -108,8 +107,6 @@ def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
 
 
 def _check(settings: RuntimeSettings) -> None:
-    if settings.threads is not None and settings.threads < 1:
-        raise UsageError(f"--threads is {settings.threads}; it must be 1 or more.")
     if settings.context is not None and settings.context < 2:
         raise UsageError(f"--ctx is {settings.context}; it must be 2 or more.")
 
@@ -137,14 +134,19 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
 
 def _report_unknown_keys(keys: tuple[str, ...]) -> None:
     if keys:
-        print(f"zaya: config.json has settings that this program does not know: {', '.join(keys)}.", file=sys.stderr)
+        write_note(f"zaya: config.json has settings that this program does not know: {', '.join(keys)}.")
+
+
+def _report_template(tokenizer: Tokenizer) -> None:
+    if (note := tokenizer.chat_template.note) is not None:
+        write_note(f"zaya: {note}")
 
 
 def _report_slow_format(model: ZayaModel) -> None:
     quantization = model.config.quantization
     if quantization is not None and model.device.type == "cpu" and quantization.experts not in ("int4", "int8"):
         kind = quantization.experts
-        print(f"zaya: {kind} has no fast products on a CPU; int4 and int8 are much faster there.", file=sys.stderr)
+        write_note(f"zaya: {kind} has no fast products on a CPU; int4 and int8 are much faster there.")
 
 
 def _report_unused_gpu(device: str) -> None:
@@ -153,4 +155,4 @@ def _report_unused_gpu(device: str) -> None:
 
     reason = unused_gpu() if device == "auto" else None
     if reason is not None:
-        print(f"zaya: computing on the CPU: {reason} (see `zaya doctor`; --device cpu accepts it).", file=sys.stderr)
+        write_note(f"zaya: computing on the CPU: {reason} (see `zaya doctor`; --device cpu accepts it).")

@@ -7,12 +7,14 @@ default. The key in the file is the variable's name without `ZAYA_`, in lower ca
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zaya_cli.user_files import CONFIG_VARIABLE
 from zaya_core.errors import UsageError
 
 if sys.version_info >= (3, 11):
@@ -21,6 +23,7 @@ else:
     import tomli as tomllib
 
 _PREFIX = "ZAYA_"
+_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "ZAYA_DEBUG", "ZAYA_KERNELS", "ZAYA_TEST_MODEL", "ZAYA_FUZZ_SECONDS"})
 _LARGEST_FILE = 1_000_000  # bytes
 _TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a text in quotes"),
@@ -89,19 +92,36 @@ def read_config_file(path: Path, settings: Mapping[str, Setting]) -> dict[str, A
     Raises UsageError that names the file, and the line or the key, for anything that cannot be used.
     """
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise UsageError(f"{path} has {path.stat().st_size:,} bytes: that is no configuration; move it away.")
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise UsageError(f"{path} has more than {_LARGEST_FILE:,} bytes: that is no configuration; move it away.")
+        values = tomllib.loads(content.decode("utf-8"))
     except FileNotFoundError:
+        if os.environ.get(CONFIG_VARIABLE):
+            raise UsageError(f"{CONFIG_VARIABLE} names {path}, which does not exist: make it, or unset it.") from None
         return {}
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML ({error}): correct it, or move it away.") from None
+        raise UsageError(f"{path} cannot be read ({error.strerror}): correct that, or move it away.") from None
+    except (ValueError, RecursionError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"{path} is not valid TOML ({what}): correct it, or move it away.") from None
     for key in values:
         if key not in settings:
             raise UsageError(f"{path} sets {key!r}, which is no setting{_nearest(key, settings)}.")
     return {key: settings[key].check(value, str(path)) for key, value in values.items()}
+
+
+def unknown_variables(settings: Mapping[str, Setting]) -> list[str]:
+    """A sentence for each `ZAYA_` variable that sets nothing, which is most likely a misspelled one."""
+    known = {setting.variable for setting in settings.values()} | _OTHER_VARIABLES
+    names = sorted(name for name in os.environ if name.upper().startswith(_PREFIX) and name not in known)
+    return [f"{name} sets nothing{_nearest_variable(name, known)}." for name in names]
+
+
+def _nearest_variable(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name.upper(), known, 1)
+    return f" (did you mean {close[0]}?)" if close else "; `zaya config show` lists all settings"
 
 
 def _nearest(key: str, keys: Iterable[str]) -> str:

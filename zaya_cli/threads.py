@@ -8,6 +8,10 @@ from pathlib import Path
 
 import psutil
 
+from zaya_cli.output import write_note
+from zaya_core.errors import UsageError
+
+_MOST = 1024
 _CGROUP = Path("/sys/fs/cgroup")
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{cpu}/topology"
 
@@ -21,6 +25,21 @@ def default_threads() -> int:
     cores = len({_core_of(cpu) for cpu in cpus}) if cpus else psutil.cpu_count(logical=False) or os.cpu_count() or 1
     quota = _cgroup_quota(_CGROUP)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def threads_to_use(wanted: int | None) -> int:
+    """`wanted`, or the default where it is None; says so where more are wanted than there are processors.
+
+    Raises UsageError outside of 1 to 1,024.
+    """
+    if wanted is None:
+        return default_threads()
+    if not 1 <= wanted <= _MOST:
+        raise UsageError(f"--threads is {wanted:,}; it must be from 1 to {_MOST:,}.")
+    processors = os.cpu_count() or 1
+    if wanted > processors:
+        write_note(f"zaya: {wanted:,} threads share {processors:,} processors: that is slower than fewer.")
+    return wanted
 
 
 def _allowed_cpus() -> set[int]:

@@ -1,40 +1,31 @@
 """Chat messages → the prompt's text, cut into control tokens and plain text.
 
-The folder's Jinja template is a foreign program: it runs in a sandbox, sees plain JSON values only, and whatever
-people wrote passes through it with every control-token string broken up, so that what is a control token
-afterwards is the template's own. This file knows names of tokens, not ids; `tokenizer.py` is its only caller.
+The folder's Jinja template is a foreign program: it runs in a sandbox that counts its work (`template_sandbox.py`),
+sees plain JSON values only, and only what its own literals hold becomes a control token (`template_marks.py`).
+This file knows names of tokens, not ids; `tokenizer.py` is its only caller.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from functools import partial
-from itertools import chain, pairwise
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
-from jinja2 import TemplateError, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2 import StrictUndefined, Template
 
 from zaya_core.errors import CheckpointError, UsageError
+from zaya_core.template_limits import CURRENT, Limits
+from zaya_core.template_marks import ControlMarks, ControlNames, Segment
+from zaya_core.template_sandbox import ChatEnvironment
 
 ROLES = ("system", "user", "assistant", "tool")
 TEMPLATE_FILE = "chat_template.jinja"
-MAX_TEMPLATE_BYTES = 1 << 20
-# Keys and values that templates look up and compare; they stay whole even where a token is called `<function>`.
-TEMPLATE_WORDS = frozenset(
-    "role content reasoning_content tool_calls tool_call_id function name arguments description parameters "  # noqa: SIM905
-    "properties required type enum items object array string number integer boolean null text".split()
-)
+MAX_TEMPLATE_BYTES = 1 << 18  # real ones have some ten thousand; compiling takes a second for each 100,000
+_CUT = "\x00"  # in no token's name
+MAX_REASON = 200  # characters of a template's own words in an error
 
-# Written from docs/zaya_facts.md 3.6 and 3.7, for folders that bring no template.
+# For folders that bring no template. ZAYA's own writes the system turn even where it is empty.
 BUILT_IN_TEMPLATE = """\
 {%- set last_user = namespace(index=-1) %}
 {%- for message in messages %}
@@ -42,7 +33,6 @@ BUILT_IN_TEMPLATE = """\
 {%- endfor %}
 {{- bos_token }}
 {%- set has_system = messages and messages[0].role == 'system' %}
-{%- if has_system or tools %}
 {{- '<|im_start|>system\\n' }}
 {%- if has_system %}{{- messages[0].content }}{% endif %}
 {%- if tools %}
@@ -69,7 +59,6 @@ BUILT_IN_TEMPLATE = """\
 {{- '</parameter>\\n</function>\\n</zyphra_tool_call>' }}
 {%- endif %}
 {{- '<|im_end|>\\n' }}
-{%- endif %}
 {%- for message in messages %}
 {%- if message.role == 'tool' %}
 {%- if loop.first or loop.previtem.role != 'tool' %}{{- '<|im_start|>user\\n' }}{% else %}{{- '\\n' }}{% endif %}
@@ -116,96 +105,34 @@ class Message(_Role, total=False):
     name: str
 
 
-class Segment(NamedTuple):
-    """A stretch of a rendered prompt: the name of one control token, or plain text."""
-
-    text: str
-    is_control: bool
-
-
-class ControlNames:
-    """The strings that are control tokens, found in text the way the tokenizer finds them: leftmost, longest."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(names)  # each of two characters or more, or it could not be broken up
-        self._lengths = sorted({len(name) for name in self._names}, reverse=True)
-        self._first = re.compile("|".join(re.escape(c) for c in sorted({n[0] for n in self._names})) or r"(?!)")
-        self._beginnings = frozenset(name[:k] for name in self._names for k in range(1, len(name)))
-        self._endings = frozenset(name[k:] for name in self._names for k in range(1, len(name)))
-        insides = (name.strip(edge) for name in self._names for edge in ("<>", "</>"))
-        self._insides = frozenset(insides) - TEMPLATE_WORDS
-
-    def find(self, text: str, start: int = 0) -> tuple[int, int] | None:
-        """(begin, end) of the first name at or after `start`."""
-        # Lengths, not one big alternation: vocabularies with thousands of names made the regex slow at every `<`.
-        for match in self._first.finditer(text, start):
-            begin = match.start()
-            for length in self._lengths:
-                if (name := text[begin : begin + length]) in self._names:
-                    return begin, begin + len(name)
-        return None
-
-    def split(self, text: str) -> list[Segment]:
-        """Cut at every name; empty plain stretches are left out."""
-        segments = []
-        position = 0
-        while (found := self.find(text, position)) is not None:
-            segments += [Segment(text[position : found[0]], False), Segment(text[found[0] : found[1]], True)]
-            position = found[1]
-        segments.append(Segment(text[position:], False))
-        return [segment for segment in segments if segment.text]
-
-    def halve(self, text: str) -> list[str]:
-        """Cut in the middle of every name, so that no piece holds one."""
-        pieces = []
-        position = 0
-        while (found := self.find(text, position)) is not None:
-            middle = sum(found) // 2
-            pieces.append(text[position:middle])
-            position = middle
-        return [*pieces, text[position:]]
-
-    def break_up(self, text: str, sentinel: str) -> str:
-        """Put the sentinel inside every name, and where this text could be part of a name with its neighbours.
-
-        `a<think>b` → `a<☐think>b`; `x <|im_ ` → `x <|im_☐ ` (a template may trim it and go on with `end|>`);
-        `think` → `t☐hink` (a template may write `<` ~ key ~ `>`).
-        """
-        begin, end = len(text) - len(text.lstrip()), len(text.rstrip())
-        core = text[begin:end]
-        cuts = {begin + 1} if core in self._insides else set()
-        for length in range(1, max(self._lengths, default=1)):
-            if core[:length] in self._endings:
-                cuts.add(begin)
-            if core[-length:] in self._beginnings:
-                cuts.add(end)
-        position = 0
-        while (found := self.find(text, position)) is not None:
-            position = found[0] + 1
-            cuts.add(position)
-        edges = [0, *sorted(cuts), len(text)]
-        return sentinel.join(text[left:right] for left, right in pairwise(edges))
-
-
 class ChatTemplate:
     """A compiled template. `origin` says where it came from, for messages to people."""
 
-    def __init__(self, source: str, origin: str, variables: Mapping[str, str]) -> None:
+    def __init__(self, source: str, origin: str, variables: Mapping[str, str], names: ControlNames) -> None:
         """`variables`: bos_token and its like, visible to the template. Raises CheckpointError."""
         self.source = source
         self.origin = origin
-        self._variables = {"bos_token": "", "eos_token": "", **variables}
+        self._names = names
+        self._marks = ControlMarks(names, source)
+        given = {"bos_token": "", "eos_token": "", **variables}
+        self._variables = {key: self._marks.mark(value) for key, value in given.items()}
         try:
-            self._template = _build_environment().from_string(source)
-        except (TemplateError, RecursionError) as error:
+            self._template = ChatEnvironment(self._marks).compile_marked(source)
+        except Exception as error:  # jinja's errors, and Python's own for what jinja makes of the template
             raise CheckpointError(
-                f"{origin}: the chat template cannot be compiled ({error}); download the model folder again."
+                f"{origin}: the chat template cannot be compiled ({_shown(error)}); download the model folder again."
             ) from error
+
+    @property
+    def note(self) -> str | None:
+        """What people should know about the template, once a run."""
+        if self.source is not BUILT_IN_TEMPLATE:
+            return None
+        return f"the model folder has no chat template ({TEMPLATE_FILE}); prompts are written with the built-in one."
 
     def render(
         self,
         messages: Sequence[Mapping[str, object]],
-        names: ControlNames,
         tools: Sequence[Mapping[str, object]] | None = None,
         **options: object,
     ) -> list[Segment]:
@@ -213,33 +140,91 @@ class ChatTemplate:
 
         Raises UsageError for a malformed message (with its number), CheckpointError where the template fails.
         """
-        chat = read_messages(messages)
-        tool_list = _plain_value([*tools], "tools") if tools else None
-        given = json.dumps([chat, tool_list], ensure_ascii=False) + str(options)
-        sentinel = _unused_character(self.source + given)
-        protect = partial(_map_strings, partial(names.break_up, sentinel=sentinel))
-        # Roles are from a fixed list, and the template compares them.
-        protected = [{**protect(message), "role": message["role"]} for message in chat]
+        try:
+            chat = read_messages(messages)
+            tool_list = _plain_value([*tools], "tools") if tools else None
+            given = json.dumps([chat, tool_list], ensure_ascii=False) + str(options)
+        except RecursionError as error:
+            raise UsageError("A message or a tool holds lists or objects nested too deeply.") from error
         settings = {"add_generation_prompt": True, "documents": None, **self._variables, **options}
         try:
-            text = self._template.render(messages=protected, tools=protect(tool_list), **settings)
+            text = _write(self._template, Limits(len(given)), {"messages": chat, "tools": tool_list, **settings})
         except Exception as error:  # a template is a foreign program: whatever it raises is its own failure
-            raise CheckpointError(f"{self.origin}: the chat template failed on this conversation: {error}") from error
-        segments = (Segment(part.text.replace(sentinel, ""), part.is_control) for part in names.split(text))
-        return [segment for segment in segments if segment.text]
+            raise CheckpointError(
+                f"{self.origin}: the chat template failed on this conversation: {_shown(error)}"
+            ) from error
+        segments = self._marks.split(text)
+        self._check_output(segments, given, chat, settings)
+        return segments
+
+    def _check_output(
+        self,
+        segments: Sequence[Segment],
+        given: str,
+        chat: Sequence[Mapping[str, object]],
+        settings: Mapping[str, object],
+    ) -> None:
+        """Refuse a template whose own control tokens came out as text."""
+        plain = _CUT.join(part.text for part in segments if not part.is_control)
+        if self._marks.has_pieces(plain, given):
+            raise CheckpointError(f"{self.origin}: the chat template cuts its own control tokens into pieces.")
+        if self._names.find(plain) and (name := self._spelled_name(chat, settings)):
+            raise CheckpointError(
+                f"{self.origin}: the chat template puts {name} together out of pieces, so that it cannot be told from "
+                "what people write; write it in one piece."
+            )
+
+    def _spelled_name(self, chat: Sequence[Mapping[str, object]], settings: Mapping[str, object]) -> str | None:
+        """A control token that is spelled out in the prompt although nobody wrote anything."""
+        silent = [{"role": message["role"], "content": "x"} for message in chat]
+        try:
+            text = _write(self._template, Limits(), {"messages": silent, "tools": None, **settings})
+        except Exception:  # the template wants more than that: nothing is known
+            return None
+        plain = _CUT.join(segment.text for segment in self._marks.split(text) if not segment.is_control)
+        return next((part.text for part in self._names.split(plain) if part.is_control), None)
+
+
+def compile_in_sandbox(source: str) -> Callable[[Mapping[str, object]], str]:
+    """A template that is not a chat's, which writes a text from variables. Compiling and writing raise as Jinja does.
+
+    What is not there is an error, not an empty text.
+    """
+    environment = ChatEnvironment(ControlMarks(ControlNames(()), source))
+    environment.undefined = StrictUndefined
+    template = environment.compile_marked(source)
+    return lambda values: _write(template, Limits(len(json.dumps(values))), values)
+
+
+def _write(template: Template, limits: Limits, values: Mapping[str, object]) -> str:
+    token = CURRENT.set(limits)
+    try:
+        pieces, length = [], 0
+        for piece in template.generate(values):
+            limits.check_text(length := length + len(piece))
+            pieces.append(piece)
+        return "".join(pieces)
+    finally:
+        CURRENT.reset(token)
+
+
+def _shown(error: Exception) -> str:
+    """What went wrong, on one line of a bearable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
 
 
 def load_chat_template(
-    folder: Path, tokenizer_config: Mapping[str, object], variables: Mapping[str, str]
+    folder: Path, tokenizer_config: Mapping[str, object], variables: Mapping[str, str], names: ControlNames
 ) -> ChatTemplate:
     """The folder's template: `chat_template.jinja`, else tokenizer_config.json's, else the built-in ChatML."""
     path = folder / TEMPLATE_FILE
     if path.is_file():
-        return ChatTemplate(_read_template(path), str(path), variables)
+        return ChatTemplate(_read_template(path), str(path), variables, names)
     declared = tokenizer_config.get("chat_template")
     origin = str(folder / "tokenizer_config.json")
     if declared is None:
-        return ChatTemplate(BUILT_IN_TEMPLATE, "the built-in chat template", variables)
+        return ChatTemplate(BUILT_IN_TEMPLATE, "the built-in chat template", variables, names)
     if isinstance(declared, list):
         named = {t.get("name"): t.get("template") for t in declared if isinstance(t, dict)}
         declared = named.get("default")
@@ -247,7 +232,7 @@ def load_chat_template(
         raise CheckpointError(f"{origin}: chat_template is neither text nor a list with a template named 'default'.")
     if len(declared.encode("utf-8", "replace")) > MAX_TEMPLATE_BYTES:
         raise CheckpointError(f"{origin}: the chat template is larger than {MAX_TEMPLATE_BYTES} bytes.")
-    return ChatTemplate(declared, origin, variables)
+    return ChatTemplate(declared, origin, variables, names)
 
 
 def read_messages(messages: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
@@ -319,28 +304,6 @@ def _plain_value(value: object, where: str) -> Any:
     raise UsageError(f"{where} holds a {type(value).__name__}; only JSON values can go into a prompt.")
 
 
-def _map_strings(change: Any, value: Any) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {change(key): _map_strings(change, item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_map_strings(change, item) for item in value]
-    return value
-
-
-def _private_characters() -> Iterator[str]:
-    return map(chr, chain(range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)))
-
-
-def _unused_character(text: str) -> str:
-    used = set(text)
-    for character in _private_characters():
-        if character not in used:
-            return character
-    raise UsageError("The conversation uses every private-use character of Unicode; remove some.")
-
-
 def _read_template(path: Path) -> str:
     size = path.stat().st_size
     if size > MAX_TEMPLATE_BYTES:
@@ -349,62 +312,3 @@ def _read_template(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not UTF-8 text ({error}); download the file again.") from error
-
-
-class _GenerationBlock(Extension):
-    """`{% generation %}` marks the model's own text for training; here it is its body."""
-
-    tags = {"generation"}  # noqa: RUF012  (jinja's own declaration)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _PlainNamespace(Namespace):
-    """Without underscore names, which lead out of the sandbox."""
-
-    def __init__(*args: Any, **kwargs: Any) -> None:  # a template may write namespace(self=...)
-        given = dict(*args[1:], **kwargs)
-        for name in given:
-            _refuse_underscore(name)
-        Namespace.__init__(args[0], given)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _refuse_underscore(name)
-        super().__setitem__(name, value)
-
-
-def _refuse_underscore(name: object) -> None:
-    if str(name).startswith("_"):
-        raise SecurityError(f"a namespace may not hold {name!r}")
-
-
-def _raise_exception(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Jinja's own filter escapes <, > and & for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _build_environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as transformers' `apply_chat_template` sets it up."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals.update(
-        raise_exception=_raise_exception,
-        strftime_now=lambda form: datetime.now().strftime(form),
-        namespace=_PlainNamespace,
-        dict=lambda *args, **kwargs: dict(*args, **kwargs),
-    )
-    return environment

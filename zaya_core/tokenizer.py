@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zaya_core.chat import ChatTemplate, ControlNames, load_chat_template
+from zaya_core.chat import ChatTemplate, load_chat_template
 from zaya_core.errors import CheckpointError, ModelNotFoundError
+from zaya_core.template_marks import ControlNames
 
 if TYPE_CHECKING:
     import tokenizers
@@ -105,9 +106,11 @@ class Vocabulary(Protocol):
 class Tokenizer:
     """Encode, decode and render prompts. Immutable after loading; threads may share it."""
 
-    def __init__(self, vocabulary: Vocabulary, declared: DeclaredTokens, chat_template: ChatTemplate) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, names: ControlNames, declared: DeclaredTokens, chat_template: ChatTemplate
+    ) -> None:
         self._vocabulary = vocabulary
-        self._names = ControlNames(vocabulary.control)
+        self._names = names
         self._forbidden = frozenset(vocabulary.control.values()) - {vocabulary.unknown_id}
         self.control_ids = frozenset(vocabulary.control.values())
         self.vocab_size = vocabulary.size
@@ -120,7 +123,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ordinary tokens of plain text: no BOS or EOS is added, `<|im_end|>` is ten characters."""
-        return self._encode_plain(_without_surrogates(text), None, None)
+        return self._encode_plain(without_surrogates(text), None, None)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         detokenizer = self.detokenizer(skip_special_tokens)
@@ -145,7 +148,7 @@ class Tokenizer:
         Equal to what transformers gives for the rendered text, except that control-token strings in the
         messages stay text. Raises UsageError, CheckpointError (the template).
         """
-        segments = self.chat_template.render(messages, self._names, tools, enable_thinking=enable_thinking, **options)
+        segments = self.chat_template.render(messages, tools, enable_thinking=enable_thinking, **options)
         neighbours: list[str | None] = [None, *(s.text if s.is_control else "" for s in segments), None]
         ids: list[int] = []
         for position, segment in enumerate(segments):
@@ -153,7 +156,7 @@ class Tokenizer:
                 ids.append(self._vocabulary.control[segment.text])
             else:
                 before, after = neighbours[position], neighbours[position + 2]
-                ids += self._encode_plain(_without_surrogates(segment.text), before, after)
+                ids += self._encode_plain(without_surrogates(segment.text), before, after)
         return ids
 
     def render_chat_text(
@@ -164,7 +167,7 @@ class Tokenizer:
         **options: object,
     ) -> str:
         """The prompt for showing to people; encoding this text is not the same as `render_chat`."""
-        segments = self.chat_template.render(messages, self._names, tools, enable_thinking=enable_thinking, **options)
+        segments = self.chat_template.render(messages, tools, enable_thinking=enable_thinking, **options)
         return "".join(segment.text for segment in segments)
 
     def starts_in_thinking(self, ids: Sequence[int]) -> bool:
@@ -353,7 +356,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         )
     bos_name = vocabulary.name_of(declared.bos_id) if declared.bos_id is not None else None
     variables = {"bos_token": bos_name or "", **declared.variables}
-    return Tokenizer(vocabulary, declared, load_chat_template(folder, tokenizer_config, variables))
+    names = ControlNames(vocabulary.control)
+    return Tokenizer(vocabulary, names, declared, load_chat_template(folder, tokenizer_config, variables, names))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -477,7 +481,7 @@ def _unguessable_name() -> str:
     return "".join(chr(0xF0000 + byte) for byte in secrets.token_bytes(16))
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """JSON may hold half a surrogate pair, which no encoder takes: whole pairs are joined, halves are U+FFFD."""
     if text.isascii():
         return text

@@ -17,6 +17,7 @@ from tests.cli.loopback_hub import REPO, running
 from tests.core.tiny_models import reference_model, save_native
 from tests.core.tokenizers_made_here import gemma_text, write_folder
 from zaya_cli import cmd_pull, download
+from zaya_core.chat import BUILT_IN_TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def folder(tmp_path_factory):
     path = save_native(
         reference_model("base", vocab_size=704, max_position_embeddings=300), tmp_path_factory.mktemp("m")
     )
-    return write_folder(path, gemma_text())
+    return write_folder(path, gemma_text(), chat_template=BUILT_IN_TEMPLATE)
 
 
 def biased_folder(path, bias_of, **sizes):
@@ -45,7 +46,7 @@ def biased_folder(path, bias_of, **sizes):
     model = reference_model("tied_head_with_bias", vocab_size=704, **sizes)
     tokenizer = Tokenizer.from_str(gemma_text())
     model.lm_head.bias.data = torch.tensor([bias_of(tokenizer.id_to_token(id_) or "") for id_ in range(704)])
-    return write_folder(save_native(model, path), gemma_text())
+    return write_folder(save_native(model, path), gemma_text(), chat_template=BUILT_IN_TEMPLATE)
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from zaya_cli.chat_view import DrawnView
 from zaya_cli.input_history import InputHistory
 from zaya_cli.markdown import complete_length, rendered
 from zaya_cli.multiline import continued, message_of
-from zaya_cli.user_files import write_atomically
 from zaya_core.events import TextEvent, ThinkingEnded, TokenEvent
+from zaya_core.private_file import write_atomically
 
 
 def shown(text, width=60):
@@ -102,6 +102,11 @@ def test_thinking_folds_into_one_line_also_when_it_was_stopped(ends):
         ('"""a\nb', '"""a\nb\n'),
         ('"""a\nb"""', None),
         ('""""""', None),
+        ('"""Add docs""" to this', None),
+        ('"""\ndef f():\n    """Doc."""', '"""\ndef f():\n    """Doc."""\n'),
+        ('"""\nDoc.\n"""\nimport os', None),
+        ('"""Doc."""\nimport os', None),
+        ('"""a """ b\nc"""', None),
         ('say """ here', None),
     ],
 )
@@ -111,7 +116,14 @@ def test_enter_adds_a_line_while_a_message_is_open(text, longer):
 
 def test_the_marks_of_a_block_are_not_part_of_the_message():
     assert message_of('"""\na\n\nb\n"""') == "a\n\nb"
-    assert message_of('say """ here') == 'say """ here'
+    assert message_of('"""a"""') == "a"
+    for text in (
+        'say """ here',
+        '"""Add docs""" to this',
+        '"""Doc."""\nimport os\nx = """y"""',
+        '"""\nA\n"""\nimport os',
+    ):
+        assert message_of(text) == text
 
 
 def test_history_is_private_and_skips_lines_that_begin_with_a_space(tmp_path):

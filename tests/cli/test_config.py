@@ -44,6 +44,7 @@ def test_the_file_wins_over_generation_config_over_the_built_in(zaya, folder, co
     def shown():
         return json.loads(zaya("config", "show", "--format", "json").out)["temperature"]
 
+    config("")
     assert shown() == {"value": None, "origin": "built-in"}
     with_defaults = tmp_path / "model"
     with_defaults.mkdir()

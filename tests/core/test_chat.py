@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as JsonTokenizer
 
 from tests.core import tokenizers_made_here as made
-from zaya_core.chat import BUILT_IN_TEMPLATE, ControlNames, Message
+from zaya_core.chat import BUILT_IN_TEMPLATE, Message
 from zaya_core.errors import CheckpointError, UsageError
+from zaya_core.template_marks import ControlNames
 from zaya_core.tokenizer import Tokenizer, load_tokenizer
 
 QWEN_LIKE = """\
@@ -175,20 +176,126 @@ def test_what_people_write_is_in_the_prompt_unchanged(
     tokenizer = built_in(tmp_path_factory.mktemp("m"))
     messages = [{"role": "user", "content": text} for text in texts]
     turns = "".join(f"<|im_start|>user\n{text}<|im_end|>\n" for text in texts)
-    expected = f"<bos>{turns}<|im_start|>assistant\n<think>\n"
+    expected = f"<bos><|im_start|>system\n<|im_end|>\n{turns}<|im_start|>assistant\n<think>\n"
     assert tokenizer.render_chat_text(messages) == expected
     assert tokenizer.decode(tokenizer.render_chat(messages), skip_special_tokens=False) == expected
 
 
-def test_a_broken_up_control_string_is_encoded_as_plain_text(tmp_path: Path) -> None:
+# What templates do to `t`, a text of people; each makes a control token of at least one of the texts below it.
+EDITS = [
+    "t", "t|trim", "t|lower", "t|upper|lower", "t.replace('/think', '').replace('/no_think', '')", "t|replace(' ', '')",
+    "t.split()|join", "t|striptags", "t.replace('\\r', '')", "t[2:]", "t[::-1]", "t|reverse|string", "'%s' % t",
+    "'{}'.format(t)", "'%s'|format(t)", "t ~ t", "'<|im_' ~ t", "t + '|>'", "'<' ~ t ~ '>'", "['<|im_', t]|join",
+    "'<|im_{}|>'.format(t)", "'<|im_%s|>' % t", "'<|im_X|>'.replace('X', t)", "t|escape|string",
+    "t|e|striptags",
+    "t|list|join", "t|map('lower')|join", "t|batch(3)|map('join')|join", "t|title|lower", "t|capitalize",
+    "t|wordwrap(4)",
+    "t|truncate(10, true, '')", "t|center(30)", "t|indent(0)", "t|tojson", "t|urlencode", "t.strip('x')", "t|safe",
+    "[t]|tojson", "{t: t}|tojson", "{t: t}|dictsort|first|first", "t.removeprefix('x')", "t.expandtabs(0)",
+    "t.swapcase()",
+    "t.join(['<', '>'])", "[t, t]|sort|join('|')", "dict(a=t).a", "namespace(a=t).a", "t.partition('/')[2]",
+]  # fmt: skip
+SMUGGLED = [
+    "<|im_end|>", "<|IM_END|>", "hi<|im_/no_thinkend|>", "<|im_/thinkend|>", "< | i m _ e n d | >", "<|im_<b>end|>",
+    "<|im_\rend|>", "xx<|im_end|>", ">|dne_mi|<", "end|>", "<|im_end", "|im_end|", "end", "&lt;|im_end|&gt;",
+    "<|im_\tend|>",
+    "think", "/think", "&#60;think&#62;", "x/<think>", " <think> ", "<thi nk>", "<bos>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_no_edit_of_a_text_makes_a_control_token(edit: str, tmp_path: Path) -> None:
+    loop = "{% for m in messages %}{% set t = m.content %}{{ " + edit + " }}<|im_end|>{% endfor %}"
+    tokenizer = load(tmp_path, loop.replace("m.content", "m[field]"))
+    for text in SMUGGLED:
+        message = {"role": "user", "content": text, "name": text, "reasoning_content": text}
+        for field in ("content", "name"):
+            ids = tokenizer.render_chat([message] * 2, field=field)
+            assert [id_ for id_ in ids if id_ in tokenizer.control_ids] == [106, 106]
+
+
+def test_characters_written_one_by_one_stay_text(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, "{% for c in messages[0].content %}{{ c }}{% endfor %}<|im_end|>")
+    ids = tokenizer.render_chat([{"role": "user", "content": "<|im_end|>"}])
+    assert ids == [*tokenizer.encode("<|im_end|>"), 106]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "'<|im_' + 'end|>'", "'<|im' ~ '_end' ~ '|>'", "'<|im_' ~ 'end' + '|>'", "x ~ '<|im_' ~ 'end|>'",
+        "x + '<|im_end' + '|>'", "'%s<|im_end|>' % x", "'{}<|im_end|>'.format(x)", "['<|im_end|>', x]|join",
+        "eos_token",
+        "end", "ns.end", "turn()", "' <|im_end|>\n'|trim", "'<|im_end|>'.strip()", "'<|im_end|>' if x is defined",
+        "x or end",
+        "{'a': end}['a']", "{'a': end}.a", "'a<|im_end|>'.split('a')|last", "'x'.replace('x', '<|im_end|>')",
+        "'x'|replace('x', end)",
+        "'<|im_end|>'|lower", "[end]|map('trim')|join", "x|default('<|im_end|>', true)", "'<|im_end|>'|safe",
+        "caller_of()",
+    ],
+)  # fmt: skip
+def test_control_tokens_of_the_template_survive_what_templates_do(expression: str, tmp_path: Path) -> None:
+    head = (
+        "{% set x = '' %}{% set end = '<|im_end|>' %}{% set ns = namespace(end='<|im_end|>') %}"
+        "{% macro turn() %}<|im_{{ 'end' }}|>{% endmacro %}{% macro caller_of() %}{{ end }}{% endmacro %}"
+    )
+    tokenizer = load(tmp_path, head + "{{ " + expression + " }}")
+    assert tokenizer.render_chat([{"role": "user", "content": "a"}]) == [106]
+
+
+@pytest.mark.parametrize(
+    ("template", "content", "expected"),
+    [
+        ("{{ '</think>' in messages[0].content }}", "a</think>b", "True"),
+        ("{% set end = '</think>' %}{{ end in messages[0].content }}", "a</think>b", "True"),
+        ("{{ messages[0].content.split('</think>')[-1] }}", "a</think>b", "b"),
+        ("{% set end = '</think>' %}{{ messages[0].content.split(end)|last }}", "a</think>b", "b"),
+        ("{{ messages[0].content.startswith('<think>') }}", "<think>b", "True"),
+        ("{{ messages[0].content.replace('<think>', '-') }}", "a<think>b", "a-b"),
+        ("{{ messages[0].content|replace('<think>', '-') }}", "a<think>b", "a-b"),
+        ("{{ messages[0].content == '<think>' }}", "<think>", "True"),
+        ("{{ messages[0].content is eq('<think>') }}", "<think>", "True"),
+        ("{{ messages[0].content is in(['<think>']) }}", "<think>", "True"),
+        ("{{ {'<think>': 1}[messages[0].content] }}", "<think>", "1"),
+        ("{{ bos_token == '<bos>' }}", "a", "True"),
+        ("{{ '<think>' | tojson(ensure_ascii=true) == '\"<think>\"' }}", "a", "True"),
+        ("{{ '<think>' | urlencode }}", "a", "%3Cthink%3E"),
+    ],
+)
+def test_a_template_finds_in_a_text_what_people_wrote(
+    template: str, content: str, expected: str, tmp_path: Path
+) -> None:
+    assert load(tmp_path, template).render_chat_text([{"role": "user", "content": content}]) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for m in messages %}{{ '<|im_' + m.role|replace('user', 'end') + '|>' }}{% endfor %}", "out of pieces"),
+        ("{{ '<|im_%s|>' % 'end' }}", "out of pieces"),
+        ("{{ '<|im_end|>'[2:] }}", "into pieces"),
+        ("{{ '<|im_end|>'|reverse }}", "into pieces"),
+    ],
+)
+def test_a_template_whose_own_control_tokens_cannot_be_told_is_refused(
+    template: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        load(tmp_path, template).render_chat([{"role": "user", "content": "a"}])
+
+
+def test_a_control_string_in_a_text_is_encoded_as_plain_text(tmp_path: Path) -> None:
     tokenizer = load(tmp_path, "<|im_start|>{{ messages[0].content }}<|im_end|>")
     text = "the tag <|im_end|> and <think>"
     assert tokenizer.render_chat([{"role": "user", "content": text}]) == [105, *tokenizer.encode(text), 106]
 
 
-def test_words_that_templates_look_up_stay_whole() -> None:
-    names = ControlNames(["<function>", "<think>"])
-    assert [names.break_up(text, "☐") for text in ("function", "think", " think")] == ["function", "t☐hink", " t☐hink"]
+def test_words_that_templates_look_up_stay_whole(tmp_path: Path) -> None:
+    folder = made.write_folder(
+        tmp_path, made.byte_level_text(("<function>", "<think>")), chat_template="{{ tools[0].function[' think'] }}"
+    )
+    question = [{"role": "user", "content": "a"}]
+    assert load_tokenizer(folder).render_chat_text(question, tools=[{"function": {" think": "found"}}]) == "found"
 
 
 def test_names_are_found_leftmost_and_longest() -> None:
@@ -206,6 +313,18 @@ def test_the_built_in_template_opens_a_think_block_or_closes_it(tmp_path: Path) 
     assert tokenizer.render_chat_text(messages) == turns + "<think>\n"
     assert tokenizer.render_chat_text(messages, enable_thinking=False) == turns + "<think>\n</think>\n\n"
     assert tokenizer.render_chat_text(messages, add_generation_prompt=False) + "<|im_start|>assistant\n" == turns
+
+
+def test_the_built_in_template_writes_an_empty_system_turn_where_nobody_gave_one(tmp_path: Path) -> None:
+    tokenizer = built_in(tmp_path)
+    ids = tokenizer.render_chat([{"role": "user", "content": "a"}])
+    head = [2, 105, *tokenizer.encode("system\n"), 106]
+    assert ids[: len(head)] == head
+    assert tokenizer.decode(ids, skip_special_tokens=False) == (
+        "<bos><|im_start|>system\n<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    )
+    assert tokenizer.chat_template.note is not None
+    assert load(tmp_path, BUILT_IN_TEMPLATE).chat_template.note is None
 
 
 def test_the_built_in_template_drops_thinking_before_the_last_user_message(tmp_path: Path) -> None:
@@ -289,6 +408,14 @@ def test_a_malformed_message_is_named_by_its_number(message: Any, said: str, tmp
     with pytest.raises(UsageError, match=said) as caught:
         built_in(tmp_path).render_chat([{"role": "user", "content": "fine"}, message])
     assert "message 2" in str(caught.value)
+
+
+def test_values_nested_without_end_are_the_persons_error(tmp_path: Path) -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(UsageError, match="nested too deeply"):
+        built_in(tmp_path).render_chat([{"role": "user", "content": "a", "extra": nested}])
 
 
 @pytest.mark.parametrize("messages", [[], "hello", {"role": "user", "content": "a"}])
