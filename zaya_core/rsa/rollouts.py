@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from zaya_core.errors import ZayaError
+from zaya_core.redaction import redacted
 from zaya_core.rsa.params import Pass, PromptSizes
 
 if TYPE_CHECKING:
@@ -131,12 +133,19 @@ class RolloutReturned:
 
 @dataclass(frozen=True)
 class RolloutFinished:
-    """The end of a rollout."""
+    """The end of a rollout. cause: the exception that failed it, where there was one."""
 
     rollout: Rollout
+    cause: Exception | None = None
 
 
 RolloutEvent = RolloutStarted | RolloutText | RolloutMoved | RolloutSilent | RolloutReturned | RolloutFinished
+
+
+def reason_of(error: Exception) -> str:
+    """An exception as the reason of a failed rollout, in one line."""
+    words = " ".join(redacted(str(error)).split())[:300]
+    return words if isinstance(error, ZayaError) else f"{type(error).__name__}: {words or 'no details'}."
 
 
 class Generator(Protocol):

@@ -24,6 +24,7 @@ from zaya_core.rsa.rollouts import (
     RolloutFinished,
     RolloutRequest,
     RolloutReturned,
+    reason_of,
 )
 from zaya_core.rsa.selection import Choice, Worth, choose, grouped, worth_of
 from zaya_core.sampling import RandomKey, SamplingParams
@@ -408,7 +409,7 @@ class _Run:
 
     def _fail(self, requests: Sequence[RolloutRequest], *errors: Exception) -> None:
         self.raised += errors
-        reason = "; ".join(dict.fromkeys(map(_reason, errors)))
+        reason = "; ".join(dict.fromkeys(map(reason_of, errors)))
         for request in requests:
             key = request.stage, request.candidate, request.subset, request.sampling.seed
             self._take(RolloutFinished(Rollout(*key, "failed", error=reason)))
@@ -419,6 +420,8 @@ class _Run:
                 return  # it was given up
             if not self.open:
                 self.losses.clear()
+            if event.cause is not None:
+                self.raised.append(event.cause)
             self.solver.take(event.rollout)
         elif isinstance(event, RolloutReturned):
             self.open.pop((event.stage, event.candidate), None)
@@ -438,12 +441,6 @@ class _Run:
         self.on_event(
             StageFinished(stage, choose(rollouts, self.solver.params.select, self.solver.params.width(stage)))
         )
-
-
-def _reason(error: Exception) -> str:
-    """An exception as the reason of a failed rollout."""
-    words = " ".join(str(error).split())[:300]
-    return words if isinstance(error, ZayaError) else f"{type(error).__name__}: {words or 'no details'}."
 
 
 def _as_one(raised: Sequence[Exception], reasons: str) -> ZayaError:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zaya_core.errors import ZayaError
 from zaya_core.rsa.canary import CHUNK, LEAST_RATIO, compression_ratio
-from zaya_core.rsa.endpoint.faults import ServerFault, one_line
+from zaya_core.rsa.endpoint.faults import ServerFault
 from zaya_core.rsa.endpoint.reply import Reply
 from zaya_core.rsa.endpoint.watch import Watch
-from zaya_core.rsa.rollouts import Rollout, RolloutRequest, RolloutState
+from zaya_core.rsa.rollouts import Rollout, RolloutRequest, RolloutState, reason_of
 from zaya_core.rsa.tails import handed_on
 from zaya_core.tokenizer import THINK_END, THINK_START, Tokenizer
 
@@ -63,7 +62,7 @@ def unfinished(watch: Watch, tokenizer: Tokenizer, is_chat: bool, error: Excepti
     return _rollout(
         request,
         state=state,
-        error=None if error is None else _sentence(error),
+        error=None if error is None else reason_of(error),
         tail=_tail(request, state, fields, tokenizer),
         **fields,
         completion_tokens=(tokens := fields["thinking_tokens"] + len(tokenizer.encode(fields["answer"]))),
@@ -74,7 +73,7 @@ def unfinished(watch: Watch, tokenizer: Tokenizer, is_chat: bool, error: Excepti
 
 def failed(request: RolloutRequest, error: Exception) -> Rollout:
     """A rollout that an error ended, of which nothing is known."""
-    return _rollout(request, state="failed", error=_sentence(error))
+    return _rollout(request, state="failed", error=reason_of(error))
 
 
 def tokens_of(reply: Reply, tokenizer: Tokenizer) -> int:
@@ -96,14 +95,6 @@ def _tail(request: RolloutRequest, state: RolloutState, texts: Mapping[str, Any]
 def _loops(ids: list[int]) -> bool:
     chunks = [ids[start : start + CHUNK] for start in range(0, len(ids) - CHUNK + 1, CHUNK)]
     return any(compression_ratio(chunk) < LEAST_RATIO for chunk in chunks)
-
-
-def _sentence(error: Exception) -> str:
-    return (
-        str(error)
-        if isinstance(error, ZayaError)
-        else f"Unexpected {type(error).__name__}: {one_line(error) or 'no details'}."
-    )
 
 
 def _rollout(request: RolloutRequest, **fields: Any) -> Rollout:
