@@ -269,6 +269,11 @@ def test_the_worker_ends_with_its_parent_says_nothing_and_nothing_of_the_working
 TEXTS = [
     (r"The answer is $\frac{1}{2}$.", "1/2"),
     ("The answer is 11 5/6.", "71/6"),
+    (r"Therefore the area is $12\pi$ square units.", r"12\pi"),
+    (r"The length is \(3\sqrt2\) cm.", r"3\sqrt{2}"),
+    ("Therefore $n$ is even.", None),
+    ("Hence $n$ must be even", None),
+    ("We have $x$ apples", None),
     ("In 1969, Armstrong walked on the moon.", None),
     ("1. Plan 2. Sleep 3. Repeat", None),
     ("1. Plan\n2. Sleep\n3. Repeat", None),

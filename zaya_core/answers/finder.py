@@ -16,6 +16,7 @@ from typing import Literal
 from zaya_core.answers.comparison import same_answer
 from zaya_core.answers.forms import Choice, Number
 from zaya_core.answers.reading import form
+from zaya_core.answers.units import without_unit
 
 AnswerKind = Literal["boxed", "choice", "number", "math", "words", "code"]
 
@@ -265,7 +266,7 @@ def _last_maths(lines: list[str], line: str) -> str | None:
     """A formula that stands alone on the last line, or that a conclusion ends in."""
     tail = "\n".join(lines[-3:])[-_LONGEST_STATED:]
     found = list(_MATHS.finditer(tail))
-    if not found or re.search(r"\w", tail[found[-1].end() :]):
+    if not found or not _is_unit(tail[found[-1].end() :].strip("*_.! \n")):
         return None
     before = tail[: found[-1].start()].rpartition("\n")[2]
     is_concluded = re.search(
@@ -273,3 +274,9 @@ def _last_maths(lines: list[str], line: str) -> str | None:
     )
     inside = _inside(found[-1])
     return inside if not before.strip("*_# ") or is_concluded else None
+
+
+def _is_unit(words: str) -> bool:
+    """Whether what stands behind a value is a measure, or nothing."""
+    value, unit = without_unit(f"1 {words}")
+    return value.strip() == "1" and (bool(unit) or not words or words.casefold().endswith(("unit", "units")))

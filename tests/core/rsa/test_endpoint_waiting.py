@@ -65,7 +65,8 @@ def test_two_minutes_of_silence_are_shown_and_no_fault(tokenizer):
 
 
 def test_a_sign_of_life_ends_the_silence(tokenizer):
-    asked, seconds = [threading.Event() for _ in range(3)], []
+    asked = [threading.Event() for _ in range(3)]
+    seconds: list[float] = []
 
     def pinging(handler, body):
         handler.begin()
