@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from zaya_core.errors import DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.errors import CheckpointError, DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.weight_files import find_weights
 
 DEFAULT_REVISION = "main"
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
@@ -70,13 +71,25 @@ def cached_folder(repo: str, revision: str = DEFAULT_REVISION) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(
+        folder = Path(
             snapshot_download(
                 repo, revision=revision, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED
             )
         )
     except LocalEntryNotFoundError:
         return None
+    return folder if _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the configuration and all weights are there: other programs fetch some files of a repository only."""
+    try:
+        find_weights(folder)
+    except ModelNotFoundError:
+        return False
+    except CheckpointError:  # all that was asked for is there, and is damaged
+        pass
+    return (folder / "config.json").is_file()
 
 
 def cache_root() -> Path:

@@ -8,7 +8,6 @@ original 80-layer layout map to them. Numbers are bounded before anything is bui
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError
+from zaya_core.errors import ConfigError, ModelNotFoundError
+from zaya_core.folder_files import printable, read_json, whole_number
 from zaya_core.kv_format import KVFormat, bytes_of_head
 from zaya_core.quantization import Quantization, parse_quantization
 
@@ -152,32 +152,34 @@ def read_config(folder: str | Path) -> ModelConfig:
     """
     folder = Path(folder)
     path = folder / "config.json"
-    if not os.path.isfile(path):
-        if os.path.isfile(folder):
-            raise ModelNotFoundError(f"{folder} is a file: give the folder of a downloaded ZAYA model.")
-        if os.path.isfile(folder / UNFINISHED):
-            raise ModelNotFoundError(f"{folder} is an unfinished quantization: run its `zaya quantize` again to go on.")
-        what = f"{folder} has no config.json" if os.path.isdir(folder) else f"There is no folder {folder}"
-        raise ModelNotFoundError(f"{what}: give the folder of a downloaded ZAYA model.")
+    _expect_folder(folder)
+    if not os.path.lexists(path):
+        raise ModelNotFoundError(_no_config(folder))
     raw = read_json(path, _CONFIG_BYTES, ConfigError)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds a {type(raw).__name__}, not an object of settings: download the file again.")
     return parse_config(raw)
 
 
-def read_json(path: Path, at_most: int, failure: type[CheckpointError] = CheckpointError) -> Any:
-    """What a JSON file of a model folder holds. Raises `failure` if unreadable, above `at_most` bytes or not JSON."""
+def _expect_folder(folder: Path) -> None:
+    """Not only that it is one: without permission to enter it, every file in it would seem to be missing."""
     try:
-        size = path.stat().st_size
-        if size > at_most:
-            raise failure(f"{path} has {size:,} bytes, and more than {at_most:,} is no such file: download it again.")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise failure(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from None
-    except RecursionError:
-        raise failure(f"{path} is not valid JSON (nested too deeply): download the file again.") from None
-    except ValueError as error:
-        raise failure(f"{path} is not valid JSON ({error}): download the file again.") from None
+        os.stat(os.path.join(folder, "."))
+    except NotADirectoryError:
+        raise ModelNotFoundError(f"{folder} is a file: give the folder of a downloaded ZAYA model.") from None
+    except PermissionError as error:
+        raise ConfigError(f"{folder} cannot be opened ({error.strerror}): check its permissions.") from None
+    except (OSError, ValueError):
+        raise ModelNotFoundError(f"There is no folder {folder}: give the folder of a downloaded ZAYA model.") from None
+
+
+def _no_config(folder: Path) -> str:
+    if os.path.isfile(folder / UNFINISHED):
+        return f"{folder} is an unfinished quantization: run its `zaya quantize` again to go on."
+    names = sorted(os.listdir(folder)) if os.access(folder, os.R_OK) else []
+    gguf = [printable(name) for name in names if name.lower().endswith(".gguf")]
+    found = f" ({gguf[0]} is of llama.cpp, which this program does not read)" if gguf else ""
+    return f"{folder} has no config.json{found}: give the folder of a downloaded ZAYA model."
 
 
 def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
@@ -229,9 +231,10 @@ class _Reader:
         return self.integer_of(key, self.get(key, default))
 
     def integer_of(self, key: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
+        number = whole_number(value)
+        if isinstance(number, bool) or not isinstance(number, int):
             raise ConfigError(f"config.json: {key} is {_shown(value)}; a whole number is needed.")
-        return value
+        return number
 
     def same_in_every_layer(self, key: str, default: int | None = None) -> int:
         """A number, or ZAYA1-base's list of one number a half layer (0 or null where the half has no such part)."""
@@ -283,12 +286,6 @@ class _Reader:
     def unknown(self) -> list[str]:
         """Keys that nobody asked for, fit for a terminal."""
         return sorted(printable(key) for key in set(self.raw) - self.read - _WITHOUT_EFFECT)
-
-
-def printable(name: str) -> str:
-    """A name from a file, without what could steer a terminal, and not endless."""
-    name = name if name.isprintable() else ascii(name)
-    return name if len(name) <= 240 else f"{name[:240]}..."
 
 
 def _shown(value: Any) -> str:

@@ -86,7 +86,7 @@ class _Row:
             self.thought_before += self.splitter.in_thinking
             self.splitter.push(token_id)
         key = RandomKey(request.sampling.seed, request.stage, request.candidate)
-        self.sampler = Sampler(request.sampling, key, request.top_logprobs)
+        self.sampler = Sampler(request.sampling, key, request.top_logprobs, tokenizer.unpenalised_ids)
         self.sampler.observe(*self.prompt)
         self.tokens: list[int] = []
         self.forced: list[int] = []

@@ -60,6 +60,7 @@ def _expect_library(kind: Format) -> None:
 
 def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto") -> ZayaModel:
     """Assemble the layers. See `load_model`."""
+    checkpoint.expect_equal_head()
     parts = ModelParts(config, checkpoint, placement)
     embed_tokens = parts.matrix("model.embed_tokens")
     head = embed_tokens if config.tie_word_embeddings else parts.matrix("lm_head")
@@ -76,6 +77,7 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         dtype=placement.dtype,
         device=placement.device,
         placement_reason=placement.reason,
+        notes=checkpoint.notes,
         embed_tokens=embed_tokens,
         input_hidden_states_scale=scale,
         input_hidden_states_bias=bias,

@@ -19,13 +19,14 @@ from quant.assemble import expect_usable, quantize_matrix
 from quant.compensation import InputStatistics
 from quant.nf4 import MissingLibraryError
 from zaya_core.calibration import BEGINS_WITH, CalibrationRun
-from zaya_core.checkpoint import INDEX, Checkpoint, open_checkpoint
+from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import UNFINISHED, read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
 from zaya_core.exclusive import held
 from zaya_core.quantization_job import QuantizationJob, Shard
 from zaya_core.reading_plan import Step, bytes_needed, reading_plan
 from zaya_core.shard_writer import ShardWriter, write_atomically, writing
+from zaya_core.weight_files import INDEX
 
 _STATE = "calibration.state"
 _COPIED = ("*.json", "*.jinja", "tokenizer.model", "LICENSE*")
