@@ -242,8 +242,8 @@ class EndpointGenerator:
         key = RandomKey(params.seed, request.stage, request.candidate)
         fields: dict[str, Any] = {
             "model": self.model,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
+            "temperature": 0.0 if params.is_greedy else params.temperature,
+            "top_p": params.top_p or 1.0,  # servers refuse 0
             "seed": int(key.uniform(_SEEDS, part) * (1 << 31)),
         }
         if self.dialect.extended:
