@@ -69,7 +69,8 @@ def test_a_prompt_longer_than_the_context(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--temperature", "-1"), ("--top-p", "1.1"), ("--top-k", "-3"), ("--min-p", "1"), ("--repeat-penalty", "0")]
+    "flags",
+    [("--temperature", "-1"), ("--top-p", "1.1"), ("--top-k", "-3"), ("--min-p", "1"), ("--repeat-penalty", "0")],
 )
 def test_a_sampling_parameter_out_of_range(flags, tmp_path, capsys, monkeypatch):
     code, out, err = run_here(good_folder(tmp_path / "model"), capsys, monkeypatch, *flags)
