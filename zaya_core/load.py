@@ -21,7 +21,7 @@ from zaya_core.cca import CausalConvolutions, CCAProjection
 from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import ModelConfig, read_config
 from zaya_core.device import Placement, choose_placement
-from zaya_core.errors import DeviceError
+from zaya_core.errors import CheckpointError, DeviceError
 from zaya_core.experts import Experts
 from zaya_core.fused import fuse, fuse_all, fuse_embedding, fuse_head
 from zaya_core.kv_format import KVFormat, expect_kv_format
@@ -106,8 +106,13 @@ class ModelParts:
         self.dtype = placement.dtype
 
     def small(self, name: str) -> Tensor:
-        """A parameter whose bytes do not matter, in float32."""
-        return share_large_pages(self.checkpoint.tensor(name).to(self.device, torch.float32))
+        """A parameter whose bytes do not matter, in float32. Raises CheckpointError for values that are not finite."""
+        stored = self.checkpoint.tensor(name)
+        if not torch.isfinite(stored).all():
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: {name} has values that are not finite: download the files again."
+            )
+        return share_large_pages(stored.to(self.device, torch.float32))
 
     def matrix(self, name: str) -> Matrix:
         """The matrix `{name}.weight` with its bias, as floats or packed as it is stored."""

@@ -15,6 +15,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from quant.assemble import expect_usable, quantize_matrix
 from quant.compensation import InputStatistics
 from quant.nf4 import MissingLibraryError
@@ -135,9 +138,17 @@ def _write_shard(job: QuantizationJob, shard: Shard, inputs: dict[str, list[Inpu
     with ShardWriter(job.unfinished / shard.file, shard.tensors) as writer:
         for name in shard.parameters:
             if job.formats.format_of(name) is None:
-                writer.write(name, job.checkpoint.tensor(name))
+                writer.write(name, _expected_finite(job, name))
             else:
                 _write_packed(job, writer, name, inputs.get(name))
+
+
+def _expected_finite(job: QuantizationJob, name: str) -> Tensor:
+    """A parameter that stays as it is. Raises CheckpointError."""
+    tensor = job.checkpoint.tensor(name)
+    if not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{job.source}: {name} has values that are not finite: download the files again.")
+    return tensor
 
 
 def _write_packed(job: QuantizationJob, writer: ShardWriter, name: str, inputs: list[InputStatistics] | None) -> None:
