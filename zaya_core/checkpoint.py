@@ -181,7 +181,8 @@ def _take_head_copy(config: ModelConfig, infos: dict[str, TensorInfo]) -> Tensor
 
 def _open_shard(path: Path) -> Any:
     try:
-        return safe_open(path, framework="pt", device="cpu")
+        with path.open("rb") as file:
+            return safe_open(_name_in_utf8(path, file.fileno()), framework="pt", device="cpu")
     except OSError as error:
         reason = error.strerror or _reason(error)
         raise CheckpointError(f"{path} cannot be read ({reason}): check its permissions and the disk.") from None
@@ -189,6 +190,15 @@ def _open_shard(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is damaged ({_reason(error)}; it has {path.stat().st_size:,} bytes): download this file again."
         ) from None
+
+
+def _name_in_utf8(path: Path, descriptor: int) -> str:
+    """The library takes no other names; those that Linux has besides lead through the open file."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return f"/proc/self/fd/{descriptor}"
+    return str(path)
 
 
 def _expect_layout(folder: Path, config: ModelConfig, names: Mapping[str, TensorInfo]) -> None:
