@@ -65,7 +65,7 @@ class Checkpoint:
         self.head_copy = head_copy
         self.parameters = {parameter.name: parameter for parameter in parameters(config)}
         self._shards = shards
-        self._infos = infos
+        self._infos = infos if head_copy is None else {**infos, _HEAD: head_copy}
         self.packed = packed_parameters(config, infos)
         self.dtype = self._dtype_of_activations(config)
 
@@ -103,9 +103,11 @@ class Checkpoint:
         return _DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
 
     def places_of(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
-        """By weight file, the tensors in it that these float parameters are read from."""
+        """By weight file, the tensors in it that these float parameters are read from, or compared with."""
         places: dict[str, set[str]] = {}
         for name in names:
+            if name == _EMBEDDING and self.head_copy is not None:
+                places.setdefault(self.head_copy.shard, set()).add(_HEAD)
             for source in self.parameters[name].sources:
                 places.setdefault(self._infos[source].shard, set()).add(source)
         return {file: frozenset(tensors) for file, tensors in places.items()}

@@ -24,7 +24,7 @@ def read_json(path: Path, at_most: int, failure: type[CheckpointError] = Checkpo
     """What a JSON file holds. Raises as `read_file`; `failure` for what is not JSON."""
     content = read_file(path, at_most, failure)
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return json.loads(content.decode().removeprefix("\ufeff"))
     except RecursionError:
         raise failure(f"{path} is not valid JSON (nested too deeply): download the file again.") from None
     except ValueError as error:  # of a number with too many digits, too

@@ -63,6 +63,8 @@ def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
         raise DeviceError(str(error)) from None
     with _alone(job):
         _begin(job)
+        if not job.files.own_files():  # else when it has come, for the last shard
+            job.checkpoint.expect_equal_head()
         steps = steps_left(job)
         _expect_space(job, steps)
         _write_shards(job, steps, on_progress)
@@ -126,6 +128,8 @@ def _write_shards(job: QuantizationJob, steps: Sequence[Step], on_progress: OnPr
         on_progress(Progress(done, total, at))
         job.files.bring(step)
         job.reopen()
+        if is_last:
+            job.checkpoint.expect_equal_head()
         _write_shard(job, shard, inputs.of_shard(step.number, job.checkpoint))
         inputs.save()
         job.files.give_up(step)

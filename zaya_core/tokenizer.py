@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zaya_core.chat import ChatTemplate, load_chat_template
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.folder_files import read_file, read_json, whole_number
+from zaya_core.folder_files import printable, read_file, read_json, whole_number
 from zaya_core.template_marks import ControlNames
 
 if TYPE_CHECKING:
@@ -386,7 +386,9 @@ def _open_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
     try:
         tokenizer = JsonTokenizer.from_buffer(content)
     except Exception as error:  # the library raises bare Exception for anything it cannot read
-        raise CheckpointError(f"{path} cannot be read as a tokenizer ({error}); download the file again.") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a tokenizer ({printable(str(error))}); download the file again."
+        ) from error
     # Both may be left in the file from training, and would shorten or fill every prompt.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -482,7 +484,7 @@ def _without_surrogates(text: str) -> str:
 def _name(value: object) -> str | None:
     """A token's name, written as text or as an object with `content`."""
     name = value.get("content") if isinstance(value, dict) else value
-    return name if isinstance(name, str) and name else None
+    return _without_surrogates(name) if isinstance(name, str) and name else None
 
 
 def _listed(declared: Mapping[str, Any], key: str) -> list[object]:
@@ -505,9 +507,9 @@ def _ids(path: Path, config: Mapping[str, Any], key: str) -> list[int]:
 def _read_added_tokens(path: Path, tokenizer_config: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     added = tokenizer_config.get("added_tokens_decoder", {})
     try:
-        tokens = {int(id_): token for id_, token in added.items()}
-        if all(id_ >= 0 and isinstance(token["content"], str) for id_, token in tokens.items()):
-            return tokens
+        contents = {int(id_): _without_surrogates(token["content"]) for id_, token in added.items()}
+        if all(id_ >= 0 for id_ in contents):
+            return {int(id_): {**token, "content": contents[int(id_)]} for id_, token in added.items()}
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
     raise CheckpointError(f"{path}: added_tokens_decoder is not a list of tokens by id; download the file again.")
