@@ -54,7 +54,7 @@ def read_sampling_defaults(folder: Path) -> SamplingDefaults:
         if value is None:
             continue
         try:
-            params = replace(params, **{key: _number(key, kind, value)})
+            params = replace(params, **{key: _number(key, kind, value)})  # type: ignore[arg-type]
         except UsageError as error:
             notes.append(f"{path}: {error} It is left out, and the default is {getattr(params, key)}.")
     if stored.get("do_sample") is False:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import zaya_core
 from tests.core.quantized_models import source_folder
@@ -164,26 +166,30 @@ def test_a_folder_of_another_model_or_of_none_is_refused(quantized, tmp_path):
         "model.layers.2.self_attn.qkv_proj.conv_qk_grouped.weight",
     ],
 )
-def test_a_small_parameter_that_is_not_finite_is_refused_at_quantize_and_at_load(name, bad, spoiled_source, tmp_path):
-    spoiled_source(name, bad)
+def test_a_small_parameter_that_is_not_finite_is_refused_at_quantize_and_at_load(name, bad, spoiled, tmp_path):
+    spoiled.spoil(name, bad)
     with pytest.raises(CheckpointError, match=f"{name} has values that are not finite"):
-        made(spoiled_source.folder, tmp_path / "q")
+        made(spoiled.folder, tmp_path / "q")
     with pytest.raises(CheckpointError, match=f"{name} has values that are not finite"):
-        zaya_core.load_model(spoiled_source.folder, device="cpu")
+        zaya_core.load_model(spoiled.folder, device="cpu")
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """A folder of which one value is spoiled, anew each time."""
+
+    folder: Path
+    good: dict[str, Tensor]
+
+    def spoil(self, name, value):
+        tensors = {key: tensor.clone() for key, tensor in self.good.items()}
+        tensors[name].view(-1)[1] = value
+        (self.folder / "model.safetensors").unlink()  # the old file may still be mapped
+        save_file(tensors, self.folder / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
-def spoiled_source(tmp_path_factory):
-    """Spoils one value of a good folder, anew each time."""
+def spoiled(tmp_path_factory):
     folder = source_folder(tmp_path_factory.mktemp("spoiled") / "model")
-    good = load_file(folder / "model.safetensors")
-
-    def spoil(name, value):
-        tensors = {key: tensor.clone() for key, tensor in good.items()}
-        tensors[name].view(-1)[1] = value
-        (folder / "model.safetensors").unlink()  # the old file may still be mapped
-        save_file(tensors, folder / "model.safetensors")
-
-    good = {key: tensor.clone() for key, tensor in good.items()}
-    spoil.folder = folder
-    return spoil
+    tensors = load_file(folder / "model.safetensors")
+    return Spoiled(folder, {key: tensor.clone() for key, tensor in tensors.items()})

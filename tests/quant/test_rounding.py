@@ -86,6 +86,12 @@ def correlated_inputs(count, k, outliers=()):
     return x
 
 
+def compensation_of(statistics):
+    compensation = statistics.compensation()
+    assert compensation is not None  # so many inputs were seen
+    return compensation
+
+
 @pytest.mark.parametrize("outliers", [(), (5, 77, 130)])
 @pytest.mark.parametrize("tokens", [60, 500, 4000])
 def test_compensation_pays_on_inputs_that_it_was_not_fitted_on(tokens, outliers):
@@ -93,7 +99,7 @@ def test_compensation_pays_on_inputs_that_it_was_not_fitted_on(tokens, outliers)
     x = correlated_inputs(tokens + 1000, 256, outliers)
     statistics = InputStatistics(256)
     statistics.add(x[:tokens])
-    compensated = outputs_error(statistics.compensation().round(weight), weight, x[tokens:])
+    compensated = outputs_error(compensation_of(statistics).round(weight), weight, x[tokens:])
     assert compensated < outputs_error(round_searched(weight), weight, x[tokens:])
     assert compensated < 0.8 * outputs_error(round_plain(weight), weight, x[tokens:])
 
@@ -133,8 +139,7 @@ def test_compensation_takes_no_row_far_from_its_weights(weights, tokens):
     x[:, 90:] = 0
     statistics = InputStatistics(128)
     statistics.add(x)
-    compensation = statistics.compensation()
-    assert compensation is not None
+    compensation = compensation_of(statistics)
     plain, found = round_searched(weight).dequantize(), compensation.round(weight).dequantize()
     deviation = ((rounded - weight).norm(dim=1) / weight.norm(dim=1) for rounded in (found, plain))
     assert all(one <= max(MOST_DEVIATION, least) for one, least in zip(*deviation, strict=True))
@@ -151,7 +156,7 @@ def test_inputs_unlike_those_of_the_calibration_cost_little(tokens):
     fit[:, ::2] *= 1e-3
     statistics = InputStatistics(128)
     statistics.add(fit)
-    compensated = outputs_error(statistics.compensation().round(weight), weight, x[tokens:])
+    compensated = outputs_error(compensation_of(statistics).round(weight), weight, x[tokens:])
     assert compensated < 2.5 * outputs_error(round_searched(weight), weight, x[tokens:])
 
 
@@ -160,7 +165,7 @@ def test_a_channel_that_was_never_active_is_no_obstacle():
     x[:, 64:70] = 0
     statistics = InputStatistics(128)
     statistics.add(x)
-    assert relative(statistics.compensation().round(weight).dequantize(), weight) < 0.2
+    assert relative(compensation_of(statistics).round(weight).dequantize(), weight) < 0.2
 
 
 @pytest.mark.parametrize("kind", ["int4", "int8"])
