@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from zaya_core.errors import CheckpointError, DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
-from zaya_core.weight_files import find_weights
+from zaya_core.weight_files import INDEX, find_weights
 
 DEFAULT_REVISION = "main"
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
@@ -83,13 +83,17 @@ def cached_folder(repo: str, revision: str = DEFAULT_REVISION) -> Path | None:
 
 def _is_whole(folder: Path) -> bool:
     """Whether the configuration and all weights are there: other programs fetch some files of a repository only."""
+    if not (folder / "config.json").is_file():
+        return False
+    if not (folder / INDEX).is_file():
+        return any(path.is_file() for path in folder.glob("*.safetensors"))
     try:
         find_weights(folder)
     except ModelNotFoundError:
         return False
     except CheckpointError:  # all that was asked for is there, and is damaged
         pass
-    return (folder / "config.json").is_file()
+    return True
 
 
 def cache_root() -> Path:

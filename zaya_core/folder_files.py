@@ -37,11 +37,11 @@ def read_file(path: Path, at_most: int, failure: type[CheckpointError] = Checkpo
     expect_file(path, failure)
     try:
         with path.open("rb") as file:
-            content = file.read(at_most + 1)
-            size = max(len(content), os.fstat(file.fileno()).st_size)
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(at_most + 1) if size <= at_most else b""
     except OSError as error:
         raise failure(_unreadable(path, error)) from None
-    if len(content) > at_most:
+    if max(size, len(content)) > at_most:
         raise failure(f"{path} has {size:,} bytes, and more than {at_most:,} is no such file: download it again.")
     return content
 

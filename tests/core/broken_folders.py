@@ -200,7 +200,7 @@ def _link_to_itself(folder: Path) -> None:
 
 def _pipe(name: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
         os.mkfifo(folder / name)
 
     return damage
@@ -208,7 +208,7 @@ def _pipe(name: str) -> Callable[[Path], None]:
 
 def _endless(name: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to("/dev/zero")
 
     return damage
@@ -396,7 +396,7 @@ FOLDERS: dict[str, Broken] = {
         f"{name} a Git LFS pointer": Broken(
             replace_file(name, LFS_POINTER), ModelNotFoundError, f"{name} is a Git LFS pointer.*`git lfs pull`"
         )
-        for name in (FIRST, INDEX, "config.json", "tokenizer.json", "tokenizer_config.json")
+        for name in (FIRST, INDEX, "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     },
     **{
         f"{name} a web page": Broken(
@@ -418,7 +418,7 @@ FOLDERS: dict[str, Broken] = {
     ),
     **{
         f"{name} {what}": Broken(damage(name), ModelNotFoundError, f"{name} is a pipe, socket or device")
-        for name in ("config.json", INDEX, "tokenizer.json", "tokenizer_config.json")
+        for name in ("config.json", INDEX, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
         for what, damage in (("a pipe", _pipe), ("endless", _endless))
     },
     "no config": Broken(remove("config.json"), ModelNotFoundError, "has no config.json"),
