@@ -19,7 +19,7 @@ from demo.examples import TEMPLATE
 from demo.model import build_model
 from demo.tokenizer import BOS, IM_END, PAD, write_tokenizer
 
-GENERATION = {"temperature": 1.0, "top_p": 0.95, "do_sample": True}
+GENERATION = {"temperature": 1.0, "top_p": 0.95, "do_sample": True, "aggregation_prompt": "attempts"}
 SKIP_BIAS = -1.0
 
 

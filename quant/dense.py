@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quant.kernels.native import NativeProducts
+from quant.kernels.pointers import strided
 from quant.kernels.selection import cpu_products
-from quant.matrix import Stack, multiply_by_slices, rows_of_slice
+from quant.matrix import Stack, expect_columns, expect_index, multiply_by_slices, rows_of_slice
 
 _NATIVE_ROWS = 96  # with more, oneDNN's bf16 products are faster than the native ones: 414 against 353 GFLOP/s at 512
 
@@ -37,6 +38,11 @@ class DenseMatrix:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None):
+        """Raises ValueError for a weight that is no matrix, or a bias that does not fit it."""
+        if strided(weight, "a matrix").dim() != 2 or not weight.numel() or not weight.dtype.is_floating_point:
+            raise ValueError(f"a matrix must be (N, K) floats; this is {tuple(weight.shape)} {weight.dtype}")
+        if bias is not None and (bias.shape != weight.shape[:1] or bias.device != weight.device):
+            raise ValueError(f"the bias of a matrix {tuple(weight.shape)} is {tuple(bias.shape)} on {bias.device}")
         self.weight = weight
         self.bias = bias
 
@@ -53,7 +59,8 @@ class DenseMatrix:
         return is_bf16 and weight.shape[1] % 32 == 0 and weight.is_contiguous()
 
     def matmul(self, x: Tensor) -> Tensor:
-        """x: (..., K) in the dtype of the weights -> (..., N) in the same dtype."""
+        """x: (..., K) in the dtype of the weights -> (..., N) in the same dtype. Raises ValueError for another x."""
+        self._expect_input(x)
         if x.dtype != torch.bfloat16 or x.device.type != "cpu":
             return F.linear(x, self.weight, self.bias)
         if native := _native_products(self, x.numel() // x.shape[-1]):
@@ -62,6 +69,7 @@ class DenseMatrix:
 
     def matmul_float32(self, x: Tensor) -> Tensor:
         """x: (..., K) in the dtype of the weights -> (..., N) float32, never rounded to bf16 on the way."""
+        self._expect_input(x)
         rows = x.reshape(-1, x.shape[-1])
         if x.dtype == torch.float32:
             y = F.linear(rows, self.weight)
@@ -71,13 +79,17 @@ class DenseMatrix:
             y = _multiply_natively(native, rows, [self.weight], [len(rows)])
         else:
             y = _multiply_by_slices(rows.float(), self.weight)
-        return self._with_bias(y).view(*x.shape[:-1], -1)
+        return self._with_bias(y).view(*x.shape[:-1], self.shape[0])
+
+    def _expect_input(self, x: Tensor) -> None:
+        expect_columns(x, self.weight.shape[1], (self.weight.dtype,), self.weight.device)
 
     def _with_bias(self, y: Tensor) -> Tensor:
         return y if self.bias is None else y.add_(self.bias)
 
     def rows(self, index: Tensor) -> Tensor:
-        """The rows `index` (any shape) as an embedding -> (*index.shape, K)."""
+        """The rows `index` (any shape) as an embedding -> (*index.shape, K). Raises IndexError, ValueError."""
+        expect_index(index, len(self.weight))
         return F.embedding(index, self.weight)
 
     @property
@@ -100,8 +112,8 @@ class DenseStack(Stack[DenseMatrix]):
     def __init__(self, weights: Sequence[Tensor]):
         super().__init__([DenseMatrix(weight) for weight in weights])
 
-    def matmul_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        """As `Stack.matmul_experts`."""
+    def _multiply_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+        expect_columns(x, x.shape[1], (self.matrices[0].weight.dtype,), self.matrices[0].weight.device)
         weights = [self.matrices[expert].weight for expert, _ in groups]
         if (
             x.dtype == torch.bfloat16
@@ -109,7 +121,7 @@ class DenseStack(Stack[DenseMatrix]):
             and (native := _native_products(self.matrices[0], len(x) // len(groups)))
         ):
             return _multiply_natively(native, x, weights, [count for _, count in groups]).to(x.dtype)
-        return super().matmul_experts(x, groups)
+        return super()._multiply_experts(x, groups)
 
 
 def _native_products(matrix: DenseMatrix, rows: int) -> NativeProducts | None:
@@ -130,7 +142,7 @@ def _multiply_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
     y = _multiply_by_slices(x.reshape(-1, x.shape[-1]).float(), weight)
     y = y if bias is None else y.add_(bias)
-    return y.to(x.dtype).view(*x.shape[:-1], -1)
+    return y.to(x.dtype).view(*x.shape[:-1], len(weight))
 
 
 def _multiply_by_slices(x: Tensor, weight: Tensor) -> Tensor:

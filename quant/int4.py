@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from quant.formats import GROUP, TILE, Format, stored_tensors
-from quant.matrix import Stack
-from quant.packed import PackedMatrix
+from quant.matrix import Stack, expect_columns
+from quant.packed import INPUTS, PackedMatrix
 from quant.products import int4_to_float32, multiply_int4, multiply_int4_experts
 from quant.rounding import Rounded, round_searched
 from quant.tiles import chunks_of_tiles, int4_rows, pack_int4, pack_int4_scales
@@ -41,8 +41,8 @@ class Int4Stack(Stack[Int4Matrix]):
         self._codes = [matrix.codes for matrix in matrices]
         self._scales = [matrix.scales for matrix in matrices]
 
-    def matmul_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        """As `Stack.matmul_experts`."""
+    def _multiply_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+        expect_columns(x, x.shape[1], INPUTS, self._codes[0].device)
         n = self.matrices[0].shape[0]
         return multiply_int4_experts(x, self._codes, self._scales, groups, n).to(x.dtype)
 

@@ -25,13 +25,13 @@ class Matrix(Protocol):
         """Bytes of its tensors."""
 
     def matmul(self, x: Tensor) -> Tensor:
-        """x: (..., K) -> (..., N) in the dtype of x."""
+        """x: (..., K) -> (..., N) in the dtype of x. Raises ValueError for x of another width, dtype or device."""
 
     def matmul_float32(self, x: Tensor) -> Tensor:
         """x: (..., K) -> (..., N) float32, never rounded on the way."""
 
     def rows(self, index: Tensor) -> Tensor:
-        """The rows `index` (any shape) as an embedding -> (*index.shape, K)."""
+        """The rows `index` (any shape) as an embedding -> (*index.shape, K). Raises IndexError, ValueError."""
 
     def dequantize(self) -> Tensor:
         """The weights that are multiplied by: (N, K) float32."""
@@ -48,6 +48,8 @@ class Stack(Generic[M]):
 
     def __init__(self, matrices: Sequence[M]):
         self.matrices = list(matrices)
+        if len(shapes := {matrix.shape for matrix in self.matrices}) != 1:
+            raise ValueError(f"a stack needs matrices of one shape; these have {sorted(shapes)}")
 
     @property
     def nbytes(self) -> int:
@@ -59,7 +61,21 @@ class Stack(Generic[M]):
 
         x: (N_rows, K), sorted by expert; groups: (expert, number of rows), in the order of the rows -> (N_rows, N).
         Example: groups [(2, 3), (5, 1)] multiplies rows 0..2 by expert 2 and row 3 by expert 5.
+        Raises ValueError for x of another form, or groups that are not its rows and these experts.
         """
+        self._expect_groups(x, groups)
+        return self._multiply_experts(x, groups)
+
+    def _expect_groups(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> None:
+        k = self.matrices[0].shape[1]
+        if not isinstance(x, Tensor) or x.layout != torch.strided or x.dim() != 2 or x.shape[1] != k:
+            raise ValueError(f"x must be (rows, {k}); it is {getattr(x, 'shape', x)}")
+        if not groups or any(not 0 <= expert < len(self.matrices) or count < 0 for expert, count in groups):
+            raise ValueError(f"groups must name experts 0 to {len(self.matrices) - 1} and rows; they are {groups}")
+        if (rows := sum(count for _, count in groups)) != len(x):
+            raise ValueError(f"groups must have the {len(x)} rows of x; they have {rows}")
+
+    def _multiply_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
         if len(groups) == 1:
             return self.matrices[groups[0][0]].matmul(x)
         parts = x.split([count for _, count in groups])
@@ -68,6 +84,32 @@ class Stack(Generic[M]):
     def dequantize(self) -> Tensor:
         """The weights that are multiplied by: (E, N, K) float32."""
         return torch.stack([matrix.dequantize() for matrix in self.matrices])
+
+
+def expect_columns(x: Tensor, k: int, dtypes: Sequence[torch.dtype], device: torch.device) -> None:
+    """Raises ValueError for an input of a product that is not (..., K) of one of the dtypes, where the weights are."""
+    is_rows = isinstance(x, Tensor) and x.layout == torch.strided and x.dim() > 0
+    if not (is_rows and x.shape[-1] == k and x.dtype in dtypes and x.device == device):
+        found = f"{tuple(x.shape)} {x.dtype} on {x.device}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"x must be (..., {k}), {' or '.join(map(str, dtypes))}, on {device}; it is {found}")
+
+
+def expect_index(index: Tensor, count: int) -> None:
+    """Raises ValueError for an index of rows that is no int64 or int32 tensor, IndexError for one that is no row."""
+    if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"rows are found by a tensor of int64; this is {getattr(index, 'dtype', type(index).__name__)}"
+        )
+    if index.is_meta or index.layout != torch.strided:
+        raise ValueError(f"rows cannot be found by an index that is {index.layout} on {index.device}")
+    if index.numel() and not bool(((index >= 0) & (index < count)).all()):
+        raise no_row(index, count)
+
+
+def no_row(ids: Tensor, count: int) -> IndexError:
+    """What is wrong with ids of which some are no row of a matrix with so many."""
+    lowest, highest = map(int, ids.aminmax())
+    return IndexError(f"ids are from {lowest} to {highest}; the vocabulary has 0 to {count - 1}")
 
 
 def multiply_by_slices(x: Tensor, rows_of: Callable[[int, int], Tensor], n: int) -> Tensor:

@@ -6,27 +6,51 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, TypeVar
 
+import torch
 from torch import Tensor
 
-from quant.formats import Format
-from quant.matrix import multiply_by_slices
+from quant.formats import Format, stored_tensors
+from quant.kernels.pointers import strided
+from quant.matrix import expect_columns, expect_index, multiply_by_slices
 
 P = TypeVar("P", bound="PackedMatrix")
+
+INPUTS = (torch.float32, torch.bfloat16)  # dtypes that products take
 
 
 class PackedMatrix(ABC):
     """An (N, K) matrix as codes and scales, with an optional bias (N), read where they lie.
 
-    `tensors`: by suffix, with the shapes and dtypes of `formats.stored_tensors`. Products accumulate in float32.
+    `tensors`: by suffix, contiguous, with the shapes and dtypes of `formats.stored_tensors`; ValueError for others.
+    Products take float32 and bf16, and accumulate in float32.
     """
 
     kind: ClassVar[Format]
 
     def __init__(self, tensors: Mapping[str, Tensor], shape: tuple[int, int], bias: Tensor | None = None):
         self.tensors = dict(tensors)
+        self._expect_stored(shape, bias)
         self.codes, self.scales = self.tensors["codes"], self.tensors["scales"]
         self._shape = shape
         self.bias = bias
+
+    def _expect_stored(self, shape: tuple[int, int], bias: Tensor | None) -> None:
+        stored = stored_tensors(self.kind, shape)
+        if self.tensors.keys() != stored.keys():
+            raise ValueError(f"{self.kind} is stored as {', '.join(stored)}; there are {', '.join(self.tensors)}")
+        for suffix, tensor in self.tensors.items():
+            one, found = stored[suffix], (tuple(strided(tensor, suffix).shape), tensor.dtype)
+            if found[0] != one.shape or found[1] not in one.dtypes or not tensor.is_contiguous():
+                raise ValueError(
+                    f"{suffix} of {self.kind} {shape} must be {one.shape} {one.dtypes[0]}, contiguous; they are {found}"
+                )
+        if (
+            len(devices := {tensor.device for tensor in (*self.tensors.values(), *([] if bias is None else [bias]))})
+            > 1
+        ):
+            raise ValueError(f"a matrix must be on one device; its tensors are on {', '.join(map(str, devices))}")
+        if bias is not None and tuple(bias.shape) != shape[:1]:
+            raise ValueError(f"the bias of a matrix {shape} must be ({shape[0]},); it is {tuple(bias.shape)}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -39,18 +63,22 @@ class PackedMatrix(ABC):
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def matmul(self, x: Tensor) -> Tensor:
-        """x: (..., K) -> (..., N) in the dtype of x."""
+        """x: (..., K) -> (..., N) in the dtype of x. Raises ValueError for x of another width, dtype or device."""
         return self.matmul_float32(x).to(x.dtype)
 
     def matmul_float32(self, x: Tensor) -> Tensor:
         """x: (..., K) -> (..., N) float32, never rounded on the way."""
-        y = self._multiply(x.reshape(-1, x.shape[-1]))
+        n, k = self.shape
+        expect_columns(x, k, INPUTS, self.codes.device)
+        y = self._multiply(x.reshape(-1, k))
         y = y if self.bias is None else y.add_(self.bias)
-        return y.view(*x.shape[:-1], -1)
+        return y.view(*x.shape[:-1], n)
 
     def rows(self, index: Tensor) -> Tensor:
-        """The rows `index` (any shape) as an embedding -> (*index.shape, K) float32."""
-        return self._gather(index.flatten()).view(*index.shape, -1)
+        """The rows `index` (any shape) as an embedding -> (*index.shape, K) float32. Raises IndexError, ValueError."""
+        n, k = self.shape
+        expect_index(index, n)
+        return self._gather(index.flatten()).view(*index.shape, k)
 
     def dequantize(self) -> Tensor:
         """The weights that are multiplied by: (N, K) float32."""

@@ -51,3 +51,9 @@ def test_only_the_command_line_prints():
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             ]
             assert "print" not in names, path
+
+
+def test_one_module_of_the_kernels_asks_where_tensors_are():
+    """It checks what native code relies on; no address goes past it."""
+    asking = {path.name for path in (ROOT / "quant" / "kernels").glob("*.py") if "data_ptr" in path.read_text()}
+    assert asking == {"pointers.py"}

@@ -12,7 +12,7 @@ from zaya_cli import options
 from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
 from zaya_cli.flag_groups import with_flags
-from zaya_cli.output import prepare_streams
+from zaya_cli.output import prepare_streams, write_answer, write_note
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of, unknown_variables
 from zaya_cli.user_files import config_file
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"zaya {installed_version() or '(not installed)'}")
+        write_answer(f"zaya {installed_version() or '(not installed)'}\n")
         raise typer.Exit
 
 
@@ -64,7 +64,7 @@ def root(
     if ctx.invoked_subcommand not in _WITHOUT_CONFIG and not asks_for_help:
         settings = all_settings()
         for sentence in unknown_variables(settings):
-            print(f"zaya: {sentence}", file=sys.stderr)
+            write_note(f"zaya: {sentence}")
         ctx.default_map = defaults_by_command(read_config_file(config_file(), settings), settings)
 
 
@@ -381,7 +381,7 @@ def config_path() -> None:
       ${EDITOR:-nano} "$(zaya config path)"
     """
     with reported():
-        print(config_file())
+        write_answer(f"{config_file()}\n")
 
 
 @app.command()
@@ -452,7 +452,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell to complet
       zaya completion powershell >> $PROFILE
     """
     with reported():
-        print(completion_script(shell))
+        write_answer(f"{completion_script(shell)}\n")
 
 
 @app.command()
@@ -506,7 +506,11 @@ def main() -> None:
     prepare_streams()
     prepare_completion()
     with reported():
-        app()
+        try:
+            code = app(standalone_mode=False)  # its errors, too, are told by `reported`
+        finally:
+            sys.stdout.flush()  # while there is still somebody to tell that it could not be written
+        raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from zaya_cli.options import ThinkingMode
 from zaya_cli.pasted_path import pasted_path
 from zaya_cli.prompts import read_text_file
 from zaya_cli.repl import Leave, Repl
+from zaya_cli.visible import one_line
 from zaya_core.errors import UsageError
 
 
@@ -76,10 +77,12 @@ class CommandCompleter(Completer):
 
     def _arguments(self, command: Command, argument: str, event: CompleteEvent) -> Iterable[Completion]:
         if command.argument == "<path>":
-            yield from PathCompleter(expanduser=True).get_completions(Document(argument), event)
+            for found in PathCompleter(expanduser=True).get_completions(Document(argument), event):
+                yield Completion(found.text, found.start_position, display=one_line(found.display_text))
         else:
             values = command.values or (command.choices(self._repl) if command.choices else ())
-            yield from (Completion(value, -len(argument)) for value in values if value.startswith(argument))
+            fitting = (value for value in values if value.startswith(argument))
+            yield from (Completion(value, -len(argument), display=one_line(value)) for value in fitting)
 
 
 def _help(repl: Repl, argument: str) -> None:
@@ -101,7 +104,6 @@ def _exit(repl: Repl, argument: str) -> None:
 
 def _clear(repl: Repl, argument: str) -> None:
     repl.keeper.begin_anew()
-    repl.conversation.clear()
     repl.staged.clear()
     repl.say("A new conversation. The old one is kept: /sessions." if repl.keeper.automatic else "A new conversation.")
 
@@ -199,7 +201,7 @@ def _file(repl: Repl, argument: str) -> None:
     text = read_text_file(path)
     repl.staged[str(path)] = f"{path.name}:\n{text}"
     tokens = len(repl.runtime.engine.tokenizer.encode(text))
-    repl.say(f"{path.name}, {tokens:,} tokens, goes with the next message (/clear forgets it).")
+    repl.say(f"{one_line(path.name)}, {tokens:,} tokens, goes with the next message (/clear forgets it).")
 
 
 def _save(repl: Repl, argument: str) -> None:
@@ -216,7 +218,8 @@ def _load(repl: Repl, argument: str) -> None:
 def _sessions(repl: Repl, argument: str) -> None:
     names = repl.keeper.folder.names()
     for name in names:
-        repl.console.print(f"{name} (this one)" if name in (repl.keeper.name, repl.keeper.automatic) else name)
+        mark = " (this one)" if name in (repl.keeper.name, repl.keeper.automatic) else ""
+        repl.console.print(one_line(name) + mark)
     if not names:
         repl.say("No session was saved yet.")
 

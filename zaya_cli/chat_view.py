@@ -15,8 +15,9 @@ from rich.text import Text
 
 from zaya_cli import markdown
 from zaya_cli.options import ThinkingMode
-from zaya_cli.output import draws
+from zaya_cli.output import draws, markdown_console
 from zaya_cli.render import AnswerView, thought_line
+from zaya_cli.visible import visible
 from zaya_core.events import Event, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
 
 _SECONDS_BETWEEN_FRAMES = 0.08
@@ -157,7 +158,7 @@ class DrawnView:
     def _show_thinking(self, text: str) -> None:
         self._is_thinking = True
         if self._shows_thinking:
-            self._thinking = (self._thinking + text)[-(_THINKING_LINES * self.console.width) :]
+            self._thinking = (self._thinking + visible(text))[-(_THINKING_LINES * self.console.width) :]
             compact = re.sub(r"\n{2,}", "\n", self._thinking)
             self._region.draw(Group(_dim("thinking"), Tail(_dim(compact), _THINKING_LINES)))
         else:
@@ -172,13 +173,13 @@ class MarkdownAnswer:
     """Blocks of an answer, each printed for good once it is complete; the one that grows is drawn below them."""
 
     def __init__(self) -> None:
-        self._region = Region(Console(file=sys.stdout, highlight=False))
+        self._region = Region(markdown_console())
         self._pending = ""
 
     def show(self, event: Event) -> None:
         """Add the event's text."""
         assert isinstance(event, TextEvent)
-        self._pending += event.text
+        self._pending += visible(event.text)
         if "\n" in event.text and (length := markdown.complete_length(self._pending)):
             self._region.print(markdown.rendered(self._pending[:length]))
             self._pending = self._pending[length:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import platform
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import torch
 from zaya_cli.inventory import choose, present_models
 from zaya_cli.machine import memory_of, processor
 from zaya_cli.model_folder import find_model_folder
-from zaya_cli.output import write_json
+from zaya_cli.output import stdout_console, write_json
 from zaya_cli.quantized_folder import find_quantized_folder
 from zaya_cli.threads import threads_to_use
 from zaya_cli.versions import installed_version
@@ -198,16 +197,16 @@ def _note(measurement: Measurement) -> str:
 
 def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
     machine, model = facts["machine"], facts["model"]
-    kernels = "; ".join(machine["kernels"])
-    print(f"{model['name']} ({model['format']}, K/V {model['kv']}), {kernels}, {machine['threads']} threads")
-    print(f"zaya {machine['zaya']}, torch {machine['torch']}, {machine['device']}, {machine['platform']}\n")
-    print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
+    kernels, console = "; ".join(machine["kernels"]), stdout_console()
+    console.print(f"{model['name']} ({model['format']}, K/V {model['kv']}), {kernels}, {machine['threads']} threads")
+    console.print(f"zaya {machine['zaya']}, torch {machine['torch']}, {machine['device']}, {machine['platform']}\n")
+    console.print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
     for one in results:
         case = one.case
         test = f"{case.kind} {case.tokens // case.batch}" + (", sampling" if case.sampling else "")
         rates = f"{one.tokens_per_second:.2f} | {one.sd:.2f} | {case.distinct_experts:.1f}"
-        print(f"| {test} | {case.batch} | {case.depth} | {rates} | {_note(one)} |", flush=True)
-    print(f"\npeak memory {peak_memory_bytes(torch.device(machine['device'])) / 1e9:.1f} GB")
+        console.print(f"| {test} | {case.batch} | {case.depth} | {rates} | {_note(one)} |")
+    console.print(f"\npeak memory {peak_memory_bytes(torch.device(machine['device'])) / 1e9:.1f} GB")
 
 
 def _write_csv(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
@@ -226,9 +225,9 @@ def _write_json(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
 
 
 def _write_jsonl(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
-    print(json.dumps(facts))
+    write_json(facts)
     for one in results:
-        print(json.dumps(_as_dict(one, facts["machine"]["device"])), flush=True)
+        write_json(_as_dict(one, facts["machine"]["device"]))
 
 
 _WRITERS = {"md": _write_md, "csv": _write_csv, "json": _write_json, "jsonl": _write_jsonl}

@@ -90,4 +90,5 @@ def _resume(repl: Repl) -> None:
     except ZayaError as error:
         repl.console.print(f"zaya: {sentence_of(error)}")
     else:
-        repl.show_exchange(repl.conversation.exchanges[-1])
+        for exchange in repl.conversation.exchanges[-1:]:
+            repl.show_exchange(exchange)

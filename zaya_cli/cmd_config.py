@@ -13,7 +13,9 @@ from zaya_cli.model_folder import find_model_folder
 from zaya_cli.output import stdout_console, write_json
 from zaya_cli.settings import Setting, read_config_file
 from zaya_cli.user_files import config_file
+from zaya_cli.visible import one_line
 from zaya_core.errors import ZayaError
+from zaya_core.redaction import redacted
 
 _SAMPLING = {  # key: field of SamplingParams
     "temperature": "temperature",
@@ -36,12 +38,16 @@ def show_config(settings: Mapping[str, Setting], format: Literal["text", "json"]
     """Print every setting. Raises UsageError for a damaged file or variable."""
     origins = origins_of(settings)
     if format == "json":
-        write_json({key: {"value": origin.value, "origin": origin.origin} for key, origin in origins.items()})
+        write_json({key: {"value": _public(origin.value), "origin": origin.origin} for key, origin in origins.items()})
         return
     console = stdout_console()
     for key, origin in origins.items():
-        value = "-" if origin.value is None else str(origin.value)
-        console.print(f"{key:<18}{value:<28}{origin.origin}")
+        value = "-" if origin.value is None else str(_public(origin.value))
+        console.print(one_line(f"{key:<18}{value:<28}{origin.origin}"))
+
+
+def _public(value: Any) -> Any:
+    return redacted(value) if isinstance(value, str) else value
 
 
 def origins_of(settings: Mapping[str, Setting]) -> dict[str, Origin]:

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import psutil
@@ -21,7 +21,9 @@ from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import default_threads
 from zaya_cli.user_files import config_file, history_file, quantized_models, sessions_folder
 from zaya_cli.versions import installed_version
+from zaya_cli.visible import one_line
 from zaya_core.errors import ZayaError
+from zaya_core.redaction import is_secret_name, redacted
 
 State = Literal["ok", "note", "problem"]
 
@@ -29,7 +31,6 @@ _LIBRARIES = ("torch", "safetensors", "tokenizers", "huggingface-hub", "transfor
 _CONTEXTS = (4_096, 32_768, 131_072)
 _PUBLISHED = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}  # ZAYA1-8B: all other sizes are the defaults
 _VARIABLES = ("ZAYA_", "HF_", "CUDA_VISIBLE", "HIP_VISIBLE", "OMP_", "ONEDNN_")
-_SECRET = "TOKEN"
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, fo
     console = stdout_console()
     findings = []
     for finding in _findings(settings, device, run_self_test):
+        finding = replace(finding, text=redacted(finding.text))
         findings.append(finding)
         if format == "text":
             mark = {"ok": " ", "note": "!", "problem": "X"}[finding.state]
-            console.print(f"{mark} {finding.topic:<10}{finding.text}")
+            console.print(one_line(f"{mark} {finding.topic:<10}{finding.text}"))
     problems = [finding for finding in findings if finding.state == "problem"]
     if format == "json":
         write_json([{"topic": f.topic, "text": f.text, "state": f.state} for f in findings])
@@ -92,7 +94,7 @@ def _system() -> Iterator[Finding]:
     numbers = f"{gigabytes(memory.total)}, {gigabytes(memory.free)} free, swap {swap}"
     yield Finding("memory", f"{numbers} ({memory.place})")
     names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
-    shown = (f"{name}={'(set)' if _SECRET in name else os.environ[name]}" for name in names)
+    shown = (f"{name}={'(set)' if is_secret_name(name) else os.environ[name]}" for name in names)
     yield Finding("variables", ", ".join(shown) or "none that matter here")
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from zaya_cli.inventory import choose, present_models
 from zaya_cli.machine import system_memory
 from zaya_cli.model_folder import find_model_folder, folder_bytes
-from zaya_cli.output import write_json
+from zaya_cli.output import stdout_console, write_json
 from zaya_cli.sizes import gigabytes
+from zaya_cli.visible import one_line
 from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import ModelConfig, read_config
 
@@ -119,9 +119,9 @@ def _storage_facts(config: ModelConfig, checkpoint: Checkpoint) -> list[tuple[st
 
 
 def _print_table(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = stdout_console()
     for name, value in _facts(folder, config, checkpoint, parts):
-        console.print(f"{name:<17}{value}")
+        console.print(one_line(f"{name:<17}{value}"))
     total = sum(part.nbytes for part in parts.values())
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column, justify in (("part", "left"), ("parameters", "right"), ("size", "right"), ("share", "right")):

@@ -17,8 +17,10 @@ from zaya_cli.download import checksum_of
 from zaya_cli.inventory import Choice, PresentModel, choose, present_models
 from zaya_cli.machine import Memory, memory_of
 from zaya_cli.model_folder import folder_bytes
-from zaya_cli.output import stdout_console, write_json
+from zaya_cli.model_locks import removing
+from zaya_cli.output import stdout_console, write_json, write_note
 from zaya_cli.sizes import gigabytes
+from zaya_cli.visible import one_line
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError, ZayaError
 from zaya_core.memory_fit import USUAL_CONTEXT
 
@@ -39,7 +41,7 @@ def list_models(format: Literal["text", "json"]) -> None:
         return
     console = stdout_console()
     for line in _lines(models, memory, choice):
-        console.print(line)
+        console.print(one_line(line))
     console.print()
     console.print(f"Without --model: {choice.model.name} ({reason})." if choice else reason)
 
@@ -78,13 +80,14 @@ def _as_json(model: PresentModel, memory: Memory, choice: Choice | None) -> dict
 def remove_model(name: str, yes: bool, dry_run: bool) -> None:
     """Delete a model from the hub cache or the quantized folders, after asking.
 
-    Raises UsageError for a bundled model and where nobody can be asked; ModelNotFoundError for an unknown name.
+    Raises UsageError for a bundled model, where nobody can be asked, and where another process downloads, makes or
+    quantizes the model; ModelNotFoundError for an unknown name.
     """
     model = _named(name)
     if model.place == "bundled":
         raise UsageError(f"{name} is part of the program and cannot be removed.")
     deletion = _deletion(model)
-    print(f"{model.name}: {gigabytes(deletion.nbytes)} in {deletion.folder}", file=sys.stderr)
+    write_note(f"{model.name}: {gigabytes(deletion.nbytes)} in {deletion.folder}")
     if dry_run:
         return
     if not yes:
@@ -92,8 +95,14 @@ def remove_model(name: str, yes: bool, dry_run: bool) -> None:
             raise UsageError(f"Nobody can be asked here whether {name} is to be removed: add --yes.")
         if not typer.confirm("Remove it?", err=True):
             return
-    deletion.execute()
-    print(f"{gigabytes(deletion.nbytes)} are free again.", file=sys.stderr)
+    try:
+        with removing(model):
+            deletion.execute()
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"{name} is gone: another program has removed it meanwhile.") from None
+    except OSError as error:
+        raise UsageError(f"{error.filename or deletion.folder} cannot be removed ({error.strerror}).") from None
+    write_note(f"{gigabytes(deletion.nbytes)} are free again.")
 
 
 @dataclass(frozen=True)
@@ -109,8 +118,13 @@ class _Deletion:
             self.strategy.execute()
             return
         doomed = self.folder.with_name(f".removed-{self.folder.name}")  # no half a model is ever seen under its name
+        if doomed.is_dir():  # of a removal that was killed
+            shutil.rmtree(doomed)
         os.replace(self.folder, doomed)
-        shutil.rmtree(doomed)
+        if doomed.is_symlink():
+            doomed.unlink()
+        else:
+            shutil.rmtree(doomed)
 
 
 def _deletion(model: PresentModel) -> _Deletion:
@@ -141,18 +155,25 @@ def verify_models(names: Sequence[str], remove_damaged: bool) -> None:
     models = [_named(name) for name in names] or [m for m in present_models() if m.place != "bundled"]
     if not models:
         raise ModelNotFoundError("There is no model on this machine to verify: `zaya pull` downloads one.")
-    damaged = []
+    damaged, console = [], stdout_console()
     for model in models:
         bad = _damaged_files(model)
         damaged += [(model, path) for path in bad]
-        print(f"{model.name}: {_verdict(model, bad)}", flush=True)
-        for path in bad if remove_damaged else ():
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)
+        console.print(one_line(f"{model.name}: {_verdict(model, bad)}"))
+        if bad and remove_damaged:
+            with removing(model):
+                _remove_files(bad)
     if damaged:
         advice = " and ".join(sorted({f"`zaya pull {model.name.partition('@')[0]}`" for model, _ in damaged}))
         first = "" if remove_damaged else "`zaya models verify --remove-damaged`, then "
         raise CheckpointError(f"{len(damaged)} files are damaged: type {first}{advice} to fetch them again.")
+
+
+def _remove_files(paths: Sequence[Path]) -> None:
+    """Links of a cache with what they lead to."""
+    for path in paths:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
 
 
 def _damaged_files(model: PresentModel) -> list[Path]:

@@ -23,10 +23,12 @@ from zaya_cli.fit_report import FormatFit, advice, fit_of, fits_of, table_of
 from zaya_cli.interrupt import stopping
 from zaya_cli.machine import Memory, free_disk, memory_of, on_same_disk
 from zaya_cli.model_folder import DEFAULT_REPO
+from zaya_cli.model_locks import downloading, downloading_alone
 from zaya_cli.output import Color, stderr_console, stdout_console, write_answer
 from zaya_cli.quantized_folder import SourceName, default_out
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
+from zaya_cli.visible import one_line
 from zaya_core.config import ModelConfig, read_config
 from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
 from zaya_core.folder_files import read_json
@@ -170,9 +172,10 @@ def _quantized(fetcher: Fetcher, settings: PullSettings, command: QuantizeComman
     name = SourceName(listing.repo, listing.commit)
     is_here = all(fetcher.is_finished(file) for file in listing.files if file.path.endswith(".safetensors"))
     if not is_here and can_stage(default_out(name, command.format, command.dense)):
-        out = quantize_arriving(command, fetcher, settings.discards, console)
-        if not settings.discards:
-            _link(listing)
+        with downloading_alone(listing.repo):
+            out = quantize_arriving(command, fetcher, settings.discards, console)
+            if not settings.discards:
+                _link(listing)
         return out
     if not is_here and settings.discards:
         raise UsageError(
@@ -183,8 +186,9 @@ def _quantized(fetcher: Fetcher, settings: PullSettings, command: QuantizeComman
 
 
 def _fetched(fetcher: Fetcher, settings: PullSettings) -> Path:
-    _download(fetcher, settings)
-    return _link(fetcher.listing)
+    with downloading(fetcher.listing.repo, _console(settings)):
+        _download(fetcher, settings)
+        return _link(fetcher.listing)
 
 
 def _console(settings: PullSettings) -> Console:
@@ -234,7 +238,7 @@ def _announce(console: Console, fetcher: Fetcher, listed: tuple[hub.RemoteFile, 
     listing = fetcher.listing
     for file in listed:
         state = "here" if (here := fetcher.bytes_here(file)) == file.size else f"{gigabytes(here)} here" if here else ""
-        console.print(f"{file.path:<40}{gigabytes(file.size):>14}  {state}".rstrip())
+        console.print(one_line(f"{file.path:<40}{gigabytes(file.size):>14}  {state}".rstrip()))
     here = sum(fetcher.bytes_here(file) for file in listing.files)
     missing = listing.total_bytes - here
     present = f"{gigabytes(here)} are here, " if here else ""

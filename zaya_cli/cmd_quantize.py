@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder, folder_bytes
+from zaya_cli.model_locks import reading
 from zaya_cli.output import draws, stderr_console, write_answer
 from zaya_cli.quantized_folder import SourceName, default_out, source_name
 from zaya_cli.sizes import duration, gigabytes
@@ -78,7 +79,7 @@ def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) ->
     keep_freed_memory()
     torch.set_num_threads(threads_to_use(command.threads))
     started = time.perf_counter()
-    with _progress(console, command.quiet) as show:
+    with reading(job.source), _progress(console, command.quiet) as show:
         try:
             run(job, show)
         except KeyboardInterrupt:
@@ -125,7 +126,12 @@ def _progress(console: Console, quiet: bool) -> Iterator[Callable[[Progress], No
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
         with Bar(*columns, console=console, transient=True, speed_estimate_period=600) as bar:
             task = bar.add_task("", total=None)
             yield lambda progress: bar.update(

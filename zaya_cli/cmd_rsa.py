@@ -4,40 +4,60 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zaya_cli.answer_json import USAGE, answer_json, timings_json
 from zaya_cli.failures import INTERRUPTED, Interrupted
-from zaya_cli.output import stderr_console, write_answer, write_json
+from zaya_cli.output import stderr_console, write_answer, write_json, write_note, write_thinking
 from zaya_cli.prompts import Prompt, collect_prompts
-from zaya_cli.rsa_answer import WatchedResult, agreement_line, watch
+from zaya_cli.rsa_answer import NO_ANSWER, WatchedResult, agreement_line, watch
 from zaya_cli.rsa_generator import Source, open_source
-from zaya_cli.rsa_options import rsa_sampling
+from zaya_cli.rsa_options import aggregate_sampling, rsa_sampling
 from zaya_cli.rsa_view import RsaView
-from zaya_core.errors import NetworkError
-from zaya_core.rsa import RsaResult
-from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
-from zaya_core.rsa.rollouts import RolloutFinished, RolloutStarted
-from zaya_core.rsa.saved import restore_rollouts, save_rollouts, saved_seed
+from zaya_cli.visible import one_line
+from zaya_core.errors import GenerationError, NetworkError, ZayaError
+from zaya_core.rsa import RsaParams, RsaResult
+from zaya_core.rsa.events import BudgetsShrank, RsaEvent, RunStarted, StageFinished
+from zaya_core.rsa.prompt import Aggregation, aggregation_of
+from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutStarted
+from zaya_core.rsa.saved import alone_in, restore_rollouts, save_rollouts, saved_seed
 from zaya_core.rsa.selection import answer_of
+from zaya_core.tokenizer import without_surrogates
 
 if TYPE_CHECKING:
     from zaya_cli.cmd_run import RunSettings
+    from zaya_core.rsa.prompt_file import PromptFile
+    from zaya_core.sampling import SamplingParams
 
 
 def run(settings: RunSettings) -> None:
     """Answer every prompt; Ctrl-C ends the current one with the best answer so far, and with it the command.
 
-    Raises: Interrupted; NetworkError after an answer that a server's failure cut short.
+    Raises: Interrupted, also without any answer; NetworkError, or what the Engine raised, after an answer that a
+    failure cut short; GenerationError when there is nothing to show; UsageError after an answer whose state was not
+    saved.
     """
     prompts = collect_prompts(settings.files, settings.text)
     settings.rsa.params()  # refused before anything is loaded
     rsa_sampling(settings.generation, 0)
+    own_prompt = settings.rsa.own_prompt()
+    folder = settings.rsa.rsa_save
+    with nullcontext() if folder is None else alone_in(folder.expanduser()):
+        _answer_all(settings, prompts, own_prompt)
+
+
+def _answer_all(settings: RunSettings, prompts: list[Prompt], own_prompt: PromptFile | None) -> None:
     source = open_source(settings.runtime, settings.rsa, settings.generation.stop)
-    command = _Command(settings, source, len(prompts))
+    aggregation = aggregation_of(source.folder)
+    if own_prompt is not None:
+        aggregation = replace(aggregation, name=own_prompt.source, prompt=own_prompt)
+    command = _Command(settings, source, aggregation, len(prompts))
     for note in source.notes:
-        print(f"zaya: {note}", file=sys.stderr)
+        write_note(f"zaya: {note}")
     try:
         for number, prompt in enumerate(prompts):
             command.answer(number, prompt)
@@ -51,34 +71,46 @@ class _Answered:
 
     prompt: Prompt
     watched: WatchedResult
+    restored: int  # rollouts of an earlier run, which come first
     seed: int
     seconds: float
     seconds_to_first_token: float
 
+    @property
+    def fresh(self) -> Sequence[Rollout]:
+        """The rollouts of this run."""
+        return self.watched.result.rollouts[self.restored :]
+
 
 class _Command:
-    """State: the answers so far, for `--format json`."""
+    """State: the answers so far, for `--format json`; why a state could not be saved."""
 
-    def __init__(self, settings: RunSettings, source: Source, prompts: int):
+    def __init__(self, settings: RunSettings, source: Source, aggregation: Aggregation, prompts: int):
         self.settings = settings
         self.source = source
+        self.aggregation = aggregation
         self.prompts = prompts
         self.console = stderr_console(settings.color)
         self.answered: list[_Answered] = []
+        self.unsaved: ZayaError | None = None
 
     def answer(self, number: int, prompt: Prompt) -> None:
-        """Run one prompt and show its answer."""
+        """Run one prompt and show its answer. Raises what kept it from being whole."""
         if self.prompts > 1 and not self.settings.quiet:
-            self.console.print(f"== {prompt.source}", style="bold")
+            self.console.print(one_line(f"== {prompt.source}"), style="bold")
         answered = self._solve(number, prompt)
         self.answered.append(answered)
         self._show(number, answered)
-        stopped_by = answered.watched.stopped_by
+        stopped_by, result = answered.watched.stopped_by, answered.watched.result
         has_more = number + 1 < self.prompts
         if stopped_by is not None and (stopped_by != INTERRUPTED or has_more):
             raise Interrupted(stopped_by)
-        if answered.watched.result.error is not None:
-            raise NetworkError(answered.watched.result.error)
+        if result.error is not None:
+            raise result.cause or NetworkError(result.error)
+        if not result.text.strip():
+            raise GenerationError(NO_ANSWER)
+        if self.unsaved is not None:
+            raise self.unsaved
 
     def _solve(self, number: int, prompt: Prompt) -> _Answered:
         flags, started = self.settings.rsa, time.perf_counter()
@@ -87,13 +119,13 @@ class _Command:
         if seed is None and path is not None:
             seed = saved_seed(path)
         seed = self.settings.generation.seed_or_random() if seed is None else seed
-        params, sampling = flags.params(), rsa_sampling(self.settings.generation, seed)
-        first = [{"role": "system", "content": self.settings.system}] if self.settings.system else []
-        messages = [*first, {"role": "user", "content": prompt.text}]
-        identity = {
-            "seed": seed, "messages": messages, "settings": asdict(params), "sampling": asdict(sampling),
-            "model": self.source.name, **self.source.placement, "context": self.source.generator.context,
-        }  # fmt: skip
+        params, sampling = flags.params(self.aggregation), rsa_sampling(self.settings.generation, seed)
+        last_sampling = aggregate_sampling(self.settings.generation, seed) if params.select == "aggregate" else None
+        texts = (("system", self.settings.system), ("user", prompt.text))
+        # As the tokenizer reads them: neither a server nor a saved state takes what is no UTF-8.
+        messages = [{"role": role, "content": without_surrogates(text)} for role, text in texts if text]
+        identity = self._identity(messages, params, sampling, last_sampling)
+        restored = () if path is None else restore_rollouts(path, identity)
         view = RsaView(self.console, self.settings.quiet)
         watched = watch(
             self.source.generator,
@@ -101,11 +133,36 @@ class _Command:
             params,
             sampling,
             view,
-            restored=() if path is None else restore_rollouts(path, identity),
-            save=lambda rollouts: None if path is None else save_rollouts(path, identity, rollouts),
+            restored=restored,
+            save=lambda rollouts: self._save(path, identity, rollouts),
             on_event=lambda event: self._report(number, event),
+            prompt=self.aggregation.prompt,
+            last_sampling=last_sampling,
         )
-        return _Answered(prompt, watched, seed, time.perf_counter() - started, view.seconds_to_first_token)
+        seconds = time.perf_counter() - started
+        return _Answered(prompt, watched, len(restored), seed, seconds, view.seconds_to_first_token)
+
+    def _identity(
+        self, messages: Any, params: RsaParams, sampling: SamplingParams, last_sampling: SamplingParams | None
+    ) -> dict[str, Any]:
+        """What decides the result. None stands for how it was before there was a choice, as in files of that time."""
+        settings = asdict(params)
+        passes = settings.pop("passes")
+        return {
+            "seed": sampling.seed, "messages": messages, "settings": settings, "sampling": asdict(sampling),
+            "model": self.source.name, **self.source.placement, "context": self.source.generator.context,
+            "quant": self.source.quant, "pass": None if passes == "tail" else passes, "prompt": self.aggregation.name,
+            "last sampling": last_sampling and asdict(last_sampling),
+        }  # fmt: skip
+
+    def _save(self, path: Path | None, identity: dict[str, Any], rollouts: Sequence[Rollout]) -> None:
+        """What cannot be saved is told at once, and the run goes on: its answer is worth more than its state."""
+        try:
+            if path is not None:
+                save_rollouts(path, identity, rollouts)
+        except ZayaError as error:
+            self.unsaved = error
+            write_note(f"zaya: {error} The run goes on.")
 
     def _saved_file(self, number: int) -> Path | None:
         folder = self.settings.rsa.rsa_save
@@ -118,13 +175,13 @@ class _Command:
 
     def _show(self, number: int, answered: _Answered) -> None:
         result = answered.watched.result
-        if self.settings.format == "text":
+        if self.settings.format == "text" and result.text.strip():
             shows_thinking = self.settings.generation.thinking
             if shows_thinking == "stderr" or (shows_thinking == "show" and sys.stdout.isatty()):
-                self.console.print(result.thinking, style="dim")
-            write_answer(("\n" if number else "") + result.text.strip("\n") + "\n")
+                write_thinking(self.console, result.thinking + "\n")
+            write_answer(("\n" if number else "") + result.text.strip("\n") + "\n", is_whole=True)
         elif self.settings.format == "jsonl":
-            write_json({"event": "finished", "prompt": number, **self._as_json(answered)})
+            write_json({"event": "finished", "prompt": number, **self._as_json(answered)}, is_whole=True)
         if not self.settings.quiet:
             ending = "" if result.is_complete else " (ended early)"
             self.console.print(agreement_line(result) + ending, style="dim")
@@ -135,53 +192,51 @@ class _Command:
         """Write what was kept back for the end."""
         if self.settings.format == "json" and self.answered:
             values = [self._as_json(answered) for answered in self.answered]
-            write_json(values[0] if self.prompts == 1 else values)
+            write_json(values[0] if self.prompts == 1 else values, is_whole=True)
         if self.settings.stats:
             self.console.print(self.source.summary, style="dim")
 
     def _as_json(self, answered: _Answered) -> dict[str, Any]:
         """The fields of a plain run, and `rsa`."""
         result = answered.watched.result
-        value: dict[str, Any] = {
-            "text": result.text,
-            "thinking": result.thinking,
-            "finish_reason": _finish_reason(answered),
-            "usage": {
-                name: sum(getattr(rollout, name) for rollout in result.rollouts)
-                for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "thinking_tokens")
-            },
-            "timings": self._timings(answered),
-            "seed": answered.seed,
-            "model": self.source.name,
-            "quant": None,
-            **self.source.placement,
-            "rsa": _rsa_json(result),
-        }
-        if self.prompts > 1 or answered.prompt.source not in (None, "-"):
-            value["prompt_file"] = answered.prompt.source
-        return value
+        value = answer_json(
+            text=result.text,
+            thinking=result.thinking,
+            finish_reason=_finish_reason(answered),
+            usage={name: sum(getattr(rollout, name) for rollout in result.rollouts) for name in USAGE},
+            timings=self._timings(answered),
+            seed=answered.seed,
+            model=self.source.name,
+            quant=self.source.quant,
+            placement=self.source.placement,
+            prompt=answered.prompt,
+            is_one_of_many=self.prompts > 1,
+        )
+        if any(rollout.is_estimate for rollout in result.rollouts):
+            value["usage"]["is_estimate"] = True
+        return {**value, "rsa": _rsa_json(result)}
 
     def _timings(self, answered: _Answered) -> dict[str, float]:
-        rollouts = answered.watched.result.rollouts
-        tokens = sum(rollout.completion_tokens for rollout in rollouts)
-        prompt_seconds = sum(rollout.prompt_seconds for rollout in rollouts)
-        prefilled = sum(rollout.prompt_tokens - rollout.cached_tokens for rollout in rollouts)
+        tokens = sum(rollout.completion_tokens for rollout in answered.fresh)
+        prompt_seconds = sum(rollout.prompt_seconds for rollout in answered.fresh)
+        prefilled = sum(rollout.prompt_tokens - rollout.cached_tokens for rollout in answered.fresh)
         decode_seconds = max(0.0, answered.seconds - prompt_seconds)
-        return {
-            "load_seconds": round(self.source.load_seconds, 3),
-            "prompt_seconds": round(prompt_seconds, 4),
-            "prompt_tokens_per_second": round(prefilled / prompt_seconds, 2) if prompt_seconds else 0.0,
-            "seconds_to_first_token": round(answered.seconds_to_first_token, 4),
-            "decode_seconds": round(decode_seconds, 4),
-            "decode_tokens_per_second": round(tokens / decode_seconds, 2) if decode_seconds else 0.0,
-            "peak_memory_bytes": self.source.peak_memory_bytes(),
-        }
+        return timings_json(
+            load=self.source.load_seconds,
+            prompt=prompt_seconds,
+            prompt_rate=prefilled / prompt_seconds if prompt_seconds else 0.0,
+            first_token=answered.seconds_to_first_token,
+            decode=decode_seconds,
+            decode_rate=tokens / decode_seconds if decode_seconds else 0.0,
+            peak_memory=self.source.peak_memory_bytes(),
+        )
 
 
 def _finish_reason(answered: _Answered) -> str:
     if answered.watched.stopped_by is not None:
         return "cancelled"
-    return "length" if answered.watched.result.choice.rollout.answer_was_cut else "stop"
+    result = answered.watched.result
+    return "length" if result.choice.rollout.answer_was_cut or not result.text.strip() else "stop"
 
 
 def _rsa_json(result: RsaResult) -> dict[str, Any]:
@@ -207,6 +262,8 @@ def _rollout_json(rollout: Any) -> dict[str, Any]:
 def _event_json(event: RsaEvent) -> dict[str, Any] | None:
     if isinstance(event, RunStarted):
         return {"event": "rsa_started", "settings": asdict(event.params), "restored": event.restored}
+    if isinstance(event, BudgetsShrank):
+        return {"event": "budgets_shrank", "settings": asdict(event.params), "context": event.context}
     if isinstance(event, RolloutStarted):
         return {"event": "rollout_started", "stage": event.stage, "candidate": event.candidate}
     if isinstance(event, RolloutFinished):
@@ -221,7 +278,9 @@ def _stats_line(answered: _Answered) -> str:
     tokens = sum(rollout.completion_tokens for rollout in rollouts)
     prompts = sum(rollout.prompt_tokens for rollout in rollouts)
     cached = sum(rollout.cached_tokens for rollout in rollouts)
+    about = "~" if any(rollout.is_estimate for rollout in rollouts) else ""
     return (
-        f"{len(rollouts)} rollouts · prompts {prompts:,} tokens ({cached:,} reused) · generated {tokens:,} tokens "
-        f"({tokens / answered.seconds:.1f} tok/s) · {answered.seconds:.1f} s · seed {answered.seed}"
+        f"{len(rollouts)} rollouts · prompts {about}{prompts:,} tokens ({cached:,} reused) · "
+        f"generated {about}{tokens:,} tokens ({tokens / answered.seconds:.1f} tok/s) · {answered.seconds:.1f} s · "
+        f"seed {answered.seed}"
     )

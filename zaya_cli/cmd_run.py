@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from zaya_cli.failures import Interrupted
+from zaya_cli.answer_json import USAGE, answer_json, origin_json, placement_of, quant_of, timings_json
+from zaya_cli.failures import Interrupted, error_json, exit_code_of, sentence_of
 from zaya_cli.generation import GenerationSettings
 from zaya_cli.interrupt import stopping
-from zaya_cli.output import Color, Format, stderr_console, write_answer, write_json
+from zaya_cli.output import Color, Format, stderr_console, write_answer, write_json, write_note
 from zaya_cli.prompts import Prompt, collect_prompts
 from zaya_cli.render import AnswerView, stats_line
 from zaya_cli.rsa_options import RsaFlags
 from zaya_cli.runtime import Runtime, RuntimeSettings, open_runtime
+from zaya_cli.visible import one_line
 from zaya_core.errors import UsageError
-from zaya_core.events import Event, Finished, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
+from zaya_core.events import Event, Failed, Finished, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Answer:
     events: list[Event] = field(default_factory=list)
     tokens: list[TokenEvent] = field(default_factory=list)
     finished: Finished | None = None
+    failed: Failed | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.finished is not None or self.failed is not None
 
     def text(self, kind: str) -> str:
         return "".join(e.text for e in self.events if isinstance(e, TextEvent) and e.kind == kind)
@@ -50,7 +56,9 @@ class Answer:
 def run(settings: RunSettings) -> None:
     """Answer every prompt, in the order in which they were given.
 
-    Raises Interrupted after Ctrl-C, when the partial answers have been shown.
+    One that fails does not keep the others from being answered. Raises: the error of an only prompt; with several, each
+    told on stderr, SystemExit with the exit code of the first that failed; Interrupted after Ctrl-C, when the partial
+    answers have been shown.
     """
     if settings.generation.top_logprobs is not None and settings.format == "text":
         raise UsageError("--logprobs are written as JSON only: add --format json or jsonl.")
@@ -78,6 +86,17 @@ def run(settings: RunSettings) -> None:
         writer.close()  # what is finished is not lost to an error in what is not
     if stop.exit_code is not None:
         raise Interrupted(stop.exit_code)
+    _end_with_failures(list(answers.values()))
+
+
+def _end_with_failures(answers: list[Answer]) -> None:
+    failures = [(answer.prompt.source, answer.failed.error) for answer in answers if answer.failed is not None]
+    if failures and len(answers) == 1:
+        raise failures[0][1]
+    for source, error in failures:
+        write_note(f"zaya: {source}: {sentence_of(error)}")
+    if failures:
+        raise SystemExit(exit_code_of(failures[0][1]))
 
 
 def _messages(system: str | None, prompt: Prompt) -> list[dict[str, str]]:
@@ -90,6 +109,8 @@ def _record(answer: Answer, event: Event) -> None:
         answer.tokens.append(event)
     elif isinstance(event, Finished):
         answer.finished = event
+    elif isinstance(event, Failed):
+        answer.failed = event
     answer.events.append(event)
 
 
@@ -125,29 +146,24 @@ class _Writer:
             self.console.print(f"{self.runtime.name}: {self.runtime.chosen_because}", style="dim")
 
     def as_json(self, answer: Answer) -> dict[str, Any]:
-        """The fields of `--format json`."""
+        """The fields of `--format json`; of one that failed, its error."""
+        if answer.failed is not None:
+            return {"error": error_json(answer.failed.error), **origin_json(answer.prompt, len(self.answers) > 1)}
         assert answer.finished is not None
         stats = answer.finished.stats
-        value: dict[str, Any] = {
-            "text": answer.text("answer"),
-            "thinking": answer.text("thinking"),
-            "finish_reason": answer.finished.reason,
-            "usage": {
-                "prompt_tokens": stats.prompt_tokens,
-                "cached_tokens": stats.cached_tokens,
-                "completion_tokens": stats.completion_tokens,
-                "thinking_tokens": stats.thinking_tokens,
-            },
-            "timings": self._timings(answer.finished),
-            "seed": self.seed,
-            "model": self.runtime.name,
-            "quant": self._quant(),
-            "device": str(self.runtime.engine.model.device),
-            "dtype": str(self.runtime.engine.model.dtype).removeprefix("torch."),
-            "threads": self.runtime.threads,
-        }
-        if len(self.answers) > 1 or answer.prompt.source not in (None, "-"):
-            value["prompt_file"] = answer.prompt.source
+        value = answer_json(
+            text=answer.text("answer"),
+            thinking=answer.text("thinking"),
+            finish_reason=answer.finished.reason,
+            usage={name: getattr(stats, name) for name in USAGE},
+            timings=self._timings(answer.finished),
+            seed=self.seed,
+            model=self.runtime.name,
+            quant=quant_of(self.runtime),
+            placement=placement_of(self.runtime),
+            prompt=answer.prompt,
+            is_one_of_many=len(self.answers) > 1,
+        )
         if self.settings.generation.top_logprobs is not None:
             value["logprobs"] = [_token_json(self.runtime, token) for token in answer.tokens]
         return value
@@ -158,15 +174,15 @@ class _Writer:
 
     def _timings(self, finished: Finished) -> dict[str, float]:
         stats = finished.stats
-        return {
-            "load_seconds": round(self.runtime.load_seconds, 3),
-            "prompt_seconds": round(stats.prompt_seconds, 4),
-            "prompt_tokens_per_second": round(stats.prompt_tokens_per_second, 2),
-            "seconds_to_first_token": round(stats.seconds_to_first_token, 4),
-            "decode_seconds": round(stats.decode_seconds, 4),
-            "decode_tokens_per_second": round(stats.decode_tokens_per_second, 2),
-            "peak_memory_bytes": stats.peak_memory_bytes,
-        }
+        return timings_json(
+            load=self.runtime.load_seconds,
+            prompt=stats.prompt_seconds,
+            prompt_rate=stats.prompt_tokens_per_second,
+            first_token=stats.seconds_to_first_token,
+            decode=stats.decode_seconds,
+            decode_rate=stats.decode_tokens_per_second,
+            peak_memory=stats.peak_memory_bytes,
+        )
 
 
 class _TextWriter(_Writer):
@@ -180,7 +196,7 @@ class _TextWriter(_Writer):
     def take(self, answer: Answer, event: Event) -> None:
         if answer is self.answers[self._current]:
             self._view.show(event)
-        while self._current + 1 < len(self.answers) and self.answers[self._current].finished is not None:
+        while self._current + 1 < len(self.answers) and self.answers[self._current].has_ended:
             self._current += 1
             self._show_next(self.answers[self._current])
 
@@ -192,7 +208,7 @@ class _TextWriter(_Writer):
 
     def _open_view(self, answer: Answer) -> AnswerView:
         if len(self.answers) > 1 and not self.settings.quiet:
-            self.console.print(f"== {answer.prompt.source}", style="bold")
+            self.console.print(one_line(f"== {answer.prompt.source}"), style="bold")
         return AnswerView(self.console, self.settings.generation.thinking, self.settings.quiet)
 
     def close(self) -> None:
@@ -203,16 +219,17 @@ class _TextWriter(_Writer):
         for answer in self.answers:
             if answer.finished is not None and answer.finished.reason == "length" and not self.settings.quiet:
                 which = f"to {answer.prompt.source} " if len(self.answers) > 1 else ""
-                print(f"zaya: the answer {which}was cut at its length limit (--max-tokens, --ctx).", file=sys.stderr)
+                write_note(f"zaya: the answer {which}was cut at its length limit (--max-tokens, --ctx).")
 
 
 class _JsonWriter(_Writer):
     """One object at the end, or a list of them for several prompts."""
 
     def close(self) -> None:
-        values = [self.as_json(answer) for answer in self.answers if answer.finished is not None]
+        is_only = len(self.answers) == 1  # its error is the command's
+        values = [self.as_json(answer) for answer in self.answers if answer.finished or (answer.failed and not is_only)]
         if values:
-            write_json(values[0] if len(self.answers) == 1 else values)
+            write_json(values[0] if len(self.answers) == 1 else values, is_whole=True)
         super().close()
 
 
@@ -223,6 +240,8 @@ class _JsonLinesWriter(_Writer):
         number = {"prompt": self.answers.index(answer)}
         if isinstance(event, Finished):
             write_json({"event": "finished", **number, **self.as_json(answer)})
+        elif isinstance(event, Failed) and len(self.answers) > 1:
+            write_json({"event": "failed", **number, **self.as_json(answer)})
         elif isinstance(event, PrefillProgress):
             write_json({"event": "prefill", **number, "done": event.done, "total": event.total, "cached": event.cached})
         elif isinstance(event, TokenEvent) and self.settings.generation.top_logprobs is not None:

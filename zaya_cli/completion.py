@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Literal
 
+from zaya_cli.visible import visible
+
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 _VARIABLE = "_ZAYA_COMPLETE"  # set by the script when the shell asks
 
@@ -29,6 +31,7 @@ def complete_model(incomplete: str) -> list[str]:
     from zaya_cli.inventory import present_models
 
     try:
-        return [model.name for model in present_models() if model.name.startswith(incomplete)]
+        names = [model.name for model in present_models() if model.name.startswith(incomplete)]
     except OSError:
         return []
+    return [name for name in names if visible(name) == name]

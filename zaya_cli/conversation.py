@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zaya_cli.generation import GenerationSettings
 from zaya_core.errors import UsageError
-from zaya_core.events import Event, Finished, FinishReason, TokenEvent
+from zaya_core.events import Event, Failed, Finished, FinishReason, TokenEvent
 from zaya_core.known_ids import common_length, keep_known_ids
 from zaya_core.stream import split_text
 
@@ -143,6 +143,8 @@ class Conversation:
                     tokens.append(event.token_id)
                 elif isinstance(event, Finished):
                     reason = event.reason
+                elif isinstance(event, Failed):
+                    raise event.error
                 yield event
         finally:
             self.open_request, self.stop_requested = None, False
@@ -163,7 +165,10 @@ class Conversation:
         request = replace(self._request(earlier, begun.question), begun=begun.tokens, candidate=begun.candidate)
         start = len(self.known_ids) - len(begun.tokens)
         was_last = start > 0 and tuple(self.known_ids[start:]) == begun.tokens
-        return replace(request, ids=self.known_ids[:start]) if was_last else request
+        if not was_last:
+            return request
+        cuts = tuple(cut for cut in request.snapshot_at if cut <= start)
+        return replace(request, ids=self.known_ids[:start], snapshot_at=cuts)
 
     def _messages(self, exchanges: Sequence[Exchange]) -> list[dict[str, str]]:
         first = [{"role": "system", "content": self.system}] if self.system else []

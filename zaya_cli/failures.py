@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from typer.exceptions import TyperException
+
+from zaya_cli.lost_output import discard_stdout, lost_output, settle_stdout
+from zaya_cli.visible import one_line, visible
 from zaya_core import errors
+from zaya_core.redaction import redacted
 
 INTERRUPTED = 130
 
 EXIT_CODES = {
     0: "success, also when the answer was cut at its length limit",
-    1: "unexpected failure (`ZAYA_DEBUG=1` shows the traceback), reader of a pipe gone, or a problem found by `doctor`",
+    1: "unexpected failure (`ZAYA_DEBUG=1` shows the traceback), no answer, reader of a pipe gone, or a problem found "
+    "by `doctor`",
     2: "wrong usage, a bad setting, nothing to ask",
     3: "model or file not found, or not complete",
     4: "does not fit into memory or on the disk, or the device is missing",
@@ -29,6 +35,7 @@ EXIT_CODES = {
 }
 _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),
+    (TyperException, 2),
     (errors.ModelNotFoundError, 3),
     (errors.DeviceError, 4),
     (errors.MemoryFitError, 4),
@@ -36,7 +43,11 @@ _EXIT_CODES_OF: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CheckpointError, 5),
     (errors.PromptTooLongError, 6),
     (errors.NetworkError, 7),
+    (FileNotFoundError, 3),
 )
+
+
+_NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EDQUOT") if hasattr(errno, name)}
 
 
 class Interrupted(Exception):
@@ -53,52 +64,88 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    if _is_out_of_memory(error):
+    if _is_out_of_memory(error) or is_disk_full(error):
         return 4
     return next((code for kind, code in _EXIT_CODES_OF if isinstance(error, kind)), 1)
 
 
 def sentence_of(error: BaseException) -> str:
-    """What to tell the person, in one line."""
-    if isinstance(error, errors.ZayaError):
-        return " ".join(str(error).split())
+    """What to tell the person, in one line without secrets, and without what could steer a terminal.
+
+    Empty where Typer has shown the help already.
+    """
+    message = visible(" ".join(redacted(_message_of(error)).split()))
+    if isinstance(error, (errors.ZayaError, TyperException)):
+        return message
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return visible(redacted(f"{error.filename} is gone: another program has removed it meanwhile."))
     if _is_out_of_memory(error):
         return "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
-    detail = " ".join(str(error).split())[:300] or "no details"
-    return f"Unexpected {type(error).__name__}: {detail}. Set ZAYA_DEBUG=1 for the traceback."
+    if isinstance(error, OSError) and is_disk_full(error):
+        where = one_line(redacted(str(error.filename or "Standard output, or a file,")))
+        return f"{where} cannot be written ({error.strerror}): free some space, or write elsewhere."
+    return f"Unexpected {type(error).__name__}: {message[:300] or 'no details'}. Set ZAYA_DEBUG=1 for the traceback."
+
+
+def _message_of(error: BaseException) -> str:
+    if not isinstance(error, TyperException):
+        return str(error)
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    return f"{message}. See `{context.command_path} --help`." if message and context else message
+
+
+def error_json(error: BaseException) -> dict[str, Any]:
+    """The object `error` of JSON output."""
+    return {"message": sentence_of(error), "type": type(error).__name__, "exit_code": exit_code_of(error)}
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """torch reports it as a RuntimeError, in different words for each device."""
     words = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+        isinstance(error, (RuntimeError, errors.GenerationError))
+        and ("out of memory" in words or "can't allocate memory" in words)
     )
+
+
+def show_traceback(error: BaseException) -> None:
+    """For ZAYA_DEBUG=1, with the exceptions that led to this one."""
+    from zaya_cli.output import write_note
+
+    if os.environ.get("ZAYA_DEBUG") == "1":
+        write_note("".join(traceback.format_exception(error)).rstrip())
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a disk, a quota or a limit of the size of files has no room left."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[None]:
     """Turn any exception of a command into its sentence and exit code."""
-    from zaya_cli.output import write_json
+    from zaya_cli.output import write_json, write_note
 
     try:
         yield
+        if (lost := lost_output()) is not None:
+            raise SystemExit(exit_code_of(lost))
     except BrokenPipeError:
         _leave_quietly()
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:
         code = exit_code_of(error)
-        if os.environ.get("ZAYA_DEBUG") == "1":
-            traceback.print_exc()
-        if not isinstance(error, (Interrupted, KeyboardInterrupt)):
+        settle_stdout()
+        show_traceback(error)
+        if not isinstance(error, (Interrupted, KeyboardInterrupt)) and (sentence := sentence_of(error)):
             if as_json:
-                write_json({"error": {"message": sentence_of(error), "type": type(error).__name__, "exit_code": code}})
-            print(f"zaya: {sentence_of(error)}", file=sys.stderr)
+                write_json({"error": error_json(error)})
+            write_note(f"zaya: {sentence}")
         raise SystemExit(code) from None
 
 
 def _leave_quietly() -> NoReturn:
-    """The reader of our output has gone. Python would complain again when it flushes stdout at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The reader of our output has gone."""
+    discard_stdout()
     raise SystemExit(1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zaya_cli.options import ThinkingMode
+from zaya_cli.output import write_note
 
 if TYPE_CHECKING:
     from zaya_core.engine import Request
@@ -43,7 +43,7 @@ class GenerationSettings:
     def say_if_greedy_by_top_p(self) -> None:
         """Other programs refuse a share of 0, or take it for "off"."""
         if self.top_p == 0:
-            print("zaya: top-p 0 keeps the likeliest token only, as temperature 0 does.", file=sys.stderr)
+            write_note("zaya: top-p 0 keeps the likeliest token only, as temperature 0 does.")
 
     def given_sampling(self) -> dict[str, Any]:
         """The sampling settings that flags gave, without the seed."""

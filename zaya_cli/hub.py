@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from zaya_cli.credentials import prepare_hub_token
 from zaya_core.errors import CheckpointError, DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.proxies import Route, by_way_of, route_to
+from zaya_core.redaction import public_url, redacted
 from zaya_core.weight_files import INDEX, find_weights
 
 DEFAULT_REVISION = "main"
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
 UNWANTED = ["*/*"]  # nothing of a model lies in subfolders
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EFBIG)
+
+_route = Route(by_client=True)  # that of the Hub's client
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,13 @@ def is_offline() -> bool:
 
 @contextmanager
 def hub_errors(repo: str, revision: str = DEFAULT_REVISION) -> Iterator[None]:
-    """Turn the errors of huggingface_hub and its HTTP client into this program's."""
+    """Turn the errors of huggingface_hub and its HTTP client into this program's; its token is checked first."""
     from httpx2 import HTTPError
     from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
+    prepare_hub_token()
     try:
+        _use_proxies()
         yield
     except ZayaError:
         raise
@@ -155,6 +162,19 @@ def hub_errors(repo: str, revision: str = DEFAULT_REVISION) -> Iterator[None]:
         raise
 
 
+def _use_proxies() -> None:
+    """Let the Hub's client reach its address as `zaya_core.proxies` says. Raises NetworkError for an unusable proxy."""
+    from httpx2 import Client
+    from huggingface_hub import constants, set_client_factory
+
+    global _route
+    if is_offline() or (route := route_to(constants.ENDPOINT)) == _route:
+        return
+    _route = route
+    # as the Hub's own, but for the number that it gives each request
+    set_client_factory(lambda: Client(**route.client_settings(), follow_redirects=True, timeout=None))
+
+
 def raise_disk_error(error: OSError) -> None:
     """Raise DiskSpaceError if that is what the system reports, else return."""
     if error.errno in _DISK_FULL:
@@ -169,25 +189,26 @@ def _raise_network_error(error: Exception, repo: str, revision: str) -> NoReturn
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
+    endpoint = public_url(constants.ENDPOINT)
     if not isinstance(error, HfHubHTTPError):
         raise NetworkError(
-            f"{constants.ENDPOINT} cannot be reached ({_words(error)}): check the connection and type the same again; "
-            "what is finished is kept."
+            f"{endpoint} cannot be reached{by_way_of(constants.ENDPOINT)} ({_words(error)}): check the "
+            "connection and type the same again; what is finished is kept."
         ) from None
     status = error.response.status_code
     if isinstance(error, RevisionNotFoundError):
         raise ModelNotFoundError(f"{repo} has no revision {revision}: give a branch, a tag or a commit.") from None
     if status in (401, 403):
         raise NetworkError(
-            f"{constants.ENDPOINT} refuses access to {repo} ({status}): check the name; for a private or gated "
+            f"{endpoint} refuses access to {repo} ({status}): check the name; for a private or gated "
             "repository, accept its terms there and log in with `hf auth login`, or set HF_TOKEN."
         ) from None
     if status == 404:
-        raise ModelNotFoundError(f"{constants.ENDPOINT} has no repository {repo}: check the name.") from None
+        raise ModelNotFoundError(f"{endpoint} has no repository {repo}: check the name.") from None
     raise NetworkError(
-        f"{constants.ENDPOINT} answers with error {status} for {repo}: try again later; what is finished is kept."
+        f"{endpoint} answers with error {status} for {repo}: try again later; what is finished is kept."
     ) from None
 
 
 def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(redacted(str(error)).split())[:200] or type(error).__name__

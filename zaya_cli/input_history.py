@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit.history import FileHistory
 
-from zaya_cli.user_files import make_private_folder, write_atomically
+from zaya_core.errors import NoLocksError
+from zaya_core.exclusive import lock_beside, try_lock
+from zaya_core.private_file import close_to_others, make_private_folder, write_atomically
 
 LARGEST = 1 << 20  # bytes; the older half goes when there are more
+_PATIENCE = 2.0  # seconds for which another chat may be writing
 
 
 class InputHistory(FileHistory):
     """prompt_toolkit's history file: readable by its owner only, of bounded size; never the cause of an error.
 
-    Lines that begin with a space are not kept. State: `failure`, why it could not be read or written, None if it could.
+    Several chats write to it in turns. Lines that begin with a space are not kept. State: `failure`, why it could not
+    be read or written, None if it could.
     """
 
     def __init__(self, path: Path):
         super().__init__(path)
+        self.path = path
         self.failure: str | None = None
-        try:
-            make_private_folder(path.parent)
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-            path.chmod(0o600)
-            if path.stat().st_size > LARGEST:
-                write_atomically(path, lambda new: _write_newer_half(path, new))
-        except OSError as error:
-            self.failure = error.strerror
+        self._exclusively(self._shorten)
+
+    def _shorten(self) -> None:
+        if self.path.stat().st_size > LARGEST:
+            write_atomically(self.path, lambda new: _write_newer_half(self.path, new))
 
     def load_history_strings(self) -> list[str]:
         """The newest first; none if the file cannot be read."""
@@ -40,12 +44,25 @@ class InputHistory(FileHistory):
 
     def store_string(self, string: str) -> None:
         """Append to the file, unless it begins with a space."""
-        if string.startswith(" "):
-            return
+        if not string.startswith(" "):
+            self._exclusively(lambda: FileHistory.store_string(self, string))
+
+    def _exclusively(self, write: Callable[[], None]) -> None:
+        """Write while the file is there, is private and no other chat writes to it; failures are noted."""
+        lock = None
         try:
-            super().store_string(string)
+            make_private_folder(self.path.parent)
+            close_to_others(self.path.parent)
+            with suppress(NoLocksError):  # no locks there: lines of two chats may mix
+                lock = try_lock(lock_beside(self.path), _PATIENCE)
+            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+            close_to_others(self.path)
+            write()
         except OSError as error:
             self.failure = error.strerror
+        finally:
+            if lock is not None:
+                lock.release()
 
 
 def _write_newer_half(old: Path, new: Path) -> None:

@@ -19,16 +19,20 @@ from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.key_binding.bindings import search
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.output import ColorDepth, create_output
 
 from zaya_cli.echo import without_echo
 from zaya_cli.editor import check_editor
 from zaya_cli.multiline import continued, message_of
+from zaya_cli.output import write_note
+from zaya_cli.visible import UNSEEN, visible
 from zaya_core.errors import UsageError
 
 PROMPT, CONTINUATION = ">>> ", "... "
 _SECONDS_OF_A_PASTE = 0.1  # nobody presses Enter so soon behind the last line of what was pasted
 _MENU_LINES = 8
+Char.display_mappings.update({character: visible(character) for character in UNSEEN})  # beside ^[ and its like
 
 
 class LineInput(Protocol):
@@ -190,7 +194,7 @@ def _bindings() -> KeyBindings:
             check_editor()
         except UsageError as error:
             complaint = f"zaya: {error}"
-            run_in_terminal(lambda: print(complaint, file=sys.stderr))
+            run_in_terminal(lambda: write_note(complaint))
         else:
             event.current_buffer.open_in_editor()
 

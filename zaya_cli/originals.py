@@ -18,7 +18,7 @@ from zaya_cli.download import Fetcher
 from zaya_cli.download_progress import Counts, DownloadProgress
 from zaya_cli.hub import RemoteFile
 from zaya_core.errors import NetworkError
-from zaya_core.exclusive import held
+from zaya_core.exclusive import held, lock_beside
 from zaya_core.fingerprint import END_BYTES
 from zaya_core.outline import has_ends_of, header_bytes, write_outline, write_reduced
 from zaya_core.reading_plan import OwnFile, SourceFiles, Step
@@ -170,7 +170,7 @@ class Originals(SourceFiles):
 @contextmanager
 def staged(staging: Path) -> Iterator[None]:
     """Nobody else uses the folder for the length of the block. Raises UsageError where somebody does."""
-    staging.mkdir(parents=True, exist_ok=True)
-    lock = staging.with_name(f".{staging.name}.lock")
-    with held(lock, f"Another `zaya pull` is using {staging}: wait for it."):
+    staging.parent.mkdir(parents=True, exist_ok=True)
+    with held(lock_beside(staging), f"pulling into {staging}", "wait for it"):
+        staging.mkdir(exist_ok=True)
         yield

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zaya_cli.output import write_note
 from zaya_core.errors import ModelNotFoundError, UsageError
 
 STDIN = "-"
@@ -49,7 +50,7 @@ def _read_stdin(must_have: bool) -> str:
             raise UsageError(
                 "There is nothing to ask. Give a file, -p TEXT, or pipe text in; `zaya chat` is a conversation."
             )
-        print("Reading the prompt from the terminal; end it with Ctrl-D.", file=sys.stderr)
+        write_note("Reading the prompt from the terminal; end it with Ctrl-D.")
     return _decoded(sys.stdin.buffer.read(), "standard input")
 
 

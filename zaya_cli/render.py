@@ -8,8 +8,8 @@ import time
 from rich.console import Console
 
 from zaya_cli.options import ThinkingMode
-from zaya_cli.output import draws, write_answer
-from zaya_core.events import Event, Finished, PrefillProgress, Stats, TextEvent, ThinkingEnded, TokenEvent
+from zaya_cli.output import draws, write_answer, write_thinking
+from zaya_core.events import Event, Failed, Finished, PrefillProgress, Stats, TextEvent, ThinkingEnded, TokenEvent
 
 _PROGRESS_AFTER = 1.0  # seconds
 
@@ -41,7 +41,7 @@ class AnswerView:
             self._show_thinking(event.text) if event.kind == "thinking" else self._show_answer(event.text)
         elif isinstance(event, ThinkingEnded):
             self._end_thinking(event)
-        elif isinstance(event, Finished):
+        elif isinstance(event, (Finished, Failed)):
             self.close()
 
     def _show_prefill(self, event: PrefillProgress) -> None:
@@ -59,7 +59,7 @@ class AnswerView:
         self._is_thinking = True
         if self.shows_thinking:
             self._clear_counter()
-            self.console.print(text, end="", style="dim")
+            write_thinking(self.console, text)
             self._line_is_open = not text.endswith("\n")
 
     def _show_answer(self, text: str) -> None:

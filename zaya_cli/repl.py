@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-import traceback
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -13,7 +11,7 @@ from rich.console import Console
 
 from zaya_cli.chat_view import view_for
 from zaya_cli.conversation import Conversation, Exchange
-from zaya_cli.failures import INTERRUPTED, Interrupted, sentence_of
+from zaya_cli.failures import INTERRUPTED, Interrupted, sentence_of, show_traceback
 from zaya_cli.interrupt import leaving, stopping
 from zaya_cli.line_input import LineInput
 from zaya_cli.output import draws
@@ -49,6 +47,13 @@ class Repl:
     def run(self) -> None:
         """Until the person leaves. Raises Interrupted after a second Ctrl-C at the prompt, and on SIGTERM."""
         try:
+            self._rounds()
+            self.keeper.close()
+        finally:
+            self.keeper.let_go()
+
+    def _rounds(self) -> None:
+        try:
             with leaving(lambda code: self.input.leave(Interrupted(code))):
                 while (line := self._next_line()) is not None:
                     self._round(line)
@@ -57,7 +62,6 @@ class Repl:
             pass
         finally:
             self.keeper.keep()
-        self.keeper.close()
 
     def say(self, text: str) -> None:
         """A note to the person."""
@@ -98,8 +102,9 @@ class Repl:
         seed, messages = conversation.sampling.seed, conversation.messages_with(question)
         engine = self.runtime.engine
         settings = replace(conversation.settings, max_tokens=None, thinking_budget=None)  # it has budgets of its own
+        folder = self.runtime.folder
         with self.input.unread():
-            watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console)
+            watched = answer_with_rsa(engine, messages, candidates, settings, seed, self.console, folder=folder)
         self.candidates = None
         conversation.keep_answer(question, watched.result.thinking, watched.result.text)
         with view_for(self.console, settings.thinking) as view:
@@ -149,8 +154,7 @@ class Repl:
         except KeyboardInterrupt:
             self.say("[stopped]")
         except Exception as error:  # whatever it is, the conversation goes on
-            if os.environ.get("ZAYA_DEBUG") == "1":
-                traceback.print_exc()
+            show_traceback(error)
             self.console.print(f"zaya: {sentence_of(error)}", soft_wrap=not draws(self.console))
 
     def _comment(self, finished: Finished) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zaya_cli.failures import Interrupted
+from zaya_cli.failures import INTERRUPTED, Interrupted
 from zaya_cli.interrupt import stopping
 from zaya_cli.rsa_view import RsaView
-from zaya_core.errors import NetworkError
+from zaya_core.errors import GenerationError, NetworkError
 from zaya_core.rsa import RsaParams, RsaResult, solve
 from zaya_core.rsa.events import RsaEvent
+from zaya_core.rsa.prompt import ATTEMPTS, Prompt, aggregation_of
 from zaya_core.rsa.rollouts import Generator, Rollout
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from zaya_cli.generation import GenerationSettings
     from zaya_core.engine import Engine
     from zaya_core.sampling import SamplingParams
+
+
+NO_ANSWER = "No candidate came to an answer: give them more tokens (--rsa-think, --rsa-answer), or try another --seed."
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ def answer_with_rsa(
     seed: int,
     console: Console,
     quiet: bool = False,
+    folder: Path | None = None,
 ) -> WatchedResult:
     """Answer a conversation that ends in a user's message, on an Engine that is idle.
 
@@ -45,15 +51,27 @@ def answer_with_rsa(
     (`stopped_by`), twice leaves the program. `result.text` is the answer, `result.thinking` the chosen candidate's
     thinking, `result.choice` says how many agree (`agreement_line`). The Engine is idle again afterwards.
 
+    folder: the model's; without it what it is shown is worded for the bundled one.
+
     Raises: UsageError for fewer than one candidate; PromptTooLongError when the conversation leaves no room for tails;
-    Interrupted when it was stopped before anything was written.
+    KeyboardInterrupt when Ctrl-C stopped it before there was an answer, Interrupted for another signal; GenerationError
+    when no candidate came to an answer.
     """
     from zaya_cli.rsa_options import rsa_sampling
     from zaya_core.rsa.local import EngineGenerator
 
-    params = RsaParams(candidates=candidates)
-    generator = EngineGenerator(engine, settings.stop)
-    return watch(generator, messages, params, rsa_sampling(settings, seed), RsaView(console, quiet))
+    aggregation = ATTEMPTS if folder is None else aggregation_of(folder)
+    params = RsaParams(candidates=candidates, passes=aggregation.passes)
+    generator, view = EngineGenerator(engine, settings.stop), RsaView(console, quiet)
+    try:
+        watched = watch(generator, messages, params, rsa_sampling(settings, seed), view, prompt=aggregation.prompt)
+    except Interrupted as error:
+        if error.exit_code == INTERRUPTED:
+            raise KeyboardInterrupt from None  # the conversation goes on
+        raise
+    if not watched.result.text.strip():
+        raise watched.result.cause or GenerationError(watched.result.error or NO_ANSWER)
+    return watched
 
 
 def watch(
@@ -65,8 +83,13 @@ def watch(
     restored: Sequence[Rollout] = (),
     save: Callable[[Sequence[Rollout]], Any] = lambda rollouts: None,
     on_event: Callable[[RsaEvent], None] = lambda event: None,
+    prompt: Prompt = ATTEMPTS.prompt,
+    last_sampling: SamplingParams | None = None,
 ) -> WatchedResult:
-    """`solve` with a view, and with Ctrl-C as a request to finish. Raises what `solve` does, and Interrupted."""
+    """`solve` with a view, and with Ctrl-C as a request to finish.
+
+    Raises what `solve` does, and Interrupted, after a sentence, when it was stopped and there is no answer yet.
+    """
 
     def take(event: RsaEvent) -> None:
         on_event(event)
@@ -83,24 +106,39 @@ def watch(
                 should_stop=lambda: stop.exit_code is not None,
                 restored=restored,
                 save=save,
+                prompt=prompt,
+                last_sampling=last_sampling,
             )
         except NetworkError:
-            if stop.exit_code is not None:
-                raise Interrupted(stop.exit_code) from None
-            raise
+            if stop.exit_code is None:
+                raise
+            result = None
         finally:
             view.close()
+    if stop.exit_code is not None and (result is None or not result.text.strip()):
+        view.console.print("zaya: No candidate has come to an answer: there is no answer yet.")
+        raise Interrupted(stop.exit_code)
+    assert result is not None
     return WatchedResult(result, stop.exit_code)
 
 
 def agreement_line(result: RsaResult) -> str:
-    """How the answer was chosen, for people: `6 of 8 agree on 47`."""
+    """How the answer was chosen, for people: `6 of 8 agree on 47 after round 2`."""
     choice = result.choice
     stage = f"after {'the first attempts' if result.stage == 0 else f'round {result.stage}'}"
+    if result.is_complete and result.params.stop_at is None and result.stage < result.params.last_stage:
+        stage += "; what came later gave no answer"
+    if not result.text.strip():
+        return f"no candidate has come to an answer {stage}"
     if choice.answer is None:
         return f"no answers to compare {stage}; the likeliest of {choice.total} candidates"
     answer = " ".join(choice.answer.text.split())
     shown = answer if len(answer) <= 60 else answer[:59] + "…"
     if result.params.select == "aggregate" and result.stage > result.params.rounds:
         return f"one more attempt over {len(choice.rollout.subset)} candidates gives {shown}"
+    if choice.total == 1:
+        return f"the one candidate gives {shown} {stage}"
+    if choice.agreeing == 1:
+        which = "first" if result.params.select == "first" else "likeliest"
+        return f"No two candidates agree {stage}; the {which} answer is {shown}"
     return f"{choice.agreeing} of {choice.total} agree on {shown} {stage}"

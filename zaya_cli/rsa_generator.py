@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from zaya_cli import hub
+from zaya_cli.answer_json import placement_of, quant_of
+from zaya_cli.credentials import prepare_server_keys
 from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.rsa_options import RsaFlags
@@ -35,11 +37,13 @@ class Source:
 
     generator: Generator
     name: str
+    folder: Path  # with the tokenizer at least
     placement: dict[str, Any]
     summary: str
     load_seconds: float
     notes: tuple[str, ...] = ()
     device: Any = None  # the model's, None for a server
+    quant: str | None = None
 
     def peak_memory_bytes(self) -> int:
         """As for a plain run; 0 for a server, whose memory nobody knows here."""
@@ -62,14 +66,13 @@ def _local(settings: RuntimeSettings, flags: RsaFlags, stop: tuple[str, ...]) ->
     if model.pool.max_blocks is None:
         room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
         model.pool.max_blocks = max(1, int(room / model.pool.bytes_per_block))
-    placement = {
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "threads": runtime.threads,
-    }
+    placement = placement_of(runtime)
     summary = f"{model.placement_reason}; {runtime.threads} threads"
     generator = EngineGenerator(engine, stop)
-    return Source(generator, runtime.name, placement, summary, runtime.load_seconds, device=model.device)
+    return Source(
+        generator, runtime.name, runtime.folder, placement, summary, runtime.load_seconds, device=model.device,
+        quant=quant_of(runtime),
+    )  # fmt: skip
 
 
 def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
@@ -77,15 +80,16 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     from zaya_core.tokenizer import load_tokenizer
 
     started = time.perf_counter()
+    prepare_server_keys()
     folder = tokenizer_folder(settings.model)
     context = settings.context or _longest_context(folder)
     tokenizer = load_tokenizer(folder)
     generator = EndpointGenerator(url, tokenizer, context, flags.endpoint_model, flags.parallel)
     name = generator.model
-    placement = {"device": url, "dtype": None, "threads": None}
+    placement = {"device": generator.url, "dtype": None, "threads": None}
     seconds = time.perf_counter() - started
     notes = (*filter(None, [tokenizer.chat_template.note]), *generator.notes)
-    return Source(generator, name, placement, f"{name} at {url}", seconds, notes)
+    return Source(generator, name, folder, placement, f"{name} at {generator.url}", seconds, notes)
 
 
 def tokenizer_folder(name: str | None) -> Path:

@@ -13,6 +13,8 @@ from zaya_core.errors import UsageError
 if TYPE_CHECKING:
     from zaya_cli.generation import GenerationSettings
     from zaya_core.rsa.params import RsaParams
+    from zaya_core.rsa.prompt import Aggregation
+    from zaya_core.rsa.prompt_file import PromptFile
     from zaya_core.sampling import SamplingParams
 
 _PANEL = "Markovian RSA"
@@ -30,7 +32,7 @@ class RsaFlags:
         ),
     ] = None  # fmt: skip
     rsa_preset: Annotated[
-        Literal["light", "default", "high"] | None,
+        Literal["light", "default", "high", "xhigh"] | None,
         typer.Option(
             "--rsa-preset", rich_help_panel=_PANEL,
             help="The technical report's settings; other --rsa flags change them.",
@@ -60,8 +62,23 @@ class RsaFlags:
     rsa_tail: Annotated[
         int | None,
         typer.Option(
-            "--rsa-tail", metavar="TOKENS", help="So many last tokens of a thought are shown to others.",
+            "--rsa-tail", metavar="TOKENS", help="So many last tokens of a thought or an answer are shown to others.",
             rich_help_panel=_PANEL, show_default="4096",
+        ),
+    ] = None  # fmt: skip
+    rsa_pass: Annotated[
+        Literal["tail", "answer", "auto"] | None,
+        typer.Option(
+            "--rsa-pass", rich_help_panel=_PANEL, show_default="auto; demo: tail",
+            help="What others are shown: the end of a thought, its answer, or the answer of a thought that ended by "
+            "itself and the end of any other.",
+        ),
+    ] = None  # fmt: skip
+    rsa_prompt: Annotated[
+        Path | None,
+        typer.Option(
+            "--rsa-prompt", metavar="FILE", rich_help_panel=_PANEL,
+            help="A Jinja template of the prompt that shows attempts: question, candidates (a list), n.",
         ),
     ] = None  # fmt: skip
     rsa_answer: Annotated[
@@ -75,7 +92,8 @@ class RsaFlags:
         Literal["agreement", "first", "aggregate"] | None,
         typer.Option(
             "--rsa-select", rich_help_panel=_PANEL, show_default="agreement",
-            help="The answer most candidates agree on, the first one, or one more attempt over the last round.",
+            help="The answer most candidates agree on, the first one, or one more attempt over the last round "
+            "(at temperature 0.6, top-p 0.95, top-k 40 unless set).",
         ),
     ] = None  # fmt: skip
     rsa_stop_at: Annotated[
@@ -117,7 +135,7 @@ class RsaFlags:
         str | None,
         typer.Option(
             "--endpoint-model", metavar="NAME", rich_help_panel=_PANEL, help="The model's name on that server.",
-            show_default="the first it lists",
+            show_default="the only one it lists, or the one named zaya",
         ),
     ] = None  # fmt: skip
 
@@ -139,8 +157,11 @@ class RsaFlags:
             raise UsageError(f"--rsa-parallel is {self.rsa_parallel}; it must be from 1 to 1024.")
         return self.rsa_parallel or 16
 
-    def params(self) -> RsaParams:
-        """The preset, or the defaults, changed by what is given. Raises UsageError."""
+    def params(self, aggregation: Aggregation | None = None) -> RsaParams:
+        """The preset, or the defaults, changed by what is given; a model's `aggregation` says what is handed on.
+
+        Raises UsageError.
+        """
         from zaya_core.rsa.params import PRESETS, RsaParams
 
         base = RsaParams() if self.rsa_preset is None else PRESETS[self.rsa_preset]
@@ -153,9 +174,16 @@ class RsaFlags:
             "answer": self.rsa_answer,
             "select": self.rsa_select,
             "stop_at": self.rsa_stop_at,
+            "passes": self.rsa_pass or (aggregation and aggregation.passes),
         }
         changes = {name: value for name, value in given.items() if value is not None}
         return replace(base, **changes, pipelined=self.rsa_pipeline)
+
+    def own_prompt(self) -> PromptFile | None:
+        """The template of `--rsa-prompt`. Raises UsageError."""
+        from zaya_core.rsa.prompt_file import PromptFile
+
+        return None if self.rsa_prompt is None else PromptFile(self.rsa_prompt.expanduser(), self.params().tails)
 
 
 def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
@@ -174,3 +202,11 @@ def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
         raise UsageError("--thinking off does not go with --rsa, which passes the thinking on.")
     settings.say_if_greedy_by_top_p()
     return replace(SamplingParams(top_p=1.0, seed=seed), **settings.given_sampling())
+
+
+def aggregate_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
+    """Of the one rollout that `--rsa-select aggregate` adds: as Zyphra's own script has it, changed by flags."""
+    from zaya_core.sampling import SamplingParams
+
+    usual = SamplingParams(temperature=0.6, top_p=0.95, top_k=40, seed=seed)
+    return replace(usual, **settings.given_sampling())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from zaya_cli.fit_report import smallest_change
 from zaya_cli.inventory import choose, present_models
 from zaya_cli.machine import memory_of
 from zaya_cli.model_folder import find_model_folder, weight_bytes
+from zaya_cli.output import write_note
 from zaya_cli.quantized_folder import find_quantized_folder
 from zaya_cli.sizes import gigabytes
 from zaya_cli.threads import threads_to_use
@@ -96,10 +96,8 @@ def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
         return
     numbers = f"{name} needs {gigabytes(need.total)} of memory"
     if verdict == "tight":
-        print(
-            f"zaya: {numbers}, {gigabytes(memory.free)} are free: it will be slow while other programs hold the rest.",
-            file=sys.stderr,
-        )
+        free = gigabytes(memory.free)
+        write_note(f"zaya: {numbers}, {free} are free: it will be slow while other programs hold the rest.")
         return
     help = smallest_change(config, stored, memory, settings.kv)
     raise MemoryFitError(
@@ -137,12 +135,12 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
 
 def _report_unknown_keys(keys: tuple[str, ...]) -> None:
     if keys:
-        print(f"zaya: config.json has settings that this program does not know: {', '.join(keys)}.", file=sys.stderr)
+        write_note(f"zaya: config.json has settings that this program does not know: {', '.join(keys)}.")
 
 
 def _report_template(tokenizer: Tokenizer) -> None:
     if (note := tokenizer.chat_template.note) is not None:
-        print(f"zaya: {note}", file=sys.stderr)
+        write_note(f"zaya: {note}")
 
 
 def _report_notes(model: ZayaModel, folder: Path) -> None:
@@ -150,14 +148,14 @@ def _report_notes(model: ZayaModel, folder: Path) -> None:
     from zaya_core.generation_config import read_sampling_defaults
 
     for note in (*model.notes, *read_sampling_defaults(folder).notes):
-        print(f"zaya: {note}", file=sys.stderr)
+        write_note(f"zaya: {note}")
 
 
 def _report_slow_format(model: ZayaModel) -> None:
     quantization = model.config.quantization
     if quantization is not None and model.device.type == "cpu" and quantization.experts not in ("int4", "int8"):
         kind = quantization.experts
-        print(f"zaya: {kind} has no fast products on a CPU; int4 and int8 are much faster there.", file=sys.stderr)
+        write_note(f"zaya: {kind} has no fast products on a CPU; int4 and int8 are much faster there.")
 
 
 def _report_unused_gpu(device: str) -> None:
@@ -166,4 +164,4 @@ def _report_unused_gpu(device: str) -> None:
 
     reason = unused_gpu() if device == "auto" else None
     if reason is not None:
-        print(f"zaya: computing on the CPU: {reason} (see `zaya doctor`; --device cpu accepts it).", file=sys.stderr)
+        write_note(f"zaya: computing on the CPU: {reason} (see `zaya doctor`; --device cpu accepts it).")

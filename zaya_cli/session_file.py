@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
 from zaya_cli.conversation import Conversation, Exchange
-from zaya_cli.user_files import write_atomically
 from zaya_core.errors import ModelNotFoundError, UsageError
 from zaya_core.events import FinishReason
+from zaya_core.exclusive import Lock, holder_of, try_lock
+from zaya_core.private_file import close_to_others, make_private_folder, write_atomically
+from zaya_core.sealed_json import sealed, unsealed
 
 _VERSION = 1
 _NAME = re.compile(r"\w[\w.-]{0,99}")
+_LARGEST_NAME = 200  # bytes, of the 255 that file systems allow
 _AUTOMATIC = re.compile(r"chat-\d{8}-\d{6}(-\d+)?")
 _KEPT_AUTOMATIC = 50
+_LARGEST_COUNT = 1 << 64  # of seeds and the like: what random numbers are keyed by
 
 
 @dataclass(frozen=True)
@@ -40,30 +47,57 @@ class Session:
         )  # fmt: skip
 
 
+_FIELDS = {"zaya_session", "saved", *(one.name for one in fields(Session))}
+
+
 class SessionFolder:
     """The saved conversations of one person.
 
     Automatic ones are named after their beginning, `chat-20261122-080000`; the newest 50 stay, and the computed state
-    of the newest only. Those that the person has named stay until the person removes them.
+    of the newest only. Those that the person has named stay until the person removes them. A session belongs to the
+    process that holds its lock, `.NAME.lock` beside it, from when the chat begins.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def new_name(self) -> str:
-        """A name for an automatic session that is not taken."""
+    def begin(self) -> tuple[str, Lock]:
+        """The name of a new automatic session, which no other process gets, and its lock. Raises as `take`."""
         base = datetime.now().strftime("chat-%Y%m%d-%H%M%S")
-        taken = set(self.names())
-        return next(name for name in (base, *(f"{base}-{n}" for n in range(2, 10_000))) if name not in taken)
+        for name in (f"{base}-{number}" if number > 1 else base for number in count(1)):
+            lock = None if self.path(name).exists() else self.take(name)
+            if lock is None:
+                continue
+            if not self.path(name).exists():
+                return name, lock
+            lock.release()  # written and left between the two looks
+        raise AssertionError("there are always more numbers")
+
+    def take(self, name: str) -> Lock | None:
+        """The lock of a session; None where another process is in it.
+
+        Raises OSError; NoLocksError on a file system without locks.
+        """
+        lock = self._lock(name)
+        make_private_folder(self.folder)
+        close_to_others(self.folder)
+        return try_lock(lock)
+
+    def holder(self, name: str) -> str:
+        """Which process is in a session, in words."""
+        return holder_of(self._lock(name))
+
+    def _lock(self, name: str) -> Path:
+        return self.path(name).with_name(f".{name}.lock")
 
     def names(self) -> list[str]:
         """The newest first."""
         files = [path for path in self.folder.glob("*.json") if not path.name.startswith(".")]
-        return [path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
+        return [path.stem for path in sorted(files, key=_modified, reverse=True)]
 
     def path(self, name: str) -> Path:
         """Raises UsageError for a name that is not one."""
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or len(os.fsencode(name)) > _LARGEST_NAME:
             raise UsageError(f"{name!r} is not a name: use letters, digits, dots, dashes and underscores.")
         return self.folder / f"{name}.json"
 
@@ -74,7 +108,8 @@ class SessionFolder:
     def save(self, name: str, session: Session) -> Path:
         """Write a session in one step. Raises OSError, with what was there before untouched."""
         value = {"zaya_session": _VERSION, "saved": datetime.now().astimezone().isoformat(), **asdict(session)}
-        content = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")  # half a character cannot be shown
+        content = sealed(json.loads(text))
         path = self.path(name)
         write_atomically(path, lambda temporary: _write(temporary, content))
         return path
@@ -83,8 +118,7 @@ class SessionFolder:
         """Raises: ModelNotFoundError with the names that there are; UsageError for a file that cannot be read."""
         path = self.path(name)
         try:
-            value = json.loads(path.read_bytes())
-            return _session(value)
+            return _session(unsealed(path.read_bytes(), is_seal_required=False))
         except FileNotFoundError:
             known = ", ".join(self.names()[:8])
             raise ModelNotFoundError(
@@ -92,20 +126,56 @@ class SessionFolder:
             ) from None
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise UsageError(f"{path} is damaged or of another version; it was left as it is.") from None
+        except (ValueError, TypeError, KeyError):
+            raise UsageError(
+                f"{path} is damaged or of another version; it was left as it is. If you have changed it yourself, take "
+                'its "checksum" out.'
+            ) from None
+
+    def remove(self, name: str) -> None:
+        """A session with what was computed of it. Raises OSError."""
+        self.path(name).unlink(missing_ok=True)
+        self.state_path(name).unlink(missing_ok=True)
 
     def is_automatic(self, name: str) -> bool:
         return _AUTOMATIC.fullmatch(name) is not None
 
     def prune(self, newest: str) -> None:
-        """Remove automatic sessions beyond the newest 50, and the computed state of all but `newest`."""
+        """Remove automatic sessions beyond the newest 50, and the computed state of all but `newest`.
+
+        What another process is in stays as it is; the locks of chats that ended without a word go. Raises OSError.
+        """
         automatic = [name for name in self.names() if self.is_automatic(name)]
-        for name in automatic[_KEPT_AUTOMATIC:]:
-            self.path(name).unlink(missing_ok=True)
-        for path in self.folder.glob("*.safetensors"):
-            if self.is_automatic(path.stem) and path.stem != newest:
-                path.unlink(missing_ok=True)
+        computed = {path.stem for path in self.folder.glob("*.safetensors")}
+        locked = {path.name[1:].removesuffix(".lock") for path in self.folder.glob(".*.lock")}
+        doomed = {*automatic[_KEPT_AUTOMATIC:], *(locked - set(automatic))}
+        for name in filter(self.is_automatic, (doomed | computed) - {newest}):
+            self._prune(name, is_whole=name in doomed)
+
+    def _prune(self, name: str, is_whole: bool) -> None:
+        lock = self.take(name)
+        if lock is None:
+            return
+        try:
+            self.state_path(name).unlink(missing_ok=True)
+            if is_whole:
+                self.path(name).unlink(missing_ok=True)
+        finally:
+            self.let_go(name, lock)
+
+    def let_go(self, name: str, lock: Lock) -> None:
+        """Leave a session to others; of one that was never written nothing stays."""
+        if self.path(name).exists():
+            lock.release()
+        else:
+            lock.release_and_remove()
+
+
+def _modified(path: Path) -> int:
+    """Nanoseconds; 0 for a file that another process has removed meanwhile."""
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -114,7 +184,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _session(value: Any) -> Session:
     """Read every field with its type. Raises ValueError, TypeError or KeyError."""
-    if value["zaya_session"] != _VERSION:
+    if value["zaya_session"] != _VERSION or not value.keys() <= _FIELDS:
         raise ValueError("version")
     system = None if value["system"] is None else _text(value["system"])
     return Session(
@@ -148,6 +218,6 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < _LARGEST_COUNT:
         raise TypeError("count")
     return value

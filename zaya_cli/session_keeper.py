@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from zaya_cli.conversation import Conversation
 from zaya_cli.session_file import Session, SessionFolder
-from zaya_cli.user_files import write_atomically
 from zaya_core.errors import UsageError, ZayaError
+from zaya_core.exclusive import Lock
 from zaya_core.fingerprint import fingerprint
+from zaya_core.private_file import write_atomically
 
 _LARGEST_AUTOMATIC_STATE = 2 << 30  # bytes
 
 
 class SessionKeeper:
-    """State: `name`, that of the last /save or /load; `automatic`, where the conversation is kept by itself."""
+    """State: `name`, that of the last /save or /load; `automatic`, where the conversation is kept by itself.
+
+    Both are locked as long as this conversation has them, so that no other process writes there.
+    """
 
     def __init__(
         self, conversation: Conversation, folder: SessionFolder, model: str, model_folder: Path, is_automatic: bool,
@@ -26,31 +31,58 @@ class SessionKeeper:
         self.conversation = conversation
         self.folder = folder
         self.name: str | None = None
-        self.automatic = folder.new_name() if is_automatic else None
+        self.automatic: str | None = None
+        self._is_automatic = is_automatic
+        self._locks: dict[str, Lock] = {}
         self._model = model
         self._weights = fingerprint(model_folder)
         self._complain = complain
         self._complaint = ""
         self._kept = self._session()
+        with suppress(OSError, ZayaError):  # told when there is something to keep
+            self._take_automatic_name()
 
     def keep(self) -> None:
         """Save the conversation under its automatic name, if it has changed. Errors are told, not raised."""
         session = self._session()
-        if self.automatic is None or session == self._kept or not (session.exchanges or self._kept.exchanges):
+        if not self._is_automatic or session == self._kept or not (session.exchanges or self._kept.exchanges):
             return
         try:
-            self.folder.save(self.automatic, session)
+            name = self._take_automatic_name()
+            if session.exchanges:
+                self.folder.save(name, session)
+            else:  # all was taken back
+                self.folder.remove(name)
             self._kept = session
         except OSError as error:
-            self._tell(f"The conversation cannot be kept ({error.strerror or error}): /save it elsewhere.")
+            self._tell(f"The conversation cannot be kept ({error.strerror or error}): see to {self.folder.folder}.")
+        except ZayaError as error:
+            self._tell(f"The conversation cannot be kept: {error}")
 
     def begin_anew(self) -> None:
-        """Keep what there is, and the next conversation under another name."""
+        """Keep what there is; the next conversation is empty, and kept under another name."""
         self.keep()
-        self.name = None
-        if self.automatic is not None:
-            self.automatic = self.folder.new_name()
+        self.let_go()
+        self.conversation.clear()
         self._kept = self._session()
+        with suppress(OSError, ZayaError):
+            self._take_automatic_name()
+
+    def let_go(self) -> None:
+        """Leave the sessions to other processes."""
+        for name in list(self._locks):
+            self._let_go_of(name)
+        self.name = self.automatic = None
+
+    def _let_go_of(self, name: str) -> None:
+        self.folder.let_go(name, self._locks.pop(name))
+
+    def _take_automatic_name(self) -> str:
+        """Where this conversation is kept, from now on if there was no place for it yet. Raises OSError, UsageError."""
+        if self.automatic is None:
+            self.automatic, lock = self.folder.begin()
+            self._locks[self.automatic] = lock
+        return self.automatic
 
     def close(self) -> None:
         """Keep the conversation and what was computed of it; remove what is too old."""
@@ -67,13 +99,19 @@ class SessionKeeper:
     def save(self, name: str | None) -> str:
         """Save under a name, by default the last one or the automatic one, with what was computed. Says what was done.
 
-        Raises: UsageError if another conversation has that name; OSError if the texts could not be written.
+        Raises UsageError if another conversation has that name, or if the texts could not be written.
         """
-        name = name or self.name or self.automatic or self.folder.new_name()
-        if name not in (self.name, self.automatic) and self.folder.path(name).exists():
-            raise UsageError(f"There is a session {name} already: choose another name, or /load it.")
-        path = self.folder.save(name, self._session())
-        self.name = name
+        try:
+            name = self._take_name(name)
+            path = self.folder.save(name, self._session())
+            self.name = name
+        except OSError as error:
+            raise UsageError(
+                f"The conversation could not be saved ({error.strerror or error}): see to {self.folder.folder}, and "
+                "/save it again."
+            ) from None
+        finally:
+            self._let_go_of_others()
         count = len(self.conversation.exchanges)
         done = f"Saved as {name}: {count} question{'s' * (count != 1)} and answers, {path.stat().st_size:,} bytes"
         try:
@@ -82,24 +120,73 @@ class SessionKeeper:
             return f"{done}; not what was computed of it ({error.strerror or error}), which will be read again."
         return f"{done}; what was computed of it, {size:,} bytes."
 
+    def _take_name(self, name: str | None) -> str:
+        """The name to save under, locked. Raises OSError, UsageError."""
+        name = name or self.name or self.automatic
+        if name is None:
+            name, lock = self.folder.begin()
+            self._locks[name] = lock
+        elif name not in self._locks:
+            if not self._take(name):
+                holder = self.folder.holder(name)
+                raise UsageError(f"Another zaya is in the session {name} ({holder}): choose another name.")
+            if self.folder.path(name).exists():
+                raise UsageError(f"There is a session {name} already: choose another name, or /load it.")
+        return name
+
+    def _take(self, name: str) -> bool:
+        """Lock a session, unless another process is in it. Raises OSError, UsageError."""
+        if (lock := self.folder.take(name)) is not None:
+            self._locks[name] = lock
+        return lock is not None
+
+    def _let_go_of_others(self) -> None:
+        for name in self._locks.keys() - {self.name, self.automatic}:
+            self._let_go_of(name)
+
     def load(self, name: str | None) -> str:
-        """Go on with a saved conversation, by default the newest other one. Says what was done.
+        """Go on with a saved conversation, by default the newest other one, or with a copy of one that another process
+        is in. Says what was done.
 
         Raises what `SessionFolder.load` raises, with the running conversation as it was.
         """
         name = name or next((known for known in self.folder.names() if known != self.automatic), None)
         if name is None:
             raise UsageError("No session was saved yet: /save keeps this one.")
-        session = self.folder.load(name)
-        self.begin_anew()
+        note = self._prepare_to_load(name)
+        try:
+            session = self.folder.load(name)
+        except BaseException:
+            self._let_go_of_others()
+            raise
+        self.keep()
         self._restore(session)
-        self.name = name
-        if self.automatic is not None and self.folder.is_automatic(name):
-            self.automatic = name
         self._kept = self._session()
+        self._continue_as(name)
         count = len(session.exchanges)
         reused = self._load_state(name)
-        return f"{name}: {count} question{'s' * (count != 1)} and answers. {reused}"
+        return f"{name}: {count} question{'s' * (count != 1)} and answers. {note}{reused}"
+
+    def _prepare_to_load(self, name: str) -> str:
+        """Lock a session, so that nobody changes it any more -> what there is to say where that is impossible."""
+        if name in self._locks or not self.folder.path(name).exists():
+            return ""
+        try:
+            return "" if self._take(name) else f"Another zaya is in it ({self.folder.holder(name)}): this is a copy. "
+        except OSError as error:
+            return f"It cannot be written ({error.strerror or error}): this is a copy. "
+        except ZayaError as error:
+            return f"{error} This is a copy. "
+
+    def _continue_as(self, name: str) -> None:
+        """Keep the loaded conversation where it was, if that is ours, and leave what it was loaded into."""
+        is_ours = name in self._locks
+        self.name = name if is_ours else None
+        self.automatic = name if is_ours and self._is_automatic and self.folder.is_automatic(name) else None
+        self._let_go_of_others()
+        if self._is_automatic:
+            with suppress(OSError, ZayaError):
+                self._take_automatic_name()
 
     def _session(self) -> Session:
         return Session.of(self.conversation, self._model, self._weights)
@@ -112,10 +199,15 @@ class SessionKeeper:
         if conversation.settings.seed is None:
             conversation.sampling = replace(conversation.sampling, seed=session.seed)
         conversation.exchanges = list(session.exchanges)
-        if session.weights == self._weights:
+        if session.weights == self._weights and self._are_ids(session):
             conversation.known_ids = list(session.known_ids)
         else:  # ids are those of another vocabulary, perhaps
             conversation.exchanges = [exchange.without_tokens() for exchange in session.exchanges]
+
+    def _are_ids(self, session: Session) -> bool:
+        """Whether all are of this vocabulary; in a file that somebody wrote by hand they may not be."""
+        ids = (session.known_ids, *(exchange.tokens for exchange in session.exchanges))
+        return max(max(some, default=0) for some in ids) < self.conversation.engine.model.config.vocab_size
 
     def _state_bytes(self) -> int:
         pool = self.conversation.engine.model.pool
@@ -140,8 +232,10 @@ class SessionKeeper:
             prefixes = load_prefixes(self.folder.state_path(name), engine.model.pool, self._weights)
         except FileNotFoundError:
             return "It is read again with the next question."
-        except (ZayaError, OSError) as error:
+        except ZayaError as error:
             return f"It is read again with the next question: {error}"
+        except OSError as error:
+            return f"It is read again with the next question ({error.strerror or error})."
         for prefix in prefixes:
             engine.prefixes.add(prefix)
         return f"{len(prefixes[-1].ids):,} tokens of it are ready."

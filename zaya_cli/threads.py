@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from pathlib import Path
 
 import psutil
 
 from zaya_cli.control_groups import cpu_quota
+from zaya_cli.output import write_note
 from zaya_core.errors import UsageError
 
 _MOST = 1024
@@ -38,7 +38,7 @@ def threads_to_use(wanted: int | None) -> int:
         raise UsageError(f"--threads is {wanted:,}; it must be from 1 to {_MOST:,}.")
     processors = os.cpu_count() or 1
     if wanted > processors:
-        print(f"zaya: {wanted:,} threads share {processors:,} processors: that is slower than fewer.", file=sys.stderr)
+        write_note(f"zaya: {wanted:,} threads share {processors:,} processors: that is slower than fewer.")
     return wanted
 
 

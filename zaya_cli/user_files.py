@@ -1,10 +1,8 @@
-"""The person's own files: where they lie, and how they are written so that no crash and no full disk harms them."""
+"""Where the person's own files lie."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from platformdirs import user_config_path, user_data_path, user_state_path
@@ -32,28 +30,3 @@ def history_file() -> Path:
 def sessions_folder() -> Path:
     """Saved conversations: `$XDG_DATA_HOME/zaya/sessions`, or its like on other systems."""
     return user_data_path(_APPLICATION, appauthor=False) / "sessions"
-
-
-def make_private_folder(folder: Path) -> None:
-    """Create a folder that nobody else may look into, and those above it. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file of mode 0600, then put it in place of `path` in one step.
-
-    Whatever happens, `path` is the old file or the whole new one. Raises what `write` raises, and OSError.
-    """
-    make_private_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o600)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

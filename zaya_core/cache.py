@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,10 +27,12 @@ import torch
 from torch import Tensor
 
 from quant.int8 import nearest_int8
+from quant.kernels.pointers import described, strided
 from quant.large_pages import zeros_in_large_pages
 from zaya_core.errors import MemoryFitError
 from zaya_core.kv_format import KVFormat, bytes_of_head
 from zaya_core.kv_layout import BLOCK, Arrangement, Keys, Scales, Values
+from zaya_core.whole_numbers import expect_all_whole, expect_whole
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class CacheLayout:
     dtype: torch.dtype
     device: torch.device
     kv: KVFormat = "auto"
+
+    def state_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of B rows' convolution tails and delayed values."""
+        tail = (self.num_layers, batch, self.conv_tail, self.cca_channels)
+        return tail, (self.num_layers, batch, self.num_key_value_heads * self.head_dim // 2)
 
 
 class BlockPool:
@@ -88,9 +96,14 @@ class BlockPool:
         return len(self._owners) - len(self._free)
 
     @property
+    def capacity(self) -> float:
+        """How many blocks there can be in all; infinite without a bound."""
+        return math.inf if self.max_blocks is None else max(self.max_blocks, len(self._owners))
+
+    @property
     def blocks_left(self) -> float:
         """How many more blocks can be allocated; infinite without a bound."""
-        return math.inf if self.max_blocks is None else max(self.max_blocks, len(self._owners)) - self.blocks_in_use
+        return self.capacity - self.blocks_in_use
 
     def reserve(self, blocks: int) -> None:
         """Grow until so many more can be allocated without growing. Raises MemoryFitError."""
@@ -106,6 +119,10 @@ class BlockPool:
         return block
 
     def retain(self, blocks: Sequence[int]) -> None:
+        """One more owner for each. Raises ValueError for a block that nobody has."""
+        for block in blocks:
+            if not (0 <= block < len(self._owners) and self._owners[block]):
+                raise ValueError(f"block {block} is not in use; the pool has {len(self._owners)}")
         for block in blocks:
             self._owners[block] += 1
 
@@ -115,9 +132,27 @@ class BlockPool:
             if self._owners[block] == 0:
                 heapq.heappush(self._free, block)
 
+    def owners(self, block: int) -> int:
+        """How many tables have the block."""
+        return self._owners[block]
+
     def is_shared(self, block: int) -> bool:
         return self._owners[block] > 1
 
+    def clear(self, block: int) -> None:
+        """Fill a block with zeros, as a new one is."""
+        for layers in self.tensors.values():
+            for storage in layers:
+                storage[block].zero_()
+
+    def rows_of(self, length: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shapes and dtypes of what `BlockTable.read` gives of so many positions."""
+        return {
+            name: ((len(layers), length, *self.arrangements[name].row_shape), layers[0].dtype)
+            for name, layers in self.tensors.items()
+        }
+
+    @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:
         for layers in self.tensors.values():
             for storage in layers:
@@ -150,8 +185,9 @@ class BlockTable:
 
     def __init__(self, pool: BlockPool, blocks: Sequence[int] = ()):
         self.pool = pool
-        self.blocks = list(blocks)
-        pool.retain(self.blocks)
+        self.blocks: list[int] = []
+        pool.retain(blocks)
+        self.blocks += blocks
 
     def copy(self) -> BlockTable:
         return BlockTable(self.pool, self.blocks)
@@ -166,7 +202,11 @@ class BlockTable:
         first = start // BLOCK
         if start < stop and first < len(self.blocks) and self.pool.is_shared(self.blocks[first]):
             own = self.pool.allocate()
-            self.pool.copy(self.blocks[first], own)
+            try:
+                self.pool.copy(self.blocks[first], own)
+            except BaseException:
+                self.pool.release([own])
+                raise
             self.pool.release([self.blocks[first]])
             self.blocks[first] = own
         while len(self.blocks) * BLOCK < stop:
@@ -184,12 +224,22 @@ class BlockTable:
         self.pool.release(self.blocks[keep:])
         del self.blocks[keep:]
 
+    def clear(self) -> None:
+        """Fill the blocks that no other table has with zeros: what is no number must not reach their next owner."""
+        for block in self.blocks:
+            if not self.pool.is_shared(block):
+                self.pool.clear(block)
+
     def slots(self, start: int, stop: int) -> list[int]:
         """Flat storage index of positions start..stop-1."""
         return [self.blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start, stop)]
 
     def read(self, length: int) -> dict[str, Tensor]:
-        """A copy of the first `length` positions, by the names of the pool's tensors: (L, length, G, ...) each."""
+        """A copy of the first `length` positions, by the names of the pool's tensors: (L, length, G, ...) each.
+
+        Raises ValueError where the blocks hold fewer.
+        """
+        expect_whole("the number of positions", length, 0, len(self.blocks) * BLOCK)
         index = torch.tensor(self.blocks, dtype=torch.long, device=self.pool.layout.device)
         arrangements = self.pool.arrangements
         return {
@@ -198,9 +248,16 @@ class BlockTable:
         }
 
     @classmethod
+    @torch.inference_mode()
     def written(cls, pool: BlockPool, tensors: Mapping[str, Tensor]) -> BlockTable:
-        """A new table that holds what `read` gave. Raises MemoryFitError."""
-        table, length = cls(pool), tensors["keys"].shape[1]
+        """A new table that holds what `read` gave. Raises MemoryFitError; ValueError for what does not fit the pool."""
+        keys = tensors.get("keys")
+        length = keys.shape[1] if isinstance(keys, Tensor) and keys.dim() > 1 else 0
+        for name, (shape, dtype) in pool.rows_of(length).items():
+            one = strided(tensors.get(name), name)
+            if one.shape != shape or one.dtype != dtype or one.is_meta:
+                raise ValueError(f"{name} of {length} positions must be {shape} {dtype}; they are {described(one)}")
+        table = cls(pool)
         table.reserve(0, length)
         slots = torch.tensor(table.slots(0, length), dtype=torch.long, device=pool.layout.device)
         for name, layers in pool.tensors.items():
@@ -239,6 +296,8 @@ class Cache:
         conv_tail: Tensor,
         delayed: Tensor,
     ):
+        """Raises ValueError for parts that do not belong together."""
+        _expect_state(pool, tables, row_lengths, conv_tail, delayed)
         self.pool = pool
         self.tables = list(tables)
         self.row_lengths = list(row_lengths)
@@ -251,15 +310,16 @@ class Cache:
 
         The only place that knows the empty CCA state: zero columns on the left, once, before the first convolution.
         """
-        layout = pool.layout
-        shape = (layout.num_layers, batch_size, layout.conv_tail, layout.cca_channels)
-        conv_tail = torch.zeros(shape, dtype=layout.dtype, device=layout.device)
+        layout, batch_size = pool.layout, expect_whole("the number of rows", batch_size, 1)
+        conv_tail = torch.zeros(layout.state_shapes(batch_size)[0], dtype=layout.dtype, device=layout.device)
         delayed = empty_delayed[:, None].repeat(1, batch_size, 1)
         return cls(pool, [BlockTable(pool) for _ in range(batch_size)], [0] * batch_size, conv_tail, delayed)
 
     @classmethod
     def join(cls, caches: Sequence[Cache]) -> Cache:
-        """One cache with the rows of several, which are used up by it."""
+        """One cache with the rows of several, which are used up by it. Raises ValueError unless they share a pool."""
+        if not caches or any(cache.pool is not caches[0].pool for cache in caches):
+            raise ValueError(f"caches of one model can be joined, and at least one; these are {len(caches)}")
         tables = [table for cache in caches for table in cache.tables]
         lengths = [length for cache in caches for length in cache.row_lengths]
         conv_tail = torch.cat([cache.conv_tail for cache in caches], dim=1)
@@ -291,7 +351,13 @@ class Cache:
         return Snapshot(tables, tuple(self.row_lengths), self.conv_tail, self.delayed)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back (or forward) to a snapshot of this cache or of one with as many rows."""
+        """Go back (or forward) to a snapshot of this cache or of one with as many rows.
+
+        Raises ValueError for another number of rows, or a snapshot of another model's cache.
+        """
+        if len(snapshot.tables) != self.batch_size:
+            raise ValueError(f"a snapshot of {len(snapshot.tables)} rows does not fit a cache of {self.batch_size}")
+        _expect_state(self.pool, snapshot.tables, snapshot.row_lengths, snapshot.conv_tail, snapshot.delayed)
         self.tables = [table.copy() for table in snapshot.tables]
         self.row_lengths = list(snapshot.row_lengths)
         self.conv_tail = snapshot.conv_tail
@@ -299,52 +365,91 @@ class Cache:
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot) -> Cache:
-        """A new cache in the state of the snapshot."""
+        """A new cache in the state of the snapshot. Raises ValueError for one of no rows."""
+        if not snapshot.tables:
+            raise ValueError("a snapshot of no rows makes no cache")
         tables = [table.copy() for table in snapshot.tables]
         pool = tables[0].pool
         return cls(pool, tables, snapshot.row_lengths, snapshot.conv_tail, snapshot.delayed)
 
     def select(self, rows: Sequence[int]) -> Cache:
-        """A new cache with copies of these rows, in this order; a row may be taken several times."""
+        """A new cache with copies of these rows, in this order; a row may be taken several times.
+
+        Raises ValueError for none, or one that is not from 0 to B - 1.
+        """
+        rows = expect_all_whole("the rows", rows, 0, self.batch_size - 1)
         tables = [self.tables[row].copy() for row in rows]
-        index = torch.tensor(list(rows), device=self.conv_tail.device)
+        index = torch.tensor(rows, dtype=torch.long, device=self.conv_tail.device)
         lengths = [self.row_lengths[row] for row in rows]
         return Cache(self.pool, tables, lengths, self.conv_tail[:, index], self.delayed[:, index])
 
     def repeat_to(self, length: int) -> None:
         """Fill every row up to `length` positions with copies of its full blocks: a depth to measure at, without sense.
 
-        Rows that are as long already stay. Raises ValueError for a shorter row without a full block.
+        Rows that are as long already stay. Raises ValueError for a shorter row without a full block, MemoryFitError;
+        the rows are then unchanged.
         """
-        for row, (table, stored) in enumerate(zip(self.tables, self.row_lengths, strict=True)):
-            if stored >= length:
-                continue
-            if not (full := stored // BLOCK):
+        expect_whole("the length", length, 0)
+        short = [row for row, stored in enumerate(self.row_lengths) if stored < length]
+        for stored in (self.row_lengths[row] for row in short):
+            if stored < BLOCK:
                 raise ValueError(f"a row of {stored} positions has no full block of {BLOCK} to copy")
+        starts = {row: self.row_lengths[row] // BLOCK for row in short}
+        self.pool.reserve(sum(self.tables[row].missing(full * BLOCK, length) for row, full in starts.items()))
+        for row, full in starts.items():
+            table = self.tables[row]
             table.reserve(full * BLOCK, length)
             for number in range(full, len(table.blocks)):
                 self.pool.copy(table.blocks[number % full], table.blocks[number])
             self.row_lengths[row] = length
 
     def fork(self, n: int) -> Cache:
-        """A new cache with n copies of the only row, which share all of its blocks."""
+        """A new cache with n copies of the only row, which share all of its blocks. Raises ValueError."""
+        expect_whole("the number of copies", n, 1)
         if self.batch_size != 1:
             raise ValueError(f"fork copies the only row; this cache has {self.batch_size}")
         return self.select([0] * n)
 
-    def begin(self, columns: int, new_lengths: Sequence[int] | None = None) -> CacheStep:
-        """Start one forward pass of `columns` tokens a row, of which the first `new_lengths[row]` are real."""
-        lengths = [columns] * self.batch_size if new_lengths is None else list(new_lengths)
+    def begin(self, columns: int, new_lengths: Sequence[int] | Tensor | None = None) -> CacheStep:
+        """Start one forward pass of `columns` tokens a row, of which the first `new_lengths[row]` are real.
+
+        Raises ValueError unless there is a length from 0 to `columns` for each row, and a token in all.
+        """
+        expect_whole("the number of columns", columns, 1)
+        if new_lengths is None:
+            return CacheStep(self, columns, [columns] * self.batch_size)
+        lengths = expect_all_whole("lengths", new_lengths, 0, columns)
+        if len(lengths) != self.batch_size or not any(lengths):
+            raise ValueError(
+                f"lengths must be {self.batch_size}, one of them above 0; they are {reprlib.repr(lengths)}"
+            )
         return CacheStep(self, columns, lengths)
+
+
+def _expect_state(
+    pool: BlockPool, tables: Sequence[BlockTable], row_lengths: Sequence[int], conv_tail: Tensor, delayed: Tensor
+) -> None:
+    """Raises ValueError unless these are the state of some rows of the pool, each with blocks for what it holds."""
+    layout, rows = pool.layout, len(tables)
+    if any(table.pool is not pool for table in tables):
+        raise ValueError("the rows' keys and values are in the pool of another model")
+    if not rows or len({*map(id, tables)}) != rows or len(row_lengths) != rows:
+        raise ValueError(f"a cache needs a table of its own and a length for each row; {rows}, {len(row_lengths)}")
+    for table, length in zip(tables, row_lengths, strict=True):
+        expect_whole("a row's length", length, 0, len(table.blocks) * BLOCK)
+    for state, shape in zip((conv_tail, delayed), layout.state_shapes(rows), strict=True):
+        if state.shape != shape or state.dtype != layout.dtype or state.device.type != layout.device.type:
+            found = f"{tuple(state.shape)} {state.dtype} on {state.device}"
+            raise ValueError(f"a state of {rows} rows must be {shape} {layout.dtype} on {layout.device}; it is {found}")
 
 
 class CacheStep:
     """One forward pass over a cache: where its tokens stand, what each layer sees, what each layer leaves behind.
 
     `new_lengths`, `totals`: each row's new positions and all of them; `slot_numbers`: where the new ones are stored, as
-    block * BLOCK + offset, row by row; `block_numbers`: each row's, filled up with block 0 to as many. As int64 tensors
-    `lengths`, `ends` (B), `slots`, `tables` (B, blocks), `positions` (B, T), which are made when somebody asks: a step
-    of one token by the native library needs none.
+    block * BLOCK + offset, row by row; `block_numbers`: each row's, filled up with its first to as many. As int64
+    tensors `lengths`, `ends` (B), `slots`, `tables` (B, blocks), `positions` (B, T), which are made when somebody asks:
+    a step of one token by the native library needs none.
 
     A context manager. Lengths and states change at its end only; if the pass is cut short, the cache is as before.
     """
@@ -396,7 +501,8 @@ class CacheStep:
     @cached_property
     def block_numbers(self) -> list[list[int]]:
         count = -(-self.num_keys // BLOCK)
-        return [(table.blocks + [0] * count)[:count] for table in self.cache.tables]
+        # Never with another row's: it may hold what is no number, and zero times that is none either.
+        return [(table.blocks + (table.blocks[:1] or [0]) * count)[:count] for table in self.cache.tables]
 
     @cached_property
     def lengths(self) -> Tensor:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
+
+from jinja2 import StrictUndefined, Template
 
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.folder_files import read_file
@@ -148,7 +150,7 @@ class ChatTemplate:
             raise UsageError("A message or a tool holds lists or objects nested too deeply.") from error
         settings = {"add_generation_prompt": True, "documents": None, **self._variables, **options}
         try:
-            text = self._write(Limits(len(given)), {"messages": chat, "tools": tool_list, **settings})
+            text = _write(self._template, Limits(len(given)), {"messages": chat, "tools": tool_list, **settings})
         except Exception as error:  # a template is a foreign program: whatever it raises is its own failure
             raise CheckpointError(
                 f"{self.origin}: the chat template failed on this conversation: {_shown(error)}"
@@ -178,22 +180,34 @@ class ChatTemplate:
         """A control token that is spelled out in the prompt although nobody wrote anything."""
         silent = [{"role": message["role"], "content": "x"} for message in chat]
         try:
-            text = self._write(Limits(), {"messages": silent, "tools": None, **settings})
+            text = _write(self._template, Limits(), {"messages": silent, "tools": None, **settings})
         except Exception:  # the template wants more than that: nothing is known
             return None
         plain = _CUT.join(segment.text for segment in self._marks.split(text) if not segment.is_control)
         return next((part.text for part in self._names.split(plain) if part.is_control), None)
 
-    def _write(self, limits: Limits, values: Mapping[str, object]) -> str:
-        token = CURRENT.set(limits)
-        try:
-            pieces, length = [], 0
-            for piece in self._template.generate(values):
-                limits.check_text(length := length + len(piece))
-                pieces.append(piece)
-            return "".join(pieces)
-        finally:
-            CURRENT.reset(token)
+
+def compile_in_sandbox(source: str) -> Callable[[Mapping[str, object]], str]:
+    """A template that is not a chat's, which writes a text from variables. Compiling and writing raise as Jinja does.
+
+    What is not there is an error, not an empty text.
+    """
+    environment = ChatEnvironment(ControlMarks(ControlNames(()), source))
+    environment.undefined = StrictUndefined
+    template = environment.compile_marked(source)
+    return lambda values: _write(template, Limits(len(json.dumps(values))), values)
+
+
+def _write(template: Template, limits: Limits, values: Mapping[str, object]) -> str:
+    token = CURRENT.set(limits)
+    try:
+        pieces, length = [], 0
+        for piece in template.generate(values):
+            limits.check_text(length := length + len(piece))
+            pieces.append(piece)
+        return "".join(pieces)
+    finally:
+        CURRENT.reset(token)
 
 
 def _shown(error: Exception) -> str:

@@ -23,6 +23,7 @@ from zaya_core.quantization import Quantization, parse_quantization
 Layout = Literal["native", "original"]
 
 UNFINISHED = "config.json.unfinished"  # what a folder has instead until it is complete
+UNFINISHED_FOLDER = ".unfinished"  # how its name ends until then
 
 FULL = "hybrid"
 SLIDING = "hybrid_sliding"

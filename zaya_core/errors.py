@@ -13,6 +13,10 @@ class UsageError(ZayaError):
     """A parameter, a message or a file that a person gave is not usable."""
 
 
+class NoLocksError(UsageError):
+    """A file system has no locks, so that two processes cannot be kept apart there."""
+
+
 class ModelNotFoundError(ZayaError):
     """The model folder, or a file it must have, does not exist or is not reachable offline."""
 
@@ -39,6 +43,10 @@ class ConfigError(CheckpointError):
 
 class PromptTooLongError(ZayaError):
     """The prompt leaves no room in the model's context."""
+
+
+class GenerationError(ZayaError):
+    """The model came to no answer: what it wrote is empty or repeats itself, or its computation failed."""
 
 
 class NetworkError(ZayaError):

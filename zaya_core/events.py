@@ -1,4 +1,4 @@
-"""What a generation reports, as it happens: prefill progress, tokens, texts, the end with its figures."""
+"""What a generation reports, as it happens: prefill progress, tokens, texts, the end with its figures, or an error."""
 
 from __future__ import annotations
 
@@ -103,4 +103,15 @@ class Finished:
     stopped_by: str | None = None
 
 
-Event = PrefillProgress | TokenEvent | TextEvent | ThinkingEnded | Parked | Unparked | Finished
+@dataclass(frozen=True)
+class Failed:
+    """The last event of a request that an error ended, in place of `Finished`; others go on.
+
+    error: a ZayaError, or what nobody foresaw. Requests that one pass took down together share it.
+    """
+
+    request_id: int
+    error: Exception
+
+
+Event = PrefillProgress | TokenEvent | TextEvent | ThinkingEnded | Parked | Unparked | Finished | Failed

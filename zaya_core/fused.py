@@ -87,14 +87,14 @@ class FusedDecoder:
         kinds = [AttentionKind(*x.table, x.first_visible) for x in map(inputs.__getitem__, self._kinds)]
         places = Places(step.slot_numbers, step.block_numbers, step.totals)
         states, storage = (cache.conv_tail, cache.delayed), self._storage_of(cache.pool)
-        logits, tails, delayed, choices = self._native(ids, states, kinds, storage, BLOCK, places)
+        logits, tails, delayed, choices = self._native(ids, states, kinds, storage, places)
         step.replace_states(tails, delayed)
         return logits, choices
 
     def _storage_of(self, pool: BlockPool) -> StoragePointers:
         kept = self._storage
         if kept is None or kept[0] is not pool or kept[1] != pool.generation:
-            kept = self._storage = (pool, pool.generation, StoragePointers(list(pool.tensors.values())))
+            kept = self._storage = (pool, pool.generation, self._native.storage(list(pool.tensors.values()), BLOCK))
         return kept[2]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from quant.dense import products_of
+from quant.kernels.pointers import described
 from quant.kernels.vocabulary import NativeEmbedding, NativeHead
 from quant.matrix import Matrix
 from zaya_core.attention import Attention, AttentionInputs
@@ -131,22 +132,51 @@ class ZayaModel:
         lengths: Sequence[int] | Tensor | None = None,
         last_only: bool = False,
         should_stop: Callable[[], bool] | None = None,
+        is_prompt: bool = False,
     ) -> Tensor:
         """Logits of the next token after each of `ids`.
 
-        Shapes: ids (B, T) int64 -> (B, T, V) float32, or (B, 1, V) with `last_only`: those after each row's last real
-        token. lengths (B): rows shorter than T are padded on the right with any id.
-        State: `cache` is moved on by each row's length. Without one this is a plain forward pass.
-        Raises: Cancelled when `should_stop()` is true between two layers of a prompt, or before one token; the
-        cache is then unchanged.
+        Shapes: ids (B, T) int64 or int32 -> (B, T, V) float32, or (B, 1, V) with `last_only`: those after each row's
+        last real token. lengths (B): rows shorter than T, down to 0 (with `last_only` 1) tokens, are padded on the
+        right with any id.
+        is_prompt: these are a prompt's tokens. One token a row is otherwise taken for a step of decoding, whose kernels
+        round differently: with it, the bits of a prompt do not depend on where it was cut (native kernels).
+        State: `cache`, which this model's `new_cache` made, is moved on by each row's length. Without one this is a
+        plain forward pass.
+        Raises: ValueError for arguments of other shapes, dtypes or sizes, or the cache of another model; IndexError for
+        an id that the vocabulary does not have; Cancelled when `should_stop()` is true between two layers of a prompt,
+        or before one token. The cache is then unchanged.
         """
+        self._expect_ids(ids)
         cache = cache if cache is not None else self.new_cache(len(ids))
-        counts = None if lengths is None else [int(length) for length in lengths]
-        with cache.begin(ids.shape[1], counts) as step:
-            ids = ids.to(self.device)
-            if self.decoder is not None and self.decoder.can_take(step):
+        self._expect_cache(cache, len(ids))
+        with cache.begin(ids.shape[1], lengths) as step:
+            if last_only and 0 in step.new_lengths:
+                raise ValueError("with last_only each row needs a token; lengths has a 0")
+            ids = ids.to(self.device, torch.int64)
+            if self.decoder is not None and not is_prompt and self.decoder.can_take(step):
                 return self._decode(self.decoder, ids, step, should_stop)
             return self._forward(ids, step, last_only, should_stop)
+
+    def _expect_ids(self, ids: Tensor) -> None:
+        is_usable = (
+            isinstance(ids, Tensor)
+            and ids.dim() == 2
+            and ids.numel() > 0
+            and ids.dtype in (torch.int64, torch.int32)
+            and ids.layout == torch.strided
+            and ids.device.type in ("cpu", self.device.type)
+        )
+        if not is_usable:
+            raise ValueError(
+                f"ids must be (B, T) int64 on {self.device}, B and T at least 1; they are {described(ids)}"
+            )
+
+    def _expect_cache(self, cache: Cache, rows: int) -> None:
+        if not isinstance(cache, Cache) or cache.pool is not self.pool:
+            raise ValueError("the cache is not one that this model's new_cache made")
+        if cache.batch_size != rows:
+            raise ValueError(f"ids have {rows} rows; the cache has {cache.batch_size}")
 
     def _forward(self, ids: Tensor, step: CacheStep, last_only: bool, should_stop: Callable[[], bool] | None) -> Tensor:
         with products_of(ids.numel()):
@@ -193,7 +223,7 @@ class ZayaModel:
         return self.lm_head.matmul_float32(self.norm(residual).to(self.dtype))
 
     def new_cache(self, batch_size: int = 1) -> Cache:
-        """An empty cache of `batch_size` rows on the model's device."""
+        """An empty cache of `batch_size` rows, at least 1, on the model's device. Raises ValueError."""
         return Cache.empty(self.pool, self.empty_delayed, batch_size)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from zaya_core.cache import Snapshot
+from zaya_core.cache import BlockTable, Snapshot
+from zaya_core.kv_layout import BLOCK
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,11 @@ class Prefix:
     ids: tuple[int, ...]
     snapshot: Snapshot
     logits: Tensor | None = None
+
+    def begins(self, ids: tuple[int, ...]) -> bool:
+        length = len(self.ids)
+        # The last id first: most prefixes differ there, and a long prompt is not copied for them.
+        return length <= len(ids) and ids[length - 1] == self.ids[-1] and ids[:length] == self.ids
 
 
 class PrefixStore:
@@ -44,7 +50,7 @@ class PrefixStore:
         fitting = [
             prefix
             for prefix in self._prefixes.values()
-            if ids[: len(prefix.ids)] == prefix.ids and (len(prefix.ids) < len(ids) or prefix.logits is not None)
+            if prefix.begins(ids) and (len(prefix.ids) < len(ids) or prefix.logits is not None)
         ]
         if not fitting:
             return None
@@ -53,12 +59,27 @@ class PrefixStore:
             self._prefixes.move_to_end(prefix.ids)
         return fitting[-1]
 
+    def blocks_alone(self) -> int:
+        """How many blocks only prefixes have: those that would be free without any."""
+        tables = [table for prefix in self._prefixes.values() for table in prefix.snapshot.tables]
+        owned = Counter(block for table in tables for block in table.blocks)
+        return sum(tables[0].pool.owners(block) == count for block, count in owned.items())
+
     def free_a_block(self) -> bool:
-        """Forget the least recently used prefix that alone holds a block; False when there is none."""
-        for ids, prefix in self._prefixes.items():
-            if any(table.holds_alone for table in prefix.snapshot.tables):
-                del self._prefixes[ids]
-                return True
+        """Forget the least recently used prefix that holds blocks from others; False when there is none.
+
+        First one that alone holds a block, then one that ends within a shared block: who else has that needs a copy to
+        go on in it, and of several such prefixes the last one holds it alone.
+        """
+        ways: tuple[Callable[[BlockTable, int], bool], ...] = (
+            lambda table, length: table.holds_alone,
+            lambda table, length: length % BLOCK > 0 and table.pool.is_shared(table.blocks[-1]),
+        )
+        for holds in ways:
+            for ids, prefix in self._prefixes.items():
+                if any(map(holds, prefix.snapshot.tables, prefix.snapshot.row_lengths)):
+                    del self._prefixes[ids]
+                    return True
         return False
 
     def forget_beyond(self, beginning: Sequence[int]) -> None:
@@ -71,7 +92,7 @@ class PrefixStore:
     def beginnings_of(self, ids: Sequence[int]) -> list[Prefix]:
         """All that `ids` begin with, from the shortest to the longest."""
         ids = tuple(ids)
-        found = [prefix for prefix in self._prefixes.values() if ids[: len(prefix.ids)] == prefix.ids]
+        found = [prefix for prefix in self._prefixes.values() if prefix.begins(ids)]
         return sorted(found, key=lambda prefix: len(prefix.ids))
 
     def keep_only(self, prefixes: Sequence[Prefix]) -> None:

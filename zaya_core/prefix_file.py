@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,8 @@ from zaya_core.errors import CheckpointError
 from zaya_core.kv_layout import BLOCK
 from zaya_core.prefix import Prefix
 
-_FORMAT = {"format": "zaya prefixes", "version": "1"}
+_FORMAT = {"format": "zaya prefixes", "version": "2"}  # 1 had no checksum
+_CHECKSUM = "checksum"
 
 
 def save_prefixes(path: Path, prefixes: Sequence[Prefix], model: str) -> None:
@@ -23,7 +25,8 @@ def save_prefixes(path: Path, prefixes: Sequence[Prefix], model: str) -> None:
 
     model: the weights they belong to, see `fingerprint`. Tensors: `ids` (S), `lengths` (n), `keys` and `values`
     (L, S, G, K), with int8 also `key_scales` and `value_scales` (L, S, G), `conv_tail` (n, L, W, C), `delayed`
-    (n, L, G*K/2). Raises OSError; what is then at `path` is no file that `load_prefixes` accepts.
+    (n, L, G*K/2). A checksum of all this and of the metadata is part of the latter. Raises OSError; what is then at
+    `path` is no file that `load_prefixes` accepts.
     """
     deepest = prefixes[-1]
     tensors = {
@@ -33,10 +36,10 @@ def save_prefixes(path: Path, prefixes: Sequence[Prefix], model: str) -> None:
         "conv_tail": torch.stack([prefix.snapshot.conv_tail[:, 0] for prefix in prefixes]),
         "delayed": torch.stack([prefix.snapshot.delayed[:, 0] for prefix in prefixes]),
     }
+    stored = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {**_FORMAT, "model": model}
     try:
-        save_file(
-            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path, {**_FORMAT, "model": model}
-        )
+        save_file(stored, path, {**metadata, _CHECKSUM: _checksum(metadata, stored)})
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
 
@@ -45,18 +48,31 @@ def load_prefixes(path: Path, pool: BlockPool, model: str) -> list[Prefix]:
     """The prefixes of a file, in the order in which they were saved, their keys and values in `pool`.
 
     Raises CheckpointError for a file that is damaged, belongs to other weights or has keys and values in another form;
-    MemoryFitError; FileNotFoundError.
+    MemoryFitError; OSError.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            checksum = metadata.pop(_CHECKSUM, None)
             if metadata != {**_FORMAT, "model": model}:
                 raise CheckpointError(f"{path} belongs to other weights, or to another version of zaya.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}).") from error
+        is_whole = checksum == _checksum(metadata, tensors)
+    except (SafetensorError, RuntimeError, ValueError, TypeError):  # the last three: of a dtype that torch has not
+        is_whole = False
+    if not is_whole:
+        raise CheckpointError(f"{path} is damaged.")
     _check(path, tensors, pool)
     return _prefixes(tensors, pool)
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Of the metadata, and of names, dtypes, shapes and bytes of the tensors."""
+    digest = hashlib.blake2b(repr(sorted(metadata.items())).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
@@ -66,10 +82,7 @@ def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
     expected = {
         "ids": ((length,), torch.int64),
         "lengths": ((count,), torch.int64),
-        **{
-            name: ((layout.num_layers, length, *pool.arrangements[name].row_shape), layers[0].dtype)
-            for name, layers in pool.tensors.items()
-        },
+        **pool.rows_of(length),
         "conv_tail": ((*per_prefix, layout.conv_tail, layout.cca_channels), layout.dtype),
         "delayed": ((*per_prefix, layout.num_key_value_heads * layout.head_dim // 2), layout.dtype),
     }

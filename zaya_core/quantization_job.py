@@ -13,7 +13,7 @@ import torch
 from quant.formats import FORMAT_VERSION, GROUP, Format, StoredTensor, stored_tensors
 from zaya_core.calibration import CalibrationText
 from zaya_core.checkpoint import open_checkpoint
-from zaya_core.config import parse_config, read_config
+from zaya_core.config import UNFINISHED_FOLDER, parse_config, read_config
 from zaya_core.errors import ConfigError, UsageError
 from zaya_core.fingerprint import fingerprint
 from zaya_core.folder_files import read_json
@@ -58,7 +58,7 @@ class QuantizationJob:
         """
         self.source, self.out, self.settings = source, out, settings
         self.files = files or SourceFiles()
-        self.unfinished = out.parent / f"{out.name}.unfinished"
+        self.unfinished = out.parent / f"{out.name}{UNFINISHED_FOLDER}"
         self.config = read_config(source)
         if self.config.quantization is not None:
             raise UsageError(f"{source} is quantized already: give the folder of the unquantized model.")

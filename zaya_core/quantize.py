@@ -25,7 +25,7 @@ from zaya_core.calibration import BEGINS_WITH, CalibrationRun
 from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import UNFINISHED, read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
-from zaya_core.exclusive import held
+from zaya_core.exclusive import held, lock_beside
 from zaya_core.quantization_job import QuantizationJob, Shard
 from zaya_core.reading_plan import Step, bytes_needed, reading_plan
 from zaya_core.shard_writer import ShardWriter, write_atomically, writing
@@ -55,13 +55,13 @@ def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
     Raises UsageError where it exists, where another run is at it or an earlier one had other settings; DiskSpaceError
     where the disk is too small; CheckpointError for weights that are not finite; DeviceError without a library.
     """
-    if job.out.exists():
-        raise UsageError(f"{job.out} exists already: delete it first, or give another --out FOLDER.")
+    _expect_new(job)
     try:
         expect_usable(job.settings.experts)
     except MissingLibraryError as error:
         raise DeviceError(str(error)) from None
     with _alone(job):
+        _expect_new(job)  # another run may have finished it just now
         _begin(job)
         if not job.files.own_files():  # else when it has come, for the last shard
             job.checkpoint.expect_equal_head()
@@ -76,21 +76,27 @@ def steps_left(job: QuantizationJob) -> list[Step]:
     return reading_plan(job, BEGINS_WITH, CalibrationRun.layers_in(job.unfinished / _STATE))
 
 
+def _expect_new(job: QuantizationJob) -> None:
+    if job.out.exists():
+        raise UsageError(f"{job.out} exists already: delete it first, or give another --out FOLDER.")
+
+
 @contextmanager
 def _alone(job: QuantizationJob) -> Iterator[None]:
     """No other run writes the same folder."""
-    path = job.unfinished.with_name(job.unfinished.name + ".lock")
     with ExitStack() as locks:
         with writing(job.out):
-            job.unfinished.mkdir(parents=True, exist_ok=True)
-            refusal = f"Another zaya is writing {job.out}: wait for it, or give another --out."
-            locks.enter_context(held(path, refusal))
+            if not job.out.parent.exists():
+                job.out.parent.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(held(lock_beside(job.out), f"writing {job.out}", "wait for it, or give another --out"))
         yield
 
 
 def _begin(job: QuantizationJob) -> None:
     """Note what is being made, or see that an earlier run made the same."""
     folder = job.unfinished
+    with writing(job.out):
+        folder.mkdir(exist_ok=True)
     begun = next((path for name in (UNFINISHED, "config.json") if (path := folder / name).is_file()), None)
     if begun is None:
         if any(folder.glob("*.safetensors")):

@@ -2,8 +2,8 @@
 
 Definition. With p = softmax(logits / temperature) over the whole vocabulary, sorted from the largest: keep the first
 `top_k` tokens, the shortest beginning whose sum reaches `top_p`, and those with p >= min_p * max(p). All three are
-beginnings of the same order (equal ones by id) and all use the full p, so that it does not matter which comes first;
-the token is drawn from what all three keep.
+beginnings of the same order and all use the full p, so that it does not matter which comes first; the token is drawn
+from what all three keep. The order is that of the logits, equal ones by id: a large temperature makes weights equal.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
+from quant.kernels.pointers import described
 from quant.kernels.sampling import draw_natively, normalise_natively
 from quant.kernels.selection import cpu_products
+from quant.matrix import expect_index
 from zaya_core.errors import CheckpointError, UsageError
+from zaya_core.whole_numbers import expect_whole
 
 LEAST_TEMPERATURE = 1e-30  # a smaller one could not be told from it
 _NO_NUMBERS = "The model computed logits that are not numbers: its weights are damaged; download the files again."
@@ -57,7 +60,7 @@ class SamplingParams:
         _require(0 <= self.min_p < 1, "min_p", self.min_p, "at least 0 (off) and below 1")
         penalty = self.repetition_penalty
         _require(0.01 <= penalty <= 100, "repetition_penalty", penalty, "from 0.01 to 100 (1 is off)")
-        _require(0 <= self.seed < 1 << 64, "seed", self.seed, "from 0 to 2^64 - 1")
+        _expect_key_part("seed", self.seed)
 
     @property
     def is_greedy(self) -> bool:
@@ -67,14 +70,23 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class RandomKey:
-    """Names the random numbers of one row; two rows with different keys have independent numbers."""
+    """Names the random numbers of one row; two rows with different keys have independent numbers.
+
+    Raises UsageError for a part that is not from 0 to 2^64 - 1.
+    """
 
     seed: int
     stage: int = 0
     candidate: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("seed", "stage", "candidate"):
+            _expect_key_part(name, getattr(self, name))
+
     def uniform(self, step: int, draw: int = 0) -> float:
-        """A number in [0, 1) that depends on the key, the step and the draw only."""
+        """A number in [0, 1) that depends on the key, the step and the draw only. Raises UsageError as the key does."""
+        _expect_key_part("step", step)
+        _expect_key_part("draw", draw)
         message = struct.pack("<QQQQQ", self.seed, self.stage, self.candidate, step, draw)
         bits = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little")
         return (bits >> 11) / (1 << 53)
@@ -115,9 +127,12 @@ class Sampler:
     def sample(self, logits: Tensor, step: int, forced: int | None = None) -> Sampled:
         """Choose the next token. logits: (V) float32. `forced` replaces the choice, not the log-probabilities.
 
-        Raises: CheckpointError when the logits are no numbers (-inf is one: such a token is never chosen).
+        Raises: CheckpointError when the logits are no numbers (-inf is one: such a token is never chosen); ValueError
+        for logits of another form, or a forced id that they do not have.
         """
         normaliser, likeliest = normalise(logits)
+        if forced is not None:
+            expect_whole("the forced id", forced, 0, len(logits) - 1)
         token_id = self._choose(logits, likeliest, step) if forced is None else forced
         best: tuple[tuple[int, float], ...] = ()
         if self.top_logprobs:
@@ -136,8 +151,9 @@ class Sampler:
 def normalise(logits: Tensor) -> tuple[float, int]:
     """log(sum(e^logits)), and the id of the largest logit, of equals the first. logits: (V) float32.
 
-    Raises: CheckpointError when the logits are no numbers.
+    Raises: CheckpointError when the logits are no numbers, ValueError when they have another form.
     """
+    _expect_logits(logits)
     if logits.device.type == "cpu" and (native := cpu_products().native):
         normaliser, likeliest = normalise_natively(native, logits)
     else:
@@ -149,15 +165,24 @@ def normalise(logits: Tensor) -> tuple[float, int]:
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Divide positive logits of seen tokens by `penalty`, multiply negative ones (CTRL, arXiv 1909.05858).
 
-    seen: ids, each once.
+    seen: ids, each once. Raises IndexError for one that is none, ValueError for logits of another form.
     """
+    _expect_logits(logits)
+    expect_index(seen, len(logits))
+    if seen.dim() != 1:
+        raise ValueError(f"the ids that were seen must be a row; they are {described(seen)}")
     index = seen.to(logits.device)
     old = logits[index]
     return logits.scatter(0, index, torch.where(old > 0, old / penalty, old * penalty))
 
 
 def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`values.topk(count)`, several times as fast where the count is small: all are in the sets of largest maximum."""
+    """`values.topk(count)`, several times as fast where the count is small: all are in the sets of largest maximum.
+
+    values: (V) float32. Raises ValueError for others, or a count that is not from 0 to V.
+    """
+    _expect_logits(values)
+    expect_whole("the count", count, 0, len(values))
     maxima = _set_maxima(values)
     if not count < len(maxima) < len(values):
         found, ids = values.topk(count)
@@ -176,12 +201,13 @@ def _set_maxima(values: Tensor) -> Tensor:
 def draw(logits: Tensor, params: SamplingParams, key: RandomKey, step: int) -> int:
     """Draw a token by the definition at the top. logits: (V) float32; temperature and top-p above 0.
 
-    Raises: CheckpointError when the logits are no numbers.
+    Raises: CheckpointError when the logits are no numbers, ValueError when they have another form.
     """
+    _expect_logits(logits)
     native = cpu_products().native if logits.device.type == "cpu" else None
     if native is None:
         return _draw_by_refusal(logits, params, key, step)
-    cuts = (max(params.temperature, LEAST_TEMPERATURE), params.top_p, params.min_p, params.top_k)
+    cuts = (max(params.temperature, LEAST_TEMPERATURE), params.top_p, params.min_p, min(params.top_k, len(logits)))
     token_id = draw_natively(native, logits, *cuts, key.uniform(step))
     if token_id is None:
         raise CheckpointError(_NO_NUMBERS)
@@ -204,36 +230,36 @@ def _draw_by_refusal(logits: Tensor, params: SamplingParams, key: RandomKey, ste
     total = float(weights.sum(dtype=torch.float64))
     _expect_number(total)
     mass_limit = params.top_p * total if params.top_p < 1 else math.inf
-    weights = _cut_to_floor_(weights, params, mass_limit)
+    weights = _cut_to_floor_(weights, logits, params, mass_limit)
     ids: Tensor | None = None  # None: the weights are those of all tokens
     for attempt in count():
         at = _draw_in_proportion(weights, key.uniform(step, attempt))
-        before = _before(weights, at)
+        before = _before(weights, logits, at)
         in_top_k = not params.top_k or int(torch.count_nonzero(before)) < params.top_k
         if in_top_k and float(before.sum(dtype=torch.float64)) < mass_limit:
             break
-        weights, ids = _gather(before, ids)
+        weights, logits, ids = _gather(before, logits, ids)
     return at if ids is None else int(ids[at])
 
 
-def _cut_to_floor_(weights: Tensor, params: SamplingParams, mass_limit: float) -> Tensor:
+def _cut_to_floor_(weights: Tensor, logits: Tensor, params: SamplingParams, mass_limit: float) -> Tensor:
     """Put zero in place of what min-p cuts, and of what is certainly not kept by the others, in `weights` itself."""
-    floor = params.min_p
-    if params.top_k and params.top_k <= len(maxima := _set_maxima(weights)):
+    if params.top_k and params.top_k <= len(maxima := _set_maxima(logits)):
         # So many sets have a maximum of at least this that the top k are not below it.
-        lowest = float(maxima.topk(params.top_k).values[-1])
-        _drop_late_ties_(weights, lowest, params.top_k)
-        floor = max(floor, lowest)
+        lowest = maxima.topk(params.top_k).values[-1]
+        weights.masked_fill_(logits < lowest, 0.0)
+        _drop_late_ties_(weights, logits, lowest, params.top_k)
+    floor = params.min_p
     if params.top_p <= _OFTEN_REFUSED:
         floor = max(floor, _floor_of_mass(weights, mass_limit))
     return weights if floor == 0 else threshold(weights, _just_below(floor), 0.0, inplace=True)
 
 
-def _drop_late_ties_(weights: Tensor, value: float, top_k: int) -> None:
-    """Put zero in place of the weights equal to `value` that are not among the top k: those behind others by id."""
-    is_tie = weights == value
+def _drop_late_ties_(weights: Tensor, logits: Tensor, lowest: Tensor, top_k: int) -> None:
+    """Put zero in place of the weights of the lowest logit that are not among the top k: those behind others by id."""
+    is_tie = logits == lowest
     ties = int(torch.count_nonzero(is_tie))
-    kept = max(0, top_k - int(torch.count_nonzero(weights > value)))
+    kept = max(0, top_k - int(torch.count_nonzero(logits > lowest)))
     if ties > kept:
         weights[is_tie.nonzero()[kept:, 0]] = 0
 
@@ -271,28 +297,46 @@ def _first_beyond(sums: Tensor, position: float) -> int:
     return int(torch.searchsorted(sums, min(position, math.nextafter(float(sums[-1]), 0.0)), right=True))
 
 
-def _before(weights: Tensor, at: int) -> Tensor:
-    """Weights of what sorts before the one at `at`, larger ones and equal ones with a smaller id; zero elsewhere."""
-    own = float(weights[at])
-    before = threshold(weights, own, 0.0)  # keeps what is larger
-    equal = weights[:at] == own
+def _before(weights: Tensor, logits: Tensor, at: int) -> Tensor:
+    """Weights of what sorts before the one at `at`, larger logits and equal ones with a smaller id; zero elsewhere."""
+    own = logits[at]
+    before = weights.where(logits > own, 0.0)
+    equal = logits[:at] == own
     if equal.any():
-        before[:at].masked_fill_(equal, own)
+        before[:at] += weights[:at] * equal
     return before
 
 
-def _gather(weights: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _gather(weights: Tensor, logits: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """The candidates without their zeros, once those are so many that this costs less than carrying them along."""
     if 16 * int(torch.count_nonzero(weights)) > len(weights):
-        return weights, ids
+        return weights, logits, ids
     positions = weights.nonzero()[:, 0]
-    return weights[positions], positions if ids is None else ids[positions]
+    return weights[positions], logits[positions], positions if ids is None else ids[positions]
 
 
 def _expect_number(value: float) -> None:
     """Sums over the vocabulary are NaN or infinite as soon as one logit is NaN or +inf, or all are -inf."""
     if not math.isfinite(value):
         raise CheckpointError(_NO_NUMBERS)
+
+
+def _expect_logits(logits: Tensor) -> None:
+    """Raises ValueError for anything else than (V) float32, V at least 1, on a CPU or GPU."""
+    if not (
+        isinstance(logits, Tensor)
+        and logits.dim() == 1
+        and len(logits)
+        and logits.dtype == torch.float32
+        and logits.layout == torch.strided
+        and not logits.is_meta
+    ):
+        raise ValueError(f"logits must be (V) float32, V at least 1; they are {described(logits)}")
+
+
+def _expect_key_part(name: str, value: object) -> None:
+    in_range = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64
+    _require(in_range, name, value, "a whole number from 0 to 2^64 - 1")
 
 
 def _is_number(value: object) -> bool:

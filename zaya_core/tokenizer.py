@@ -127,7 +127,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ordinary tokens of plain text: no BOS or EOS is added, `<|im_end|>` is ten characters."""
-        return self._encode_plain(_without_surrogates(text), None, None)
+        return self._encode_plain(without_surrogates(text), None, None)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         detokenizer = self.detokenizer(skip_special_tokens)
@@ -160,7 +160,7 @@ class Tokenizer:
                 ids.append(self._vocabulary.control[segment.text])
             else:
                 before, after = neighbours[position], neighbours[position + 2]
-                ids += self._encode_plain(_without_surrogates(segment.text), before, after)
+                ids += self._encode_plain(without_surrogates(segment.text), before, after)
         return ids
 
     def render_chat_text(
@@ -474,7 +474,7 @@ def _unguessable_name() -> str:
     return "".join(chr(0xF0000 + byte) for byte in secrets.token_bytes(16))
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """JSON may hold half a surrogate pair, which no encoder takes: whole pairs are joined, halves are U+FFFD."""
     if text.isascii():
         return text
@@ -484,7 +484,7 @@ def _without_surrogates(text: str) -> str:
 def _name(value: object) -> str | None:
     """A token's name, written as text or as an object with `content`."""
     name = value.get("content") if isinstance(value, dict) else value
-    return _without_surrogates(name) if isinstance(name, str) and name else None
+    return without_surrogates(name) if isinstance(name, str) and name else None
 
 
 def _listed(declared: Mapping[str, Any], key: str) -> list[object]:
@@ -507,7 +507,7 @@ def _ids(path: Path, config: Mapping[str, Any], key: str) -> list[int]:
 def _read_added_tokens(path: Path, tokenizer_config: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     added = tokenizer_config.get("added_tokens_decoder", {})
     try:
-        contents = {int(id_): _without_surrogates(token["content"]) for id_, token in added.items()}
+        contents = {int(id_): without_surrogates(token["content"]) for id_, token in added.items()}
         if all(id_ >= 0 for id_ in contents):
             return {int(id_): {**token, "content": contents[int(id_)]} for id_, token in added.items()}
     except (AttributeError, KeyError, TypeError, ValueError):

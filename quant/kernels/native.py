@@ -7,12 +7,13 @@ import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Format = Literal["bf16", "int8", "int4"]
+from quant.kernels.pointers import Format as Format
+from quant.kernels.pointers import address, described, expect_within, fresh, matrix_addresses, rows_of, strided
+
 FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")  # in the order of the library's numbers
 
 
@@ -61,27 +62,49 @@ class NativeProducts:
 
         x: (M, K) bf16 or float32, which `bf16` weights round to bf16 -> (M, n) float32.
         K: a multiple of 64, with `bf16` weights of 32. Every one of weights is (n, K) in the format's layout.
+        Raises ValueError for anything else.
         """
-        x = x.contiguous()
-        y = torch.empty(x.shape[0], n)
+        rows, k = self._expect_product(format, x, weights, scales, counts)
+        of_each = [
+            matrix_addresses(format, codes, scales[number] if scales else None, n, k)
+            for number, codes in enumerate(weights)
+        ]
+        x = rows_of(x, "x")
+        y, to = fresh(rows, n)
         matrices = len(weights)
         pointers = ctypes.c_void_p * matrices
         product = _Product(
             format=FORMATS.index(format),
             x_is_bf16=x.dtype == torch.bfloat16,
             threads=torch.get_num_threads(),
-            x=x.data_ptr(),
-            k=x.shape[1],
+            x=address(x, "x", (rows, k), torch.float32, torch.bfloat16),
+            k=k,
             n=n,
             matrices=matrices,
             counts=ctypes.addressof(of_counts := (ctypes.c_int64 * matrices)(*counts)),
-            weights=ctypes.addressof(of_weights := pointers(*(w.data_ptr() for w in weights))),
-            scales=ctypes.addressof(of_scales := pointers(*(s.data_ptr() for s in scales))),  # bf16 has none
-            y=y.data_ptr(),
+            weights=ctypes.addressof(of_weights := pointers(*(codes for codes, _ in of_each))),
+            scales=ctypes.addressof(of_scales := pointers(*(scales for _, scales in of_each))),  # bf16 has none
+            y=to,
         )
         self.library.zaya_multiply(self.index, ctypes.byref(product))
         del of_counts, of_weights, of_scales  # read until here
         return y
+
+    def _expect_product(
+        self, format: Format, x: Tensor, weights: Sequence[Tensor], scales: Sequence[Tensor], counts: Sequence[int]
+    ) -> tuple[int, int]:
+        """M and K. Raises ValueError where the operands are not as many as they must be, or the format is not there."""
+        if format not in FORMATS or (format == "bf16" and not self.has_bf16):
+            raise ValueError(f"{self.name} has no products of the format {format}")
+        if strided(x, "x").dim() != 2:
+            raise ValueError(f"x must be (M, K); it is {described(x)}")
+        matrices = len(weights)
+        if len(counts) != matrices or len(scales) != (0 if format == "bf16" else matrices):
+            raise ValueError(f"{matrices} matrices of {format} came with {len(counts)} counts and {len(scales)} scales")
+        expect_within("counts", counts, 0, len(x))
+        if sum(counts) != len(x):
+            raise ValueError(f"counts must sum to the {len(x)} rows of x; they sum to {sum(counts)}")
+        return x.shape[0], x.shape[1]
 
 
 @cache

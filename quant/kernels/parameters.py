@@ -6,9 +6,11 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from quant.kernels.native import Format, NativeProducts
+from quant.kernels.native import NativeProducts
+from quant.kernels.pointers import Format, address, matrix_addresses
 
 
 class MatrixPointers(ctypes.Structure):
@@ -36,13 +38,15 @@ class Parameters:
     def keep(self, thing: Any) -> None:
         self._kept.append(thing)
 
-    def pointer(self, tensor: Tensor | None) -> int | None:
-        """The address of a tensor's numbers, row by row; None for None."""
+    def pointer(self, tensor: Tensor | None, name: str, *shape: int) -> int | None:
+        """The address of a float32 tensor's numbers, row by row; None for None. Raises ValueError for another shape."""
         if tensor is None:
             return None
         tensor = tensor.contiguous()
         self.keep(tensor)
-        return tensor.data_ptr()
+        return address(tensor, name, shape, torch.float32)
 
-    def matrix(self, matrix: NativeMatrix) -> MatrixPointers:
-        return MatrixPointers(self.pointer(matrix.codes), self.pointer(matrix.scales))
+    def matrix(self, matrix: NativeMatrix, n: int, k: int) -> MatrixPointers:
+        """Of a matrix that must be (n, k). Raises ValueError where it is not."""
+        self.keep(matrix)
+        return MatrixPointers(*matrix_addresses(matrix.format, matrix.codes, matrix.scales, n, k))

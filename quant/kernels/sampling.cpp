@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -53,10 +54,18 @@ double sum_above(const float* x, int64_t n, float bound) {
     return std::accumulate(sums, sums + kChains, 0.0);
 }
 
-// Where what is kept ends: weights above `value`, and the first `ties` of those equal to it.
+// Where what is kept ends: weights above `value`, and of those equal to it, which differ in their logits where the temperature
+// is high, the first `ties`: those of a logit above `logit`, and the first `late` of those equal to that, too.
 struct Cut {
     float value;
     int64_t ties;
+    float logit = -INFINITY;
+    int64_t late = 0;
+};
+
+// How many of the ties that are kept a block has, and how many of these have the last logit.
+struct Ties {
+    int64_t all, late;
 };
 
 // How many more weights may be kept, and how much of them.
@@ -174,8 +183,9 @@ public:
     int64_t run() {
         const double total = weigh();
         if (!std::isfinite(total)) return -1;
-        const Cut cut = find_cut(total);
-        return pick(cut);
+        Cut cut = find_cut(total);
+        const std::vector<Ties> ties = share_ties(cut);
+        return pick(cut, ties);
     }
 
 private:
@@ -214,16 +224,14 @@ private:
             begin |= static_cast<uint32_t>(bin) << shift;
         }
         const double enough = std::ceil(room.mass / from_bits(begin));
-        return {from_bits(begin), enough < static_cast<double>(room.count) ? std::max<int64_t>(static_cast<int64_t>(enough), 0) : room.count};
+        return {from_bits(begin), enough < static_cast<double>(room.count) ? std::max<int64_t>(static_cast<int64_t>(enough), 1) : room.count};
     }
 
     // In proportion to the weights that are kept, in the order of the ids.
-    int64_t pick(const Cut& cut) const {
-        std::vector<int64_t> ties(static_cast<size_t>(blocks_), 0);
-        if (cut.ties > 0) share_ties(cut, ties);
+    int64_t pick(const Cut& cut, const std::vector<Ties>& ties) const {
         std::vector<double> sums(static_cast<size_t>(blocks_));
         for_blocks(draw_.threads, draw_.n, [&](size_t block, int64_t begin, int64_t end) {
-            sums[block] = static_cast<double>(ties[block]) * cut.value + sum_above(weights_.data() + begin, end - begin, cut.value);
+            sums[block] = static_cast<double>(ties[block].all) * cut.value + sum_above(weights_.data() + begin, end - begin, cut.value);
         });
         double kept = 0;
         for (double sum : sums) kept += sum;
@@ -238,21 +246,52 @@ private:
         return pick_in(last, cut, ties[last], INFINITY);
     }
 
-    // How many of the ties that are kept each block has.
-    void share_ties(const Cut& cut, std::vector<int64_t>& ties) const {
+    // Of each block; finds out where the ties that are kept end.
+    std::vector<Ties> share_ties(Cut& cut) const {
+        std::vector<Ties> ties(static_cast<size_t>(blocks_), Ties{0, 0});
+        if (cut.ties <= 0) return ties;
         for_blocks(draw_.threads, draw_.n, [&](size_t block, int64_t begin, int64_t end) {
-            ties[block] = std::count(weights_.begin() + begin, weights_.begin() + end, cut.value);
+            ties[block].all = std::count(weights_.begin() + begin, weights_.begin() + end, cut.value);
         });
-        int64_t left = cut.ties;
-        for (int64_t& of_block : ties) left -= of_block = std::min(of_block, left);
+        int64_t found = 0;
+        for (const Ties& of_block : ties) found += of_block.all;
+        if (found <= cut.ties) return ties;
+        find_last_logit(cut, found);
+        int64_t left = cut.late;
+        for (size_t block = 0; block < ties.size(); ++block) {
+            if (!ties[block].all) continue;
+            const int64_t begin = static_cast<int64_t>(block) * kBlock;
+            ties[block] = {0, 0};
+            for (int64_t i = begin; i < std::min(begin + kBlock, draw_.n); ++i) {
+                if (weights_[static_cast<size_t>(i)] != cut.value) continue;
+                const bool is_late = draw_.logits[i] == cut.logit && ties[block].late < left;
+                ties[block].all += is_late || draw_.logits[i] > cut.logit;
+                ties[block].late += is_late;
+            }
+            left -= ties[block].late;
+        }
+        return ties;
     }
 
-    int64_t pick_in(size_t block, const Cut& cut, int64_t ties, double position) const {
+    // The order is that of the logits. found: how many weights equal the cut's, more than may be kept.
+    void find_last_logit(Cut& cut, int64_t found) const {
+        std::vector<float> logits;
+        logits.reserve(static_cast<size_t>(found));
+        for (int64_t i = 0; i < draw_.n; ++i)
+            if (weights_[static_cast<size_t>(i)] == cut.value) logits.push_back(draw_.logits[i]);
+        const auto last = logits.begin() + (cut.ties - 1);
+        std::nth_element(logits.begin(), last, logits.end(), std::greater<float>());
+        cut.logit = *last;
+        cut.late = cut.ties - std::count_if(logits.begin(), last, [&](float logit) { return logit > cut.logit; });
+    }
+
+    int64_t pick_in(size_t block, const Cut& cut, Ties ties, double position) const {
         int64_t last = -1;
         const int64_t begin = static_cast<int64_t>(block) * kBlock;
         for (int64_t i = begin; i < std::min(begin + kBlock, draw_.n); ++i) {
             const float weight = weights_[static_cast<size_t>(i)];
-            if (!(weight > cut.value) && !(weight == cut.value && ties-- > 0)) continue;
+            const auto is_kept_tie = [&] { return ties.all > 0 && (draw_.logits[i] > cut.logit || (draw_.logits[i] == cut.logit && ties.late-- > 0)); };
+            if (!(weight > cut.value) && !(weight == cut.value && is_kept_tie())) continue;
             last = i;
             if (position < weight) return i;
             position -= weight;

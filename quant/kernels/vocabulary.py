@@ -9,6 +9,8 @@ from torch import Tensor
 
 from quant.kernels.native import FORMATS, NativeProducts
 from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
+from quant.kernels.pointers import address, fresh, rows_of
+from quant.matrix import no_row
 
 _INT32, _INT64, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
@@ -42,25 +44,27 @@ class NativeEmbedding(Parameters):
 
     def __init__(self, products: NativeProducts, matrix: NativeMatrix, vocabulary: int, bias: Tensor, scale: Tensor):
         super().__init__(products)
-        self._hidden = len(scale)
-        of_matrix, vectors = self.matrix(matrix), map(self.pointer, (bias, scale))
-        self._embedding = _Embedding(FORMATS.index(matrix.format), self._hidden, vocabulary, of_matrix, *vectors)
+        self.hidden = len(scale)
+        of_matrix = self.matrix(matrix, vocabulary, self.hidden)
+        vectors = self.pointer(bias, "bias", self.hidden), self.pointer(scale, "scale", self.hidden)
+        self._embedding = _Embedding(FORMATS.index(matrix.format), self.hidden, vocabulary, of_matrix, *vectors)
         self._pointer = ctypes.byref(self._embedding)
         self.address = ctypes.addressof(self._embedding)
 
     def __call__(self, ids: Tensor) -> Tensor:
         """ids (...) int64 -> (..., D) float32. Raises IndexError for an id that is no row."""
-        ids = ids.long().contiguous()
-        residual = torch.empty(*ids.shape, self._hidden, dtype=torch.float32)
-        pointers = (_POINTER(ids.data_ptr()), _POINTER(residual.data_ptr()))
-        if not self.library.zaya_embed(self._pointer, torch.get_num_threads(), _INT64(ids.numel()), *pointers):
+        ids = rows_of(ids, "ids")
+        residual, to = fresh(*ids.shape, self.hidden)
+        of_ids = _POINTER(address(ids, "ids", ids.shape, torch.int64))
+        if not self.library.zaya_embed(
+            self._pointer, torch.get_num_threads(), _INT64(ids.numel()), of_ids, _POINTER(to)
+        ):
             raise self.no_row(ids)
         return residual
 
     def no_row(self, ids: Tensor) -> IndexError:
         """What is wrong with ids of which some are no row."""
-        lowest, highest, count = int(ids.min()), int(ids.max()), self._embedding.vocabulary
-        return IndexError(f"ids are from {lowest} to {highest}; the vocabulary has 0 to {count - 1}")
+        return no_row(ids, self._embedding.vocabulary)
 
 
 class NativeHead(Parameters):
@@ -74,19 +78,21 @@ class NativeHead(Parameters):
         norm: Tensor, rms_norm_eps: float, dtype: torch.dtype,
     ):  # fmt: skip
         super().__init__(products)
-        self.vocabulary = vocabulary
+        self.vocabulary, self.hidden = vocabulary, len(norm)
         self._head = _Head(
-            FORMATS.index(matrix.format), dtype == torch.bfloat16, len(norm), vocabulary, rms_norm_eps,
-            self.pointer(norm), self.matrix(matrix), self.pointer(None if bias is None else bias.float()),
+            FORMATS.index(matrix.format), dtype == torch.bfloat16, self.hidden, vocabulary, rms_norm_eps,
+            self.pointer(norm, "norm", self.hidden), self.matrix(matrix, vocabulary, self.hidden),
+            self.pointer(None if bias is None else bias.float(), "bias", vocabulary),
         )  # fmt: skip
         self._pointer = ctypes.byref(self._head)
         self.address = ctypes.addressof(self._head)
 
     def __call__(self, residual: Tensor) -> Tensor:
         """residual: (..., D) float32 -> logits (..., V) float32."""
-        residual = residual.contiguous()
-        logits = torch.empty(*residual.shape[:-1], self.vocabulary, dtype=torch.float32)
-        rows = _INT64(residual.numel() // self._head.hidden)
-        pointers = (_POINTER(residual.data_ptr()), _POINTER(logits.data_ptr()))
-        self.library.zaya_logits(self.index, self._pointer, torch.get_num_threads(), rows, *pointers)
+        residual = rows_of(residual, "residual")
+        before = residual.shape[:-1]
+        logits, to = fresh(*before, self.vocabulary)
+        of_residual = _POINTER(address(residual, "residual", (*before, self.hidden), torch.float32))
+        rows = _INT64(residual.numel() // self.hidden)
+        self.library.zaya_logits(self.index, self._pointer, torch.get_num_threads(), rows, of_residual, _POINTER(to))
         return logits

@@ -229,5 +229,6 @@ def test_a_full_disk_during_save_harms_nothing_and_the_chat_goes_on(talking_fold
     assert "not what was computed of it" in done.stderr
     assert "File too large" in done.stderr
     folder = tmp_path / "zaya" / "sessions"
-    assert [path.name for path in folder.iterdir()] == ["name.json"]  # the older one, whole; nothing half written
+    # the older one, whole, and its lock; nothing half written
+    assert sorted(path.name for path in folder.iterdir()) == [".name.lock", "name.json"]
     assert [item["question"] for item in json.loads((folder / "name.json").read_text())["exchanges"]] == ["one"]

@@ -17,8 +17,8 @@ from zaya_cli.chat_view import DrawnView
 from zaya_cli.input_history import InputHistory
 from zaya_cli.markdown import complete_length, rendered
 from zaya_cli.multiline import continued, message_of
-from zaya_cli.user_files import write_atomically
 from zaya_core.events import TextEvent, ThinkingEnded, TokenEvent
+from zaya_core.private_file import write_atomically
 
 
 def shown(text, width=60):

@@ -17,6 +17,7 @@ from zaya_cli import cmd_pull
 from zaya_cli.hub import UNWANTED, WANTED
 from zaya_cli.machine import Memory
 from zaya_cli.model_folder import BUNDLED
+from zaya_core.errors import NoLocksError
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 MEGABYTE = 1 << 20
@@ -284,6 +285,33 @@ def test_two_pulls_at_once_fetch_each_file_once(hub, files, start):
     assert sorted(request.path for request in hub.contents_requested()) == sorted(
         f"/content/{name}" for name in (FIRST, SECOND, "tokenizer.json")
     )
+
+
+def test_a_cache_without_locks_is_said_and_used(zaya, hub, files, monkeypatch):
+    def refuse(path):
+        raise NoLocksError("There are no locks.")
+
+    monkeypatch.setattr("zaya_cli.model_locks.try_lock", refuse)
+    result = zaya("pull", REPO)
+    assert (result.code, result.out) == (0, f"{assert_complete(files)}\n")
+    assert "zaya: There are no locks." in result.err
+    assert zaya("models", "rm", REPO, "--yes").code == 0
+
+
+@pytest.mark.long
+def test_a_second_pull_waits_and_says_so_and_what_is_being_pulled_is_not_removed(zaya, hub, files, start):
+    hub.faults.held, hub.faults.held_after = f"/content/{FIRST}", MEGABYTE
+    first = start()
+    assert hub.is_holding.wait(300)
+    holder = f"(process {first.pid})"
+    assert f"Another zaya is downloading or quantizing {REPO} {holder}" in zaya("models", "rm", REPO, "--yes").err
+    second = start()
+    while (line := second.stderr.readline()) and "Another" not in line:
+        pass
+    assert line == f"Another zaya is downloading {REPO} {holder}: this one waits for it.\n"
+    hub.faults.release.set()
+    assert [process.communicate(timeout=300)[0] for process in (first, second)] == [f"{assert_complete(files)}\n"] * 2
+    assert zaya("models", "rm", REPO, "--yes").code == 0
 
 
 def test_without_symbolic_links_a_file_is_stored_once(zaya, hub, files, monkeypatch):

@@ -139,7 +139,7 @@ def test_a_pull_with_quant_leaves_what_pull_and_quantize_leave(zaya, hub, text, 
     assert (at_once.code, at_once.out) == (0, result.out), at_once.err
     assert contents(Path(at_once.out.strip())) == one_after_the_other == made(model, text, tmp_path / "made")
     assert "to download, quantized as they arrive" in at_once.err
-    assert [path.name for path in models.iterdir()] == [Path(result.out.strip()).name]
+    assert [path.name for path in models.glob("[!.]*")] == [Path(result.out.strip()).name]
     hub.requests.clear()
     assert zaya("pull", REPO).code == 0  # all of it is in the cache
     assert not hub.contents_requested()
@@ -180,7 +180,7 @@ def test_discarded_originals_leave_the_same_result_and_nothing_else(
     result = zaya(*asked(text, "--dense", dense, "--discard-originals"))
     assert result.code == 0, result.err
     out = Path(result.out.strip())
-    assert [path.name for path in models.iterdir()] == [out.name]
+    assert [path.name for path in models.glob("[!.]*")] == [out.name]
     assert not repo_folder().exists()
     assert sorted(weights_fetched(hub)) == NAMES  # each once
     slack = 200_000  # states of calibration, files of ends, and blocks that are not full
@@ -227,7 +227,7 @@ def test_a_pull_cut_anywhere_goes_on_without_a_layer_or_a_discarded_file_again(
     assert finished.items() <= {path.name: path.stat().st_ino for path in out.iterdir()}.items()
     assert not fetched & set(weights_fetched(hub))
     assert contents(out) == made(model, text, tmp_path / "made")
-    assert [path.name for path in models.iterdir()] == [out.name]
+    assert [path.name for path in models.glob("[!.]*")] == [out.name]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
@@ -250,6 +250,23 @@ def test_a_pull_ended_by_a_signal_goes_on(hub, text, models, model, start, numbe
     assert (Path(out.strip()) / "model-00001-of-00005.safetensors").stat().st_ino == first
     assert NAMES[0] not in [request.path.removeprefix("/content/") for request in hub.contents_requested()]
     assert contents(Path(out.strip())) == made_afresh(model, text, tmp_path / "made")
+
+
+@pytest.mark.long
+def test_a_second_pull_with_quant_and_a_removal_are_refused_and_the_first_goes_on(zaya, hub, text, models, start):
+    hub.faults.held, hub.faults.held_after = f"/content/{NAMES[2]}", 100_000
+    process = start(*asked(text, "--discard-originals")[2:])
+    wait_until(lambda: hub.is_holding.is_set() and list(models.glob("*.unfinished/model-00001-*.safetensors")))
+    second = zaya(*asked(text, "--discard-originals"))
+    assert (second.code, second.out) == (2, "")
+    assert f"Another zaya is downloading {REPO} (process {process.pid}): wait for it." in second.err
+    for folder in models.glob("[!.]*"):
+        removal = zaya("models", "rm", folder.name, "--yes")
+        assert (removal.code, f"(process {process.pid})" in removal.err) == (2, True), removal.err
+    hub.faults.release.set()
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert [path.name for path in models.glob("[!.]*")] == [Path(out.strip()).name]
 
 
 def snapshot_of(folder):

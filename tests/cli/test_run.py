@@ -317,3 +317,40 @@ def test_lines_are_rewritten_only_where_escape_codes_are_wanted(monkeypatch, col
     for name, value in {"TERM": "xterm", **environment}.items():
         monkeypatch.setenv(name, value)
     assert draws(stderr_console(color)) is expected
+
+
+def test_a_prompt_that_fails_does_not_stop_the_others_and_the_exit_code_tells(zaya, folder, tmp_path, monkeypatch):
+    from zaya_core.model import ZayaModel
+
+    call = ZayaModel.__call__
+    long = len(load_tokenizer(folder).render_chat([{"role": "user", "content": "the cat " * 30}]))
+
+    def fail_on_the_long_one(self, ids, *arguments, **settings):
+        if ids.shape[1] == long:
+            raise MemoryError
+        return call(self, ids, *arguments, **settings)
+
+    names = ["a.txt", "b.txt", "c.txt"]
+    for name, text in zip(names, ("question", "the cat " * 30, "another"), strict=True):
+        (tmp_path / name).write_text(text)
+    expected = json.loads(zaya("run", "a.txt", "c.txt", "-m", folder, *QUICK, "--format", "json").out)
+    monkeypatch.setattr(ZayaModel, "__call__", fail_on_the_long_one)
+    result = zaya("run", *names, "-m", folder, *QUICK, "--format", "json")
+    values = json.loads(result.out)
+    assert result.code == 4
+    assert values[1] == {
+        "error": {"message": values[1]["error"]["message"], "type": "MemoryError", "exit_code": 4},
+        "prompt_file": "b.txt",
+    }
+    assert values[0]["text"] == expected[0]["text"]
+    assert result.err.splitlines()[-1].startswith("zaya: b.txt: Out of memory")
+    lines = [
+        json.loads(line) for line in zaya("run", *names, "-m", folder, *QUICK, "--format", "jsonl").out.splitlines()
+    ]
+    ends = [(line["event"], line["prompt"]) for line in lines if line["event"] in ("finished", "failed")]
+    assert sorted(ends, key=lambda end: end[1]) == [("finished", 0), ("failed", 1), ("finished", 2)]
+    result = zaya("run", *names, "-m", folder, *QUICK)
+    assert result.code == 4
+    assert [line for line in result.err.splitlines() if line.startswith("== ")] == [f"== {name}" for name in names]
+    only = zaya("run", "b.txt", "-m", folder, *QUICK, "--format", "json")
+    assert (only.code, json.loads(only.out)["error"]["type"]) == (4, "MemoryError")

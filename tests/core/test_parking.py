@@ -7,9 +7,10 @@ import torch
 
 from zaya_core.engine import Engine, Request
 from zaya_core.errors import MemoryFitError
-from zaya_core.events import Finished, Parked, TokenEvent, Unparked
+from zaya_core.events import Failed, Finished, Parked, TokenEvent, Unparked
 from zaya_core.load import load_model
 from zaya_core.parking import ParkedCache
+from zaya_core.prefix import Prefix
 from zaya_core.sampling import SamplingParams
 
 SAMPLED = SamplingParams(seed=5)
@@ -149,3 +150,103 @@ def test_the_mean_log_probability_is_of_the_chosen_tokens_not_of_forced_ones(mod
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.stats.mean_logprob == pytest.approx(sum(chosen) / 8)
+
+
+def keeping():
+    """Requests of two blocks each whose state at the end is kept."""
+    return [Request(ids, SAMPLED, max_tokens=2, keep_state=True) for ids in prompts(6, 300)]
+
+
+def test_kept_prefixes_make_room_when_nobody_runs_the_least_recently_used_first(model, tokenizer):
+    engine = Engine(with_bound(model, 6), tokenizer)
+    asked: list[list[int]] = []
+    for number, request in enumerate(keeping()):
+        _, found = run(engine, [request])
+        assert len(found[0]) == 2
+        asked.append([*request.ids, *found[0], 0])
+        kept = [bool(engine.prefixes.beginnings_of(ids)) for ids in asked]
+        assert kept == [number - 3 < other for other in range(number + 1)]
+
+
+def test_prefixes_that_share_a_block_make_room_together(model, tokenizer):
+    """As those of a file do: no single one would free the block."""
+    engine = Engine(with_bound(model, 1), tokenizer)
+    ids = prompts(1)[0]
+    run(engine, [Request(ids, SAMPLED, max_tokens=1)])
+    cache = engine.model.new_cache()
+    with torch.inference_mode():
+        engine.model(torch.tensor([ids]), cache)
+    engine.prefixes.add(Prefix(tuple(ids), cache.snapshot()))
+    engine.prefixes.add(Prefix(tuple(ids[:100]), cache.snapshot()))
+    del cache
+    assert engine.model.pool.blocks_left == 0
+    _, found = run(engine, [Request(prompts(2)[1], SAMPLED, max_tokens=3)])
+    assert len(found[0]) == 3
+
+
+@pytest.mark.parametrize("settings", [{}, {"snapshot_at": (100, 249)}, {"snapshot_at": (250,), "keep_state": True}])
+def test_a_pool_of_one_block_answers_what_fits_into_it(model, tokenizer, settings):
+    wanted = requests(3, max_tokens=5, **settings)
+    _, expected = run(Engine(model, tokenizer), wanted)
+    engine = Engine(with_bound(model, 1), tokenizer)
+    for _ in range(2):  # the second time from what is still kept, if anything
+        assert run(engine, wanted)[1] == expected
+
+
+def test_a_prompt_larger_than_the_pool_is_refused_at_once_with_the_numbers(model, tokenizer):
+    engine = Engine(with_bound(model, 1), tokenizer)
+    small, large = requests(1, max_tokens=3)[0], Request(prompts(1, 300)[0])
+    with pytest.raises(MemoryFitError, match="300 tokens and needs 2 blocks of 256; the key/value cache has 1"):
+        engine.submit(large)
+    with pytest.raises(MemoryFitError):
+        next(engine.generate([small, large]))
+    assert engine.is_idle
+    assert len(run(engine, [small])[1][0]) == 3
+
+
+def test_rows_that_do_not_fit_together_all_end(model, tokenizer):
+    _, expected = run(Engine(model, tokenizer), requests(3, max_tokens=20))
+    crowded = with_bound(model, None)
+    engine = Engine(crowded, tokenizer)
+    ids = [engine.submit(request) for request in requests(3, max_tokens=20)]
+    events = [event for _ in range(5) for event in engine.step()]
+    crowded.pool.max_blocks = 4  # each needs two in the end
+    events += engine.events(ids)
+    found = [[e.token_id for e in events if isinstance(e, TokenEvent) and e.request_id == id_] for id_ in ids]
+    assert found == expected
+    assert any(isinstance(event, Parked) for event in events)
+
+
+def test_a_row_that_outgrows_the_pool_ends_alone(model, tokenizer):
+    engine = Engine(with_bound(model, 2), tokenizer)
+    growing = Request(prompts(1, 500)[0], SAMPLED, max_tokens=20, ignore_stop_ids=True)
+    ids = [engine.submit(request) for request in (growing, *requests(2, max_tokens=9))]
+    events = list(engine.events(ids))
+    ends = {e.request_id: type(e) for e in events if isinstance(e, (Failed, Finished))}
+    assert ends == {0: Failed, 1: Finished, 2: Finished}
+    engine.prefixes.clear()
+    assert engine.model.pool.blocks_in_use == 0
+
+
+def test_a_prefix_that_is_about_to_be_used_is_not_forgotten_for_its_own_prompt(model, tokenizer):
+    engine = Engine(with_bound(model, 5), tokenizer)
+    (kept,) = keeping()[:1]
+    longer = [*kept.ids, *run(engine, [kept])[1][0], *[301] * 198]
+    long = engine.submit(requests(1, max_tokens=40)[0])
+    engine.step()
+    waiting = engine.submit(Request(longer, SAMPLED, max_tokens=2))  # two blocks, the first of which is kept
+    events = list(engine.events([long, waiting]))
+    stats = {event.request_id: event.stats for event in events if isinstance(event, Finished)}
+    assert stats[waiting].cached_tokens == 301
+
+
+def test_no_prefix_is_forgotten_in_vain(model, tokenizer):
+    engine = Engine(with_bound(model, 5), tokenizer)
+    (kept,) = keeping()[:1]
+    answer = run(engine, [kept])[1][0]
+    long = engine.submit(Request(prompts(2, 200)[1], SAMPLED, max_tokens=9, ignore_stop_ids=True))
+    engine.step()
+    # Three blocks are too many beside the row that runs, and not too many when it has ended.
+    waiting = engine.submit(Request([303] * 520, SAMPLED, max_tokens=2))
+    assert len([event for event in engine.events([long, waiting]) if isinstance(event, Finished)]) == 2
+    assert engine.prefixes.beginnings_of([*kept.ids, *answer])

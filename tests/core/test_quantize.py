@@ -83,7 +83,7 @@ def test_a_run_cut_anywhere_goes_on_to_the_same_bytes(source, calibrated, uninte
     monkeypatch.undo()
     run(source, tmp_path / "out", calibrated)
     assert contents(tmp_path / "out") == uninterrupted
-    assert os.listdir(tmp_path) == ["out"]
+    assert sorted(os.listdir(tmp_path)) == [".out.lock", "out"]
 
 
 def test_a_state_whose_writing_was_killed_is_not_in_the_result(
@@ -163,7 +163,7 @@ def test_other_settings_do_not_go_on_with_an_unfinished_run(source, tmp_path, mo
 
 
 def test_two_runs_do_not_write_the_same_folder(source, tmp_path):
-    with FileLock(tmp_path / "out.unfinished.lock"), pytest.raises(UsageError, match="Another zaya is writing"):
+    with FileLock(tmp_path / ".out.lock"), pytest.raises(UsageError, match="Another zaya is writing"):
         run(source, tmp_path / "out")
 
 

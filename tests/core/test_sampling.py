@@ -422,3 +422,95 @@ def test_parameters_out_of_range_are_refused_by_name(name, values):
 def test_the_ends_of_the_ranges_are_allowed_and_work(good):
     params = SamplingParams(**good)
     assert 0 <= Sampler(params, RandomKey(params.seed)).sample(PEAKED, 0).token_id < len(PEAKED)
+
+
+# -------------------------------------------------------------------------- weights that a high temperature makes equal
+
+CLOSE = -1e-4 * ((torch.arange(9000) * 7 + 3) % 9000).float()  # over several of the blocks that threads work on
+BY_LOGIT = CLOSE.argsort(descending=True).tolist()
+
+
+@pytest.mark.parametrize(
+    ("cuts", "kept"),
+    [
+        ({"top_k": 1}, 1),
+        ({"top_k": 20}, 20),
+        ({"top_k": 5000}, 5000),
+        ({"top_p": 1e-50}, 1),  # none in float32
+        ({"top_p": 3.5 / 9000}, 4),
+        ({"top_p": 3.5 / 9000, "top_k": 3, "min_p": 0.99}, 3),
+        ({"top_k": 2**64 + 2}, 9000),
+    ],
+    ids=str,
+)
+def test_equal_weights_are_cut_in_the_order_of_their_logits(cuts, kept):
+    params = SamplingParams(**{"temperature": 1e6, "top_p": 1.0, "min_p": 0.0, **cuts})
+    found = {draw(CLOSE, params, Swept(1), step) for step in range(0, 2000, 80)}
+    assert found <= set(BY_LOGIT[:kept])
+    assert kept > 4 or len(found) == kept
+
+
+def test_equal_weights_of_equal_logits_are_cut_by_id():
+    logits = torch.zeros(9000)
+    logits[[7, 4100, 8999]] = 1e-3
+    for top_k, kept in ((2, {7, 4100}), (5, {7, 4100, 8999, 0, 1})):
+        params = SamplingParams(temperature=1e6, top_p=1.0, min_p=0.0, top_k=top_k)
+        assert {draw(logits, params, Swept(1), step) for step in range(0, 2000, 80)} == kept
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-30, 1.0, 1e6])
+@pytest.mark.parametrize(
+    "logits", [PEAKED, FLAT, CLOSE, TIED, torch.tensor([1.0, 1.0000001]), torch.tensor([2e38, -2e38, 3e38])]
+)
+def test_top_k_1_is_the_likeliest_at_any_temperature(temperature, logits):
+    params = SamplingParams(temperature=temperature, top_k=1)
+    assert {draw(logits, params, RandomKey(step), step) for step in range(5)} == {int(logits.argmax())}
+
+
+@pytest.mark.parametrize("part", ["seed", "stage", "candidate"])
+@pytest.mark.parametrize("value", [-1, 1 << 64, 0.5, True, None, "1"])
+def test_a_key_s_part_out_of_range_is_refused_by_name(part, value):
+    with pytest.raises(UsageError, match=f"^{part} is .*; it must be a whole number from 0 to"):
+        RandomKey(**{"seed": 0, part: value})
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 64, 0.5])
+def test_a_step_out_of_range_is_refused(value):
+    with pytest.raises(UsageError, match=r"^step is .*; it must be"):
+        RandomKey(0).uniform(value)
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        torch.zeros(0),
+        torch.zeros(2, 3),
+        torch.zeros(()),
+        torch.zeros(64).half(),
+        torch.zeros(64).to(torch.float8_e4m3fn),
+        torch.zeros(64).double(),
+        torch.zeros(64).long(),
+        torch.zeros(64, device="meta"),
+        [0.0, 1.0],
+    ],
+    ids=str,
+)
+def test_what_is_no_row_of_logits_is_refused(logits):
+    for call in (normalise, lambda x: draw(x, SamplingParams(), RandomKey(0), 0), lambda x: largest(x, 0)):
+        with pytest.raises(ValueError, match=r"logits must be \(V\) float32"):
+            call(logits)
+
+
+def test_logits_with_gaps_between_them_are_drawn_from_as_they_are():
+    wide = torch.stack([FLAT, FLAT.flip(0)], 1)[:, 0]
+    assert normalise(wide) == normalise(FLAT)
+    steps = range(20)
+    assert [draw(wide, SamplingParams(), RandomKey(1), s) for s in steps] == [
+        draw(FLAT, SamplingParams(), RandomKey(1), s) for s in steps
+    ]
+
+
+@pytest.mark.parametrize("count", [-1, 65, 2.0, True])
+def test_a_count_of_largest_values_that_there_are_not_is_refused(count):
+    with pytest.raises(ValueError, match="the count must be a whole number from 0 to 64"):
+        largest(PEAKED, count)

@@ -216,3 +216,18 @@ def test_last_only_keeps_the_head_off_all_but_the_last_real_position():
     assert logits.shape == (2, 1, model.config.vocab_size)
     whole = model(ids)
     equal(logits[:, 0], torch.stack([whole[0, 3], whole[1, 9]]))
+
+
+def test_what_is_no_number_in_a_row_does_not_reach_shorter_rows_beside_a_longer_one(model):
+    """Their tables are filled up to as many blocks; zero times what is no number is none either."""
+    caches = [model.new_cache() for _ in range(3)]
+    prompts = [random_ids(length) for length in (10, 12, BLOCK + 5)]
+    for ids, kv in zip(prompts, caches, strict=True):
+        model(ids, kv)
+    expected = model(random_ids(1), caches[1].fork(1))
+    (first,) = caches[0].tables[0].blocks
+    with torch.inference_mode():
+        for storage in (storage for layers in model.pool.tensors.values() for storage in layers):
+            storage[first] = float("nan")
+    logits = model(random_ids(1).repeat(3, 1), Cache.join(caches))
+    equal(logits[1], expected[0])

@@ -113,3 +113,24 @@ def test_sixteen_at_once_are_answered_as_one_by_one(engine, tokenizer):
     together = [tokens([event for event in events if event.request_id == number]) for number in order]
     alone = [tokens(run(engine, replace(request, snapshot_at=()))) for request in requests]
     assert together == alone
+
+
+def test_a_text_does_not_depend_on_who_waits_even_where_prompts_part_at_their_last_token(tokenizer):
+    """One prompt of a pair is then cut before its last token, for the other's sake: 60 texts, alone and in pairs."""
+    model = zaya_core.load_model(BUNDLED, device="cpu")
+    fused = model.blocks[0].fused
+    if fused is None or not fused.native.has_prompt_attention:
+        pytest.skip("a library's products round by the number of rows")
+    numbers = torch.randint(0, model.config.vocab_size, (30, 40), generator=torch.Generator().manual_seed(1)).tolist()
+    pairs = [[[*ids[:39], last] for last in (ids[39], (ids[39] + 1) % model.config.vocab_size)] for ids in numbers]
+    requests = [
+        [Request(ids, SamplingParams(seed=1), max_tokens=6, ignore_stop_ids=True) for ids in two] for two in pairs
+    ]
+
+    def texts(wanted):
+        events = list(Engine(model, tokenizer).generate(wanted))
+        return [tokens([event for event in events if event.request_id == id_]) for id_ in range(len(wanted))]
+
+    together = [text for two in requests for text in texts(two)]
+    alone = [text for two in requests for one in two for text in texts([one])]
+    assert together == alone

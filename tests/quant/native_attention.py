@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from quant.kernels.key_values import KeyValuePointers, KeyValues
-from quant.kernels.layer import _Layer
+from quant.kernels.layer import NativeLayer, _Layer
 from quant.kernels.native import supported_instruction_sets
 
 BLOCK, BLOCKS = 256, 12
@@ -31,8 +30,8 @@ def attend(layer, query, key, value, cache, slots, begin, end):
     """query, key, value: (B, 1, ...); the rest as in `layer.h` -> (B, 1, H*K)."""
     out = torch.empty_like(query)
     arguments = _Attention(
-        torch.get_num_threads(), len(query), *map(Tensor.data_ptr, (query, key, value)), cache.pointers(),
-        *map(Tensor.data_ptr, (slots, begin, end, out)),
+        torch.get_num_threads(), len(query), *map(Tensor.data_ptr, (query, key, value)),
+        cache.pointers(len(query), layer.key_heads, layer.head_dim), *map(Tensor.data_ptr, (slots, begin, end, out)),
     )  # fmt: skip
     layer.library.zaya_attend(layer.index, ctypes.c_void_p(layer.address), ctypes.byref(arguments))
     return out
@@ -58,14 +57,19 @@ def by_position(storage):
 def layer_of(name, heads, key_heads, head_dim):
     products = supported_instruction_sets()[name]
     layer = _Layer(query_heads=heads, key_heads=key_heads, head_dim=head_dim)
-    return SimpleNamespace(
-        library=products.library,
-        index=products.index,
-        has_prompt_attention=products.has_prompt_attention,
-        head_dim=head_dim,
-        address=ctypes.addressof(layer),
-        kept=layer,
-    )
+    made = NativeLayer.__new__(NativeLayer)  # of these sizes, without weights
+    made.__dict__ |= {
+        "library": products.library,
+        "index": products.index,
+        "has_prompt_attention": products.has_prompt_attention,
+        "head_dim": head_dim,
+        "key_heads": key_heads,
+        "query_width": heads * head_dim,
+        "key_width": key_heads * head_dim,
+        "address": ctypes.addressof(layer),
+        "kept": layer,
+    }
+    return made
 
 
 def noise(heads, key_heads, head_dim, dtype, past, columns, seed=0):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from zaya_core.engine import Engine, Request
 from zaya_core.events import (
     Event,
+    Failed,
     Finished,
     Parked,
     PrefillProgress,
@@ -30,7 +31,7 @@ from zaya_core.rsa.rollouts import (
     RolloutState,
     RolloutText,
 )
-from zaya_core.rsa.tails import tail_of
+from zaya_core.rsa.tails import handed_on
 from zaya_core.stream import Kind
 
 
@@ -90,11 +91,14 @@ class EngineGenerator:
         self._is_stopping = False
 
     def advance(self) -> list[RolloutEvent]:
-        """One step of the Engine. Raises what the Engine raises; the open rollouts are lost then."""
+        """One step of the Engine. Raises what the Engine raises and what a rollout fails with; all are lost then."""
         try:
             return [translated for event in self.engine.step() for translated in self._take(event)]
         except BaseException:
+            self.engine.cancel(*self._open)
             self._open.clear()
+            while not self.engine.is_idle:
+                self.engine.step()
             raise
 
     def stop(self) -> None:
@@ -106,6 +110,8 @@ class EngineGenerator:
         row = self._open.get(event.request_id)
         if row is None:
             return []
+        if isinstance(event, Failed):
+            raise event.error
         stage, candidate = row.request.stage, row.request.candidate
         if isinstance(event, PrefillProgress) and not row.started:
             row.started = True
@@ -133,16 +139,17 @@ class EngineGenerator:
         return [RolloutText(row.request.stage, row.request.candidate, 1, kind, "")]
 
     def _finish(self, event: Finished, row: _Open) -> Rollout:
-        request, stats = row.request, event.stats
+        request, stats, state = row.request, event.stats, _state(event, row)
+        answer = row.texts["answer"]
         return Rollout(
             stage=request.stage,
             candidate=request.candidate,
             subset=request.subset,
             seed=request.sampling.seed,
-            state=_state(event, row),
+            state=state,
             thinking=row.texts["thinking"],
-            answer=row.texts["answer"],
-            tail=tail_of(row.thinking_ids, request.tail, self.engine.tokenizer) or row.texts["answer"],
+            answer=answer,
+            tail=handed_on(request, state, row.thinking_ids, answer, self.engine.tokenizer),
             prompt_tokens=stats.prompt_tokens,
             cached_tokens=stats.cached_tokens,
             thinking_tokens=stats.thinking_tokens,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from zaya_core.rsa.params import PromptSizes
+from zaya_core.rsa.params import Pass, PromptSizes
 
 if TYPE_CHECKING:
     from zaya_core.sampling import SamplingParams
@@ -25,7 +25,7 @@ class RolloutRequest:
     """What to generate. think, answer, tail: budgets in tokens; answer 0 ends the rollout with its thinking.
 
     shared: tokens with which all prompts of the problem begin. sampling: its seed, with `stage` and `candidate`, is the
-    key of the random numbers.
+    key of the random numbers. passes: what it hands on, see `tails.handed_on`.
     """
 
     stage: int
@@ -37,15 +37,16 @@ class RolloutRequest:
     tail: int
     shared: int
     sampling: SamplingParams
+    passes: Pass = "tail"
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What came of a request. thinking, answer: texts. tail: the last tokens of the thinking, as text.
+    """What came of a request. thinking, answer: texts. tail: what it hands on, the last tokens of either.
 
     mean_logprob: natural logarithm, over the tokens that were sampled; None where the generator does not know it.
     seconds: wall time from submission to the end; decode_seconds: while it was generating. answer_was_cut: by its
-    budget.
+    budget. error: what failed it, or cut it short. is_estimate: token counts are by our tokenizer, a server sent none.
     """
 
     stage: int
@@ -66,6 +67,7 @@ class Rollout:
     decode_seconds: float = 0.0
     answer_was_cut: bool = False
     error: str | None = None
+    is_estimate: bool = False
 
     @property
     def is_sound(self) -> bool:
@@ -92,7 +94,7 @@ class RolloutStarted:
 
 @dataclass(frozen=True)
 class RolloutText:
-    """More tokens, and the text they settled (it may be empty)."""
+    """More tokens, and the text they settled (it may be empty). Fewer, below 0, correct an estimate."""
 
     stage: int
     candidate: int
@@ -111,17 +113,37 @@ class RolloutMoved:
 
 
 @dataclass(frozen=True)
+class RolloutSilent:
+    """A server has sent nothing for so many seconds."""
+
+    stage: int
+    candidate: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RolloutReturned:
+    """A rollout was not run, since `context` has become smaller meanwhile: to be handed out again with less."""
+
+    stage: int
+    candidate: int
+
+
+@dataclass(frozen=True)
 class RolloutFinished:
     """The end of a rollout."""
 
     rollout: Rollout
 
 
-RolloutEvent = RolloutStarted | RolloutText | RolloutMoved | RolloutFinished
+RolloutEvent = RolloutStarted | RolloutText | RolloutMoved | RolloutSilent | RolloutReturned | RolloutFinished
 
 
 class Generator(Protocol):
-    """Runs rollouts. All calls come from one thread."""
+    """Runs rollouts. All calls come from one thread.
+
+    context: positions for prompt, thinking and answer; a server's may turn out to be smaller while it runs.
+    """
 
     context: int
 
@@ -134,7 +156,10 @@ class Generator(Protocol):
         ...
 
     def advance(self) -> list[RolloutEvent]:
-        """Do some work, or wait for a moment; what happened. A rollout's failure is its state, not an exception."""
+        """Do some work, or wait for a moment; what happened.
+
+        A rollout's failure is its state. An exception loses rollouts: those of which the next calls bring nothing.
+        """
         ...
 
     def stop(self) -> None:

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from zaya_core.errors import UsageError
+from zaya_core.exclusive import held
+from zaya_core.private_file import make_private_folder, write_atomically
 from zaya_core.rsa.rollouts import Rollout
+from zaya_core.sealed_json import sealed, unsealed
 
-_VERSION = 1
+_VERSION = 2  # 1 had no checksum
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other run saves in the folder, which is made if it is missing. Raises UsageError where one does."""
+    with ExitStack() as locks:
+        try:
+            make_private_folder(folder)
+            doing = f"saving its rollouts in {folder}"
+            locks.enter_context(held(folder / ".lock", doing, "wait for it, or give another folder"))
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written: {error.strerror}.") from None
+        yield
 
 
 def restore_rollouts(path: Path, identity: Mapping[str, Any]) -> list[Rollout]:
     """The rollouts that `save_rollouts` wrote; none without a file.
 
     identity: what decides the result: question, settings, seed, model. Raises UsageError for another run's file, naming
-    what differs, and for a damaged one.
+    what differs, and for a damaged one, which is left as it is.
     """
-    if not path.exists():
-        return []
     stored = _read(path)
-    if not isinstance(stored, dict) or stored.get("version") != _VERSION:
-        raise UsageError(f"{path} was not written by this version of zaya --rsa-save: give another folder.")
-    differing = [key for key, value in _plain(identity).items() if stored.get("identity", {}).get(key) != value]
+    if stored is None:
+        return []
+    differing = [key for key, value in _plain(identity).items() if stored["identity"].get(key) != value]
     if differing:
         raise UsageError(
             f"{path} is from another run, it differs in {', '.join(differing)}: give another folder, or the same "
@@ -33,42 +47,60 @@ def restore_rollouts(path: Path, identity: Mapping[str, Any]) -> list[Rollout]:
         )
     try:
         return [Rollout.from_json(value) for value in stored["rollouts"]]
-    except (KeyError, TypeError):
-        raise UsageError(f"{path} is damaged: delete it to start over.") from None
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(path) from None
 
 
 def saved_seed(path: Path) -> int | None:
-    """The seed of the run in the file, for one that goes on without naming it; None without a usable file."""
-    if not path.exists():
-        return None
+    """The seed of the run in the file, for one that goes on without naming it; None without a file.
+
+    Raises UsageError for a damaged one.
+    """
     stored = _read(path)
-    identity = stored.get("identity") if isinstance(stored, dict) else None
-    seed = identity.get("seed") if isinstance(identity, dict) else None
+    seed = None if stored is None else stored["identity"].get("seed")
     return seed if isinstance(seed, int) else None
 
 
 def save_rollouts(path: Path, identity: Mapping[str, Any], rollouts: Sequence[Rollout]) -> None:
-    """Write all finished rollouts; the file is whole at every moment. Raises UsageError when it cannot be written."""
-    value = {"version": _VERSION, "identity": identity, "rollouts": [rollout.as_json() for rollout in rollouts]}
-    partial = path.with_name(path.name + ".part")
+    """Write all finished rollouts, readable by their owner only; the file is whole at every moment.
+
+    Raises UsageError when it cannot be written.
+    """
+    content = sealed(
+        {"version": _VERSION, "identity": identity, "rollouts": [rollout.as_json() for rollout in rollouts]}
+    )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_atomically(path, lambda temporary: _write(temporary, content))
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
 
 
-def _read(path: Path) -> Any:
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What the file says of a run and its rollouts, None without a file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        stored = unsealed(path.read_bytes())
+        if stored["version"] != _VERSION:
+            raise ValueError("version")
+        if not (isinstance(stored["identity"], dict) and isinstance(stored["rollouts"], list)):
+            raise TypeError("fields")
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        raise UsageError(f"{path} is damaged: delete it to start over.") from None
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(path) from None
+    return stored
+
+
+def _damaged(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is damaged, or of another version of zaya; it was left as it is: delete it to start over, or give "
+        "another folder."
+    )
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,19 +8,28 @@ tail, in the order of the candidates, so that prompts begin alike. What has fail
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zaya_core.errors import NetworkError, UsageError, ZayaError
-from zaya_core.rsa.answers import find_answer
-from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
-from zaya_core.rsa.params import RsaParams, fit_to_context
-from zaya_core.rsa.prompt import aggregation_prompt
-from zaya_core.rsa.rollouts import Generator, Messages, Rollout, RolloutFinished, RolloutRequest
-from zaya_core.rsa.selection import Choice, choose, grouped
+from zaya_core.answers import find_answer
+from zaya_core.errors import GenerationError, NetworkError, UsageError, ZayaError
+from zaya_core.rsa.events import BudgetsShrank, RsaEvent, RunStarted, StageFinished
+from zaya_core.rsa.params import PromptSizes, RsaParams, fit_to_context
+from zaya_core.rsa.prompt import Prompt, aggregation_prompt
+from zaya_core.rsa.rollouts import (
+    Generator,
+    Messages,
+    Rollout,
+    RolloutEvent,
+    RolloutFinished,
+    RolloutRequest,
+    RolloutReturned,
+)
+from zaya_core.rsa.selection import Choice, Worth, choose, grouped, worth_of
 from zaya_core.sampling import RandomKey, SamplingParams
 
 _SUBSETS = 1 << 63  # a step that no sampled token ever has
+_MOST_REASONS = 3  # in a sentence
 
 
 def subset_order(seed: int, stage: int, candidate: int, width: int) -> list[int]:
@@ -29,11 +38,13 @@ def subset_order(seed: int, stage: int, candidate: int, width: int) -> list[int]
     return sorted(range(width), key=lambda other: key.uniform(_SUBSETS, other))
 
 
-def aggregation_messages(messages: Messages, tails: Sequence[str]) -> list[dict[str, str]]:
+def aggregation_messages(
+    messages: Messages, tails: Sequence[str], prompt: Prompt = aggregation_prompt
+) -> list[dict[str, str]]:
     """The conversation with its last message turned into an aggregation prompt. Raises UsageError without one."""
     _expect_question(messages)
     question = messages[-1]
-    return [*map(dict, messages[:-1]), {**question, "content": aggregation_prompt(question["content"], tails)}]
+    return [*map(dict, messages[:-1]), {**question, "content": prompt(question["content"], tails)}]
 
 
 def _expect_question(messages: Messages) -> None:
@@ -43,10 +54,11 @@ def _expect_question(messages: Messages) -> None:
 
 @dataclass(frozen=True)
 class RsaResult:
-    """The chosen text and how it came about.
+    """The chosen text and how it came about. text: empty when no candidate has come to an answer or a text to show.
 
-    stage: the one whose candidates were asked. is_complete: False when it was stopped before all had ended. error: what
-    kept a later stage from any result, as a sentence.
+    stage: the last one of those whose candidates were asked; an earlier one than the run's last where that came to
+    nothing. is_complete: False when it was stopped before all had ended. error: what kept a later stage from any
+    result, as a sentence; cause: the exception behind it, where a generator raised one.
     """
 
     text: str
@@ -57,6 +69,7 @@ class RsaResult:
     rollouts: tuple[Rollout, ...]
     is_complete: bool
     error: str | None = None
+    cause: ZayaError | None = None
 
 
 class Solver:
@@ -66,13 +79,26 @@ class Solver:
     candidates agreed already (`stop_at`). Knows no generator: several problems can share one.
     """
 
-    def __init__(self, messages: Messages, params: RsaParams, sampling: SamplingParams, shared: int = 0):
-        """params: fitted to the context. Raises UsageError unless the last message is a person's question."""
+    def __init__(
+        self,
+        messages: Messages,
+        params: RsaParams,
+        sampling: SamplingParams,
+        shared: int = 0,
+        prompt: Prompt = aggregation_prompt,
+        last_sampling: SamplingParams | None = None,
+    ):
+        """params: fitted to the context; prompt, last_sampling: see `solve`.
+
+        Raises UsageError unless the last message is a person's question.
+        """
         _expect_question(messages)
         self.messages = messages
         self.params = params
         self.sampling = sampling
+        self.last_sampling = last_sampling or sampling
         self.shared = shared
+        self.prompt = prompt
         self.finished: dict[tuple[int, int], Rollout] = {}
         self.agreed_stage: int | None = None
         self._handed_out: set[tuple[int, int]] = set()
@@ -82,6 +108,16 @@ class Solver:
         for rollout in rollouts:
             self._handed_out.add((rollout.stage, rollout.candidate))
             self.take(rollout)
+
+    def hand_back(self, stage: int, candidate: int) -> None:
+        """Note that a rollout was not run: `ready` hands it out again."""
+        self._handed_out.discard((stage, candidate))
+
+    def shrink(self, params: RsaParams) -> None:
+        """Go on with smaller budgets. Tails that are there are cut in proportion."""
+        share, self.params = params.tail / self.params.tail, params
+        for key, rollout in self.finished.items():
+            self.finished[key] = replace(rollout, tail=rollout.tail[-max(1, int(len(rollout.tail) * share)) :])
 
     def take(self, rollout: Rollout) -> None:
         """Note a rollout's end."""
@@ -157,47 +193,71 @@ class Solver:
             stage=stage,
             candidate=candidate,
             subset=subset,
-            messages=aggregation_messages(self.messages, tails) if tails else self.messages,
+            messages=aggregation_messages(self.messages, tails, self.prompt) if tails else self.messages,
             think=self.params.think,
             answer=self.params.answer_budget(stage),
             tail=self.params.tail,
             shared=self.shared,
-            sampling=self.sampling,
+            sampling=self.last_sampling if stage > self.params.rounds else self.sampling,
+            passes=self.params.passes,
         )
 
     def result(self) -> RsaResult:
-        """The answer by what has finished. Raises NetworkError, or the like, when nothing has."""
+        """The answer by what has finished. Raises NetworkError with the reasons when no rollout gave any text."""
         rollouts = tuple(rollout for _, rollout in sorted(self.finished.items()))
-        stage = self.params.last_stage if self.agreed_stage is None else self.agreed_stage
-        is_complete = self.agreed_stage is not None or (self.is_stage_complete(stage) and not self._was_stopped)
-        candidates = _usable(self.stage_rollouts(stage) if is_complete else self._latest_of_each_candidate())
-        if not candidates:
-            is_complete, candidates = False, _usable(self._latest_of_each_candidate())
-        if not candidates:
-            raise NetworkError(_failure(rollouts))
-        stage = max(rollout.stage for rollout in candidates)
-        choice = choose(candidates, self.params.select, self.params.width(stage))
-        text = choice.rollout.answer
+        last = self.params.last_stage if self.agreed_stage is None else self.agreed_stage
+        has_ended = self.agreed_stage is not None or (self.is_stage_complete(last) and not self._was_stopped)
+        is_complete = has_ended and any(rollout.state != "failed" for rollout in self.stage_rollouts(last))
+        candidates = self._last_words(self.stage_rollouts(last) if is_complete else [])
+        choice = self._choice(candidates) if candidates else self._nothing_to_show(rollouts)
+        text = choice.rollout.answer if candidates else ""
         if not text.strip() and choice.answer is not None:
             text = choice.answer.text
-        error = None if is_complete or self._was_stopped else _failure(rollouts)
+        error = None if is_complete or self._was_stopped else reasons_of(rollouts)
+        stage = max((rollout.stage for rollout in candidates), default=choice.rollout.stage)
         return RsaResult(text, choice.rollout.thinking, choice, stage, self.params, rollouts, is_complete, error)
+
+    def _choice(self, candidates: Sequence[Rollout]) -> Choice:
+        stage = max(rollout.stage for rollout in candidates)
+        is_earlier_round = self.params.select == "aggregate" and stage <= self.params.rounds
+        return choose(candidates, "agreement" if is_earlier_round else self.params.select, self.params.width(stage))
+
+    def _nothing_to_show(self, rollouts: Sequence[Rollout]) -> Choice:
+        """The furthest rollout, for the record. Raises NetworkError when none gave any text."""
+        written = [one for one in rollouts if one.state != "failed" and (one.answer + one.thinking).strip()]
+        if not written:
+            raise NetworkError(reasons_of(rollouts) or "None of the rollouts gave any text.")
+        furthest = max(written, key=lambda one: (one.state in ("done", "cut"), one.stage, -one.candidate))
+        return Choice(furthest, None, 0, self.params.width(furthest.stage))
 
     @property
     def _was_stopped(self) -> bool:
         return any(rollout.state == "stopped" for rollout in self.finished.values())
 
-    def _latest_of_each_candidate(self) -> list[Rollout]:
-        """For each candidate what came last and had come to its end, or else what there is."""
-        latest: dict[int, Rollout] = {}
-        for _, rollout in sorted(self.finished.items()):
-            if rollout.state != "failed" and (_has_settled(rollout) or rollout.candidate not in latest):
-                latest[rollout.candidate] = rollout
+    def _last_words(self, last: Sequence[Rollout]) -> list[Rollout]:
+        """The rollouts to choose from: those of the complete last stage, where there is something to show among them.
+
+        Else what came last of each candidate: answers; where these do not agree, rather a text of the last stage that
+        is whole, if its thought was closed; then what was cut.
+        """
+        best = min(map(worth_of, last), default=Worth.NOTHING)
+        if best <= Worth.ENDED:
+            return list(last)
+        latest = self._latest_of_each_candidate(Worth.ENDED)
+        agreeing = max(map(len, grouped(latest).values()), default=0)
+        if latest and (agreeing > 1 or best > Worth.CLOSED):
+            return latest
+        found = (self._latest_of_each_candidate(worth) for worth in (Worth.CLOSED, Worth.CUT, Worth.REPEATED))
+        return next(filter(None, found), latest)
+
+    def _latest_of_each_candidate(self, least: Worth) -> list[Rollout]:
+        """For each candidate what came last of that which had come to its end and is worth so much, if there is any."""
+        latest = {
+            rollout.candidate: rollout
+            for _, rollout in sorted(self.finished.items())
+            if _has_settled(rollout) and worth_of(rollout) <= least
+        }
         return list(latest.values())
-
-
-def _usable(rollouts: Iterable[Rollout]) -> list[Rollout]:
-    return [one for one in rollouts if one.state != "failed" and (one.answer.strip() or one.thinking.strip())]
 
 
 def _has_settled(rollout: Rollout) -> bool:
@@ -207,9 +267,10 @@ def _has_settled(rollout: Rollout) -> bool:
     return rollout.state == "stopped" and answer is not None and answer.kind == "boxed"
 
 
-def _failure(rollouts: Sequence[Rollout]) -> str:
-    errors = [rollout.error for rollout in rollouts if rollout.error]
-    return errors[-1] if errors else "None of the rollouts gave any text."
+def reasons_of(rollouts: Iterable[Rollout]) -> str | None:
+    """Why rollouts failed, each reason once; None where none did."""
+    reasons = list(dict.fromkeys(rollout.error for rollout in rollouts if rollout.error))
+    return "; ".join(reasons[-_MOST_REASONS:]) or None
 
 
 def solve(
@@ -221,36 +282,54 @@ def solve(
     should_stop: Callable[[], bool] = lambda: False,
     restored: Sequence[Rollout] = (),
     save: Callable[[Sequence[Rollout]], Any] = lambda rollouts: None,
+    prompt: Prompt = aggregation_prompt,
+    last_sampling: SamplingParams | None = None,
 ) -> RsaResult:
     """Run Markovian RSA on a conversation that ends in a question.
 
     sampling: without it the report's (temperature 1, top-p 1, min-p 1e-5, seed 0). should_stop: asked between steps;
-    once true, the open rollouts end and the answer is chosen from what there is. save: called after each stage with all
-    finished rollouts, which a later call can take as `restored`.
+    once true, the open rollouts end and the answer is chosen from those that had ended. save: called after each stage
+    with all finished rollouts, which a later call can take as `restored`. prompt: the wording of an aggregation prompt.
+    last_sampling: of the one rollout that `aggregate` adds, without it `sampling`.
 
-    Raises: UsageError, PromptTooLongError; NetworkError when not one rollout gave any text.
+    What a generator raises fails the rollouts that it loses by it, with the reason; the others go on.
+
+    Raises: UsageError, PromptTooLongError; when not one rollout gave any text, what the generator raised, if that is
+    one ZayaError, GenerationError with the reasons if it is more or something else, NetworkError if it raised nothing.
     """
     sampling = sampling or SamplingParams(top_p=1.0)
-    sizes = generator.measure(messages, aggregation_messages(messages, [""] * max(1, params.tails)))
+    sizes = generator.measure(messages, aggregation_messages(messages, [""] * max(1, params.tails), prompt))
     fitted = fit_to_context(params, sizes, generator.context)
-    solver = Solver(messages, fitted, sampling, sizes.shared)
+    solver = Solver(messages, fitted, sampling, sizes.shared, prompt, last_sampling)
     solver.restore(restored)
     on_event(RunStarted(params, fitted, len(solver.finished), sizes, generator.context))
-    _Run(generator, solver, on_event, save).until_done(should_stop)
-    return solver.result()
+    run = _Run(generator, solver, on_event, save, params, sizes, generator.context)
+    run.until_done(should_stop)
+    return run.result()
 
 
 @dataclass
 class _Run:
-    """The loop between a schedule and a generator. State: stages reported, whether the end was asked for."""
+    """The loop between a schedule and a generator.
+
+    asked, sizes, context: what the schedule's settings were fitted to. State: the open rollouts, the stages reported,
+    whether the end was asked for, what was raised, what of that has not been laid to any rollout yet, and what kept a
+    stage from being asked for.
+    """
 
     generator: Generator
     solver: Solver
     on_event: Callable[[RsaEvent], None]
     save: Callable[[Sequence[Rollout]], Any]
-    open_rollouts: int = 0
+    asked: RsaParams
+    sizes: PromptSizes
+    context: int
+    open: dict[tuple[int, int], RolloutRequest] = field(default_factory=dict)
     reported: int = 0
     is_stopping: bool = False
+    raised: list[Exception] = field(default_factory=list)
+    losses: list[Exception] = field(default_factory=list)
+    broken: ZayaError | None = None
 
     def until_done(self, should_stop: Callable[[], bool]) -> None:
         self.reported = sum(self.solver.is_stage_complete(stage) for stage in range(self.solver.params.stages))
@@ -258,34 +337,118 @@ class _Run:
             while True:
                 if not self.is_stopping:
                     self._submit()
-                if self.open_rollouts == 0:
+                if not self.open:
                     return
-                for event in self.generator.advance():
+                for event in self._advance():
                     self._take(event)
                 if not self.is_stopping and (self.solver.is_complete or should_stop()):
-                    self.is_stopping = True
-                    self.generator.stop()
-        except ZayaError:
+                    self._stop()
+        except Exception:
             self.generator.stop()
             raise
 
+    def result(self) -> RsaResult:
+        """See `Solver.result`; with what the generator raised where that is why there is none, or less."""
+        try:
+            result = self.solver.result()
+        except NetworkError as error:
+            if not self.raised:
+                raise
+            raise _as_one(self.raised, str(error)) from self.raised[-1]
+        if self.broken is not None:
+            return replace(result, error=str(self.broken), cause=self.broken)
+        if not self.raised or result.error is None:
+            return result
+        return replace(result, cause=_as_one(self.raised, result.error))
+
+    def _stop(self) -> None:
+        self.is_stopping = True
+        self.generator.stop()
+
     def _submit(self) -> None:
-        for request in self.solver.ready():
-            self.generator.submit(request)
-            self.open_rollouts += 1
+        while requests := self._ready():
+            for request in requests:
+                self.open[request.stage, request.candidate] = request
+                try:
+                    self.generator.submit(request)
+                except Exception as error:
+                    self._fail([request], error)
+
+    def _ready(self) -> list[RolloutRequest]:
+        try:
+            self._fit_again()
+            return self.solver.ready()
+        except ZayaError as error:  # no room, or a template of somebody's that has met texts which it cannot show
+            self.raised.append(error)
+            self.broken = error
+            self._stop()
+            return []
+
+    def _fit_again(self) -> None:
+        """Shrink what is still to come where the generator's context turned out to be smaller."""
+        if self.generator.context < self.context:
+            self.context = self.generator.context
+            self.solver.shrink(fit_to_context(self.asked, self.sizes, self.context))
+            self.on_event(BudgetsShrank(self.asked, self.solver.params, self.sizes, self.context))
+
+    def _advance(self) -> list[RolloutEvent]:
+        """One step of the generator. After an exception it may still have some of the open rollouts: it is asked until
+        it gives nothing, or raises as often as there are any; those that remain have failed."""
+        try:
+            events = self.generator.advance()
+        except Exception as error:
+            self.losses.append(error)
+            events = []
+            if len(self.losses) < len(self.open):
+                return []
+        if self.losses and not events:
+            self._fail(list(self.open.values()), *self.losses)
+            self.losses.clear()
+        return events
+
+    def _fail(self, requests: Sequence[RolloutRequest], *errors: Exception) -> None:
+        self.raised += errors
+        reason = "; ".join(dict.fromkeys(map(_reason, errors)))
+        for request in requests:
+            key = request.stage, request.candidate, request.subset, request.sampling.seed
+            self._take(RolloutFinished(Rollout(*key, "failed", error=reason)))
 
     def _take(self, event: RsaEvent) -> None:
         if isinstance(event, RolloutFinished):
-            self.open_rollouts -= 1
+            if self.open.pop((event.rollout.stage, event.rollout.candidate), None) is None:
+                return  # it was given up
+            if not self.open:
+                self.losses.clear()
             self.solver.take(event.rollout)
+        elif isinstance(event, RolloutReturned):
+            self.open.pop((event.stage, event.candidate), None)
+            self.solver.hand_back(event.stage, event.candidate)
         self.on_event(event)
         while self.reported < self.solver.params.stages and self.solver.is_stage_complete(self.reported):
             self._report(self.reported)
             self.reported += 1
 
     def _report(self, stage: int) -> None:
+        """Keep and tell a stage that has come to its end; what failed as a whole is to be repeated."""
         rollouts = self.solver.stage_rollouts(stage)
-        if not any(rollout.state == "stopped" for rollout in rollouts):
+        if any(rollout.state == "stopped" for rollout in rollouts):
+            return
+        if any(rollout.state != "failed" for rollout in rollouts):
             self.save([rollout for _, rollout in sorted(self.solver.finished.items()) if rollout.stage <= stage])
-        choice = choose(rollouts, self.solver.params.select, self.solver.params.width(stage))
-        self.on_event(StageFinished(stage, choice))
+        self.on_event(
+            StageFinished(stage, choose(rollouts, self.solver.params.select, self.solver.params.width(stage)))
+        )
+
+
+def _reason(error: Exception) -> str:
+    """An exception as the reason of a failed rollout."""
+    words = " ".join(str(error).split())[:300]
+    return words if isinstance(error, ZayaError) else f"{type(error).__name__}: {words or 'no details'}."
+
+
+def _as_one(raised: Sequence[Exception], reasons: str) -> ZayaError:
+    """What a generator raised, as one error for people."""
+    kinds = {(type(error), str(error)) for error in raised}
+    if len(kinds) == 1 and isinstance(raised[-1], ZayaError):
+        return raised[-1]
+    return GenerationError(reasons)

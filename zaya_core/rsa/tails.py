@@ -1,10 +1,24 @@
-"""The end of a thought, which is all of it that others are shown."""
+"""What others are shown of a candidate: the end of its thought, or its answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zaya_core.rsa.rollouts import RolloutRequest, RolloutState
 from zaya_core.tokenizer import THINK_END, Tokenizer
+
+
+def handed_on(
+    request: RolloutRequest, state: RolloutState, thinking_ids: list[int], answer: str, tokenizer: Tokenizer
+) -> str:
+    """What a candidate hands on, of at most `request.tail` tokens.
+
+    Its answer where that is asked for; with "auto" only if it ended by itself, not at a budget (the technical report's
+    hybrid). The end of its thought otherwise, and its answer where there is no thought.
+    """
+    wants_answer = request.passes == "answer" or (request.passes == "auto" and state == "done")
+    tail = "" if wants_answer and answer.strip() else tail_of(thinking_ids, request.tail, tokenizer)
+    return tail or last_tokens(tokenizer.encode(answer), request.tail, tokenizer)
 
 
 def tail_of(thinking_ids: list[int], tokens: int, tokenizer: Tokenizer) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from zaya_core.engine import Engine
+from zaya_core.errors import MemoryFitError
 from zaya_core.kv_layout import BLOCK
 from zaya_core.load import load_model
 from zaya_core.rsa import RsaParams, solve
 from zaya_core.rsa.canary import CHUNK, LoopCanary, compression_ratio
 from zaya_core.rsa.local import EngineGenerator
-from zaya_core.rsa.rollouts import RolloutMoved, RolloutStarted
+from zaya_core.rsa.rollouts import RolloutMoved, RolloutRequest, RolloutStarted
 from zaya_core.rsa.solver import aggregation_messages
-from zaya_core.rsa.tails import last_tokens, tail_of
+from zaya_core.rsa.tails import handed_on, last_tokens, tail_of
 from zaya_core.sampling import RandomKey, SamplingParams
 
 LONG = "Tell me why " + "the sum of two odd numbers is even and " * 5 + "so on?"
@@ -46,6 +49,50 @@ def test_a_tail_is_the_last_tokens_of_the_thought_without_its_end(tokenizer):
     assert tail_of(ids, 3, tokenizer) == tokenizer.decode(ids[-3:])
     assert tail_of(ids, 10**6, tokenizer) == tokenizer.decode(ids)
     assert tail_of([tokenizer.think_end_id], 3, tokenizer) == tail_of([], 3, tokenizer) == ""
+
+
+@pytest.mark.parametrize(
+    ("passes", "state", "shown"),
+    [("tail", "done", "thought"), ("answer", "done", "answer"), ("auto", "done", "answer"),
+     ("answer", "cut", "answer"), ("auto", "cut", "thought")],
+)  # fmt: skip
+def test_what_is_handed_on_is_the_tail_or_the_answer_of_at_most_so_many_tokens(tokenizer, passes, state, shown):
+    texts = {"thought": "it may be that one and two", "answer": "so we have three and four"}
+    request = RolloutRequest(0, 0, (), QUESTION, 99, 9, 4, 0, SAMPLING, passes)
+    thought = tokenizer.encode(texts["thought"])
+    expected = tokenizer.decode(tokenizer.encode(texts[shown])[-4:])
+    assert handed_on(request, state, thought, texts["answer"], tokenizer) == expected
+    assert handed_on(request, state, thought, " ", tokenizer) == tokenizer.decode(thought[-4:])
+    assert handed_on(request, state, [], texts["answer"], tokenizer) == last_tokens(
+        tokenizer.encode(texts["answer"]), 4, tokenizer
+    )
+
+
+@pytest.mark.parametrize("passes", ["answer", "auto"])
+def test_a_run_that_hands_on_answers_keeps_to_its_budgets_and_repeats(model, tokenizer, passes):
+    params = replace(PARAMS, passes=passes)
+    first, again = (run(Engine(model, tokenizer), params) for _ in range(2))
+    assert texts(first) == texts(again) != texts(run(Engine(model, tokenizer)))
+    assert any(rollout.answer for rollout in first.rollouts if rollout.stage == 0)
+    for rollout in first.rollouts:
+        assert rollout.completion_tokens - rollout.thinking_tokens <= 5
+        assert len(tokenizer.encode(rollout.tail)) <= 6
+
+
+def test_an_engine_that_runs_out_of_memory_fails_its_rollouts_and_keeps_what_was_done(model, tokenizer):
+    class Narrow(EngineGenerator):
+        """From stage 1 on a step raises."""
+
+        def advance(self):
+            if any(row.request.stage for row in self._open.values()):
+                self._open.clear()
+                raise MemoryFitError("It does not fit.")
+            return super().advance()
+
+    result = solve(Narrow(Engine(model, tokenizer)), QUESTION, replace(PARAMS, stop_at=1.0), SAMPLING)
+    assert [rollout.error for rollout in result.rollouts if rollout.stage] == ["It does not fit."] * 4
+    assert result.text and result.error == "It does not fit."
+    assert isinstance(result.cause, MemoryFitError)
 
 
 @pytest.mark.parametrize("seed", range(5))

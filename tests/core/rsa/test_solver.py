@@ -11,6 +11,7 @@ from zaya_core.errors import NetworkError, PromptTooLongError, UsageError
 from zaya_core.rsa import RsaParams, aggregation_prompt, solve
 from zaya_core.rsa.events import RunStarted, StageFinished
 from zaya_core.rsa.params import PRESETS, PromptSizes, fit_to_context
+from zaya_core.rsa.prompt import candidates_prompt
 from zaya_core.rsa.solver import subset_order
 from zaya_core.sampling import SamplingParams
 
@@ -167,7 +168,7 @@ def test_stopping_uses_the_latest_of_each_candidate():
     seen: list = []
 
     def script(request):
-        return {**numbered(request), "thinking": f"stage {request.stage} says {10 + request.stage}"}
+        return {**numbered(request), "thinking": f"stage {request.stage}: x = {10 + request.stage}"}
 
     result, _ = run(script=script, on_event=seen.append, should_stop=lambda: sum(map(ends, seen)) >= 7)
     assert not result.is_complete
@@ -256,7 +257,7 @@ def test_budgets_below_the_least_are_kept_as_they_are():
 @pytest.mark.parametrize(
     "wrong",
     [{"candidates": 0}, {"rounds": -1}, {"subset": 0}, {"think": 0}, {"tail": 0}, {"answer": 0}, {"stop_at": 0.0},
-     {"stop_at": 1.5}, {"select": "best"}, {"candidates": 2.5}, {"think": True}],
+     {"stop_at": 1.5}, {"select": "best"}, {"passes": "both"}, {"candidates": 2.5}, {"think": True}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong)).replace("_", "-")):
@@ -269,4 +270,42 @@ def test_the_report_s_presets():
         "light": (8, 4, 2, 8192, 4096),
         "default": (16, 4, 2, 16_384, 4096),
         "high": (16, 4, 2, 40_960, 4096),
+        "xhigh": (32, 4, 8, 32_768, 4096),
     }
+
+
+# --- what is handed on, and how ---------------------------------------------------------------------------------------
+
+
+def test_handing_on_answers_takes_an_answer_in_every_stage():
+    for passes in ("answer", "auto"):
+        _, generator = run(RsaParams(candidates=3, rounds=2, subset=2, think=100, tail=8, answer=20, passes=passes))
+        assert {(request.stage, request.answer) for request in generator.requests} == {(0, 8), (1, 8), (2, 20)}
+        assert {request.passes for request in generator.requests} == {passes}
+    assert RsaParams(candidates=3, rounds=1, think=100, tail=8, answer=20, passes="auto").most_tokens == 3 * 228
+
+
+def test_the_last_attempt_over_all_has_its_own_sampling():
+    own = SamplingParams(temperature=0.6, top_p=0.95, top_k=40, seed=7)
+    params = RsaParams(candidates=3, rounds=1, subset=2, select="aggregate")
+    _, generator = run(params, last_sampling=own)
+    assert [request.stage for request in generator.requests if request.sampling == own] == [2]
+    _, generator = run(params)
+    assert {request.sampling for request in generator.requests} == {SamplingParams(top_p=1.0, seed=7)}
+
+
+def test_other_models_are_shown_the_problem_the_candidates_and_the_task():
+    one, several = (candidates_prompt("What is 1 + 1?", texts) for texts in (["It is 3."], [" It is 3.\n", "2"]))
+    assert several.startswith("What is 1 + 1?\n\n# Candidate solutions (each may be wrong")
+    assert several.index("## Candidate 1\nIt is 3.\n\n") < several.index("## Candidate 2\n2\n\n")
+    for prompt in (one, several):
+        assert prompt.endswith("End with the final answer in \\boxed{}.")
+    assert "2" not in one and "differ" not in one
+    with pytest.raises(ValueError, match="at least one"):
+        candidates_prompt("?", [])
+
+
+def test_the_wording_of_a_run_is_used_in_its_later_stages():
+    _, generator = run(prompt=candidates_prompt)
+    contents = [request.messages[-1]["content"] for request in generator.requests if request.stage]
+    assert all(content.startswith("What is 1 + 1?\n\n# Candidate solutions") for content in contents)
