@@ -73,8 +73,8 @@ def split_whole(text: str, thinking: bool) -> tuple[str, str]:
 def test_streaming_equals_splitting_the_whole_text(by_bytes: Tokenizer, text: str, thinking: bool) -> None:
     thought, answer = split(by_bytes, ids_of_bytes(by_bytes, text), thinking)
     assert (thought, answer) == split_whole(text, thinking)
-    assert "<think>" not in thought + answer
-    assert "</think>" not in thought + answer
+    if "<" not in re.sub("</?think>", "", text):  # else halves on both sides of a marker may spell another one
+        assert "<" not in thought + answer
 
 
 @quick
