@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from zaya_cli.credentials import prepare_hub_token
-from zaya_core.errors import DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.errors import CheckpointError, DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
 from zaya_core.proxies import Route, by_way_of, route_to
 from zaya_core.redaction import public_url, redacted
+from zaya_core.weight_files import INDEX, find_weights
 
 DEFAULT_REVISION = "main"
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
@@ -75,13 +76,29 @@ def cached_folder(repo: str, revision: str = DEFAULT_REVISION) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(
+        folder = Path(
             snapshot_download(
                 repo, revision=revision, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED
             )
         )
     except LocalEntryNotFoundError:
         return None
+    return folder if _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the configuration and all weights are there: other programs fetch some files of a repository only."""
+    if not (folder / "config.json").is_file():
+        return False
+    if not (folder / INDEX).is_file():
+        return any(path.is_file() for path in folder.glob("*.safetensors"))
+    try:
+        find_weights(folder)
+    except ModelNotFoundError:
+        return False
+    except CheckpointError:  # all that was asked for is there, and is damaged
+        pass
+    return True
 
 
 def cache_root() -> Path:

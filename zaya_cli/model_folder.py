@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import zaya_core
 from zaya_cli import hub
 from zaya_cli.user_files import quantized_models
-from zaya_core.errors import ModelNotFoundError
+from zaya_core.errors import CheckpointError, ModelNotFoundError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
 BUNDLED = Path(zaya_core.__file__).parent / "bundled"  # small models that ship with the program, by name
@@ -24,10 +25,13 @@ def find_model_folder(name: str) -> Path:
     if name.isidentifier() and (BUNDLED / name).is_dir():
         return BUNDLED / name
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
-    if path.exists():
-        raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json.")
+    if os.path.exists(path):
+        gguf = ", safetensors and not GGUF" if path.suffix.lower() == ".gguf" else ""
+        raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json{gguf}.")
+    if _is_hidden(path):
+        raise CheckpointError(f"{name} cannot be opened (Permission denied): check the permissions of its folders.")
     if Path(name).name == name and (quantized_models() / name).is_dir():
         return quantized_models() / name
     found = _REPO.fullmatch(name)
@@ -38,6 +42,17 @@ def find_model_folder(name: str) -> Path:
         )
     revision = found["revision"] or hub.DEFAULT_REVISION
     return hub.cached_folder(found["repo"], revision) or _missing(found["repo"], revision)
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a folder on the way may not be entered, so that nobody can say what is there."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def folder_bytes(folder: Path) -> int:

@@ -200,6 +200,7 @@ def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
         raise UsageError("--logprobs does not go with --rsa: --format json has each candidate's mean log-probability.")
     if settings.thinking == "off":
         raise UsageError("--thinking off does not go with --rsa, which passes the thinking on.")
+    settings.say_if_greedy_by_top_p()
     return replace(SamplingParams(top_p=1.0, seed=seed), **settings.given_sampling())
 
 

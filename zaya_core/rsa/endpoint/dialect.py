@@ -46,8 +46,8 @@ class Dialect:
         fields: dict[str, Any] = {
             "model": model,
             "max_tokens": max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
+            "temperature": 0.0 if sampling.is_greedy else sampling.temperature,
+            "top_p": sampling.top_p or 1.0,  # servers refuse 0
             "seed": seed,
             "stream": True,
         }
