@@ -25,6 +25,7 @@ import zaya_core
 from demo.evaluate import BUNDLED
 from demo.problems import Problem, held_out
 from zaya_core import Engine, SamplingParams
+from zaya_core.answers import same_answer
 from zaya_core.rsa import RsaParams
 from zaya_core.rsa.local import EngineGenerator
 from zaya_core.rsa.params import fit_to_context
@@ -114,7 +115,7 @@ def collect(
 
 def is_right(problem: Problem, rollout: Rollout) -> bool:
     answer = answer_of(rollout)
-    return answer is not None and answer.normal == str(problem.answer)
+    return answer is not None and same_answer(answer.text, str(problem.answer))
 
 
 def tokens_of(rollouts: Sequence[Rollout]) -> int:

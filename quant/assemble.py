@@ -47,7 +47,8 @@ def quantize_matrix(kind: Format, weight: Tensor, inputs: InputStatistics | None
     ValueError for weights that the format cannot hold; MissingLibraryError.
     """
     if kind == "int4":
-        return quantize_int4(weight) if inputs is None else quantize_int4(weight, inputs.compensation().round)
+        compensation = None if inputs is None else inputs.compensation()
+        return quantize_int4(weight) if compensation is None else quantize_int4(weight, compensation.round)
     if kind == "int8":
         return quantize_int8(weight)
     if kind == "nf4":

@@ -6,8 +6,11 @@ arXiv 2210.17323). Groups are taken in the order of their importance, and within
 the large errors are made while there are columns left to compensate them.
 
 An expert sees few tokens, often fewer than it has inputs. Correlations are then mostly chance and are shrunk: by half
-at 1,400 tokens for 2,048 inputs. The sizes of the channels, which outliers make differ by many orders of magnitude,
-stay as they are; damping them all by one amount, as is usual, measured worse (`docs/quantization.md`).
+at 1,400 tokens for 2,048 inputs. Channels that were hardly active in them may well be in what will be read, so that K/2
+tokens in which all channels are alike are added to those that were seen. How large they are goes by the mean of the
+channels' sizes and not of their squares, as damping usually does: outliers, which make the sizes differ by orders of
+magnitude, would drown all others. Of an expert that saw too few tokens nothing is relied on, and a row that
+compensation would take too far from its weights is rounded without (`docs/quantization.md` has the measurements).
 """
 
 from __future__ import annotations
@@ -16,12 +19,15 @@ import torch
 from torch import Tensor
 
 from quant.formats import GROUP
-from quant.rounding import HIGHEST, LOWEST, Rounded, search_scales
+from quant.rounding import HIGHEST, LOWEST, Rounded, round_searched, search_scales
 
 _LEAST_SIZE = 1e-3  # of the median channel: one that calibration never saw active still counts a little
 
 
 _LEAST_SHRINKAGE = 0.25  # however many tokens: what will be read is not the calibration text
+_ADDED_TOKENS = 0.5  # of K
+_LEAST_TOKENS = 0.125  # of K: with fewer, rounding without compensation is as good or better
+MOST_DEVIATION = 0.25  # |Q - W| / |W| of a row
 
 
 def shrinkage_for(tokens: int, k: int) -> float:
@@ -45,8 +51,17 @@ class Compensation:
     def round(self, weight: Tensor) -> Rounded:
         """weight: (N, K) -> codes and scales; rows do not depend on each other.
 
-        Raises ValueError for weights that are not finite.
+        No row ends up further than MOST_DEVIATION from its weights unless it would without compensation, too. Raises
+        ValueError for weights that are not finite.
         """
+        rounded, exact = self._round_all(weight), weight.float()
+        is_far = (rounded.dequantize() - exact).norm(dim=1) > MOST_DEVIATION * exact.norm(dim=1)
+        if is_far.any():
+            codes, scales = round_searched(weight[is_far], group=self.group)
+            rounded.codes[is_far], rounded.scales[is_far] = codes, scales
+        return rounded
+
+    def _round_all(self, weight: Tensor) -> Rounded:
         columns = weight.float().t()[self.order].contiguous()  # (K, N), one row a column of W in the order of rounding
         codes = torch.empty(columns.shape, dtype=torch.int8)
         scales = torch.empty(len(columns) // self.group, columns.shape[1], dtype=torch.float16)
@@ -79,10 +94,14 @@ class InputStatistics:
         self.gram.addmm_(rows.t(), rows)
         self.count += len(rows)
 
-    def compensation(self) -> Compensation:
-        """For rounding a matrix with such inputs; without any, all channels are alike. Raises as `Compensation`."""
+    def compensation(self) -> Compensation | None:
+        """For rounding a matrix with such inputs; None where they are too few. Raises as `Compensation`."""
         k = len(self.gram)
-        gram = self.gram if self.count else torch.eye(k)
+        if self.count < _LEAST_TOKENS * k:
+            return None
+        usual = self.gram.diagonal().clamp_min(0).sqrt().mean().square() / self.count  # square of a channel, a token
+        gram = self.gram.clone()
+        gram.diagonal().add_(_ADDED_TOKENS * k * usual)
         return Compensation(gram, shrinkage_for(self.count, k))
 
 

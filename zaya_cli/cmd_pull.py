@@ -31,8 +31,9 @@ from zaya_cli.quantized_folder import SourceName, default_out
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
 from zaya_cli.visible import one_line
-from zaya_core.config import ModelConfig, read_config, read_json
+from zaya_core.config import ModelConfig, read_config
 from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
+from zaya_core.folder_files import read_json
 
 _CONFIG = "config.json"
 _CONFIG_BYTES = 4_000_000

@@ -22,7 +22,7 @@ from zaya_cli.user_files import from_home
 from zaya_cli.visible import one_line
 from zaya_core.errors import GenerationError, NetworkError, ZayaError
 from zaya_core.rsa import RsaParams, RsaResult
-from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
+from zaya_core.rsa.events import BudgetsShrank, RsaEvent, RunStarted, StageFinished
 from zaya_core.rsa.prompt import Aggregation, aggregation_of
 from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutStarted
 from zaya_core.rsa.saved import alone_in, restore_rollouts, save_rollouts, saved_seed
@@ -213,6 +213,8 @@ class _Command:
             prompt=answered.prompt,
             is_one_of_many=self.prompts > 1,
         )
+        if any(rollout.is_estimate for rollout in result.rollouts):
+            value["usage"]["is_estimate"] = True
         return {**value, "rsa": _rsa_json(result)}
 
     def _timings(self, answered: _Answered) -> dict[str, float]:
@@ -261,6 +263,8 @@ def _rollout_json(rollout: Any) -> dict[str, Any]:
 def _event_json(event: RsaEvent) -> dict[str, Any] | None:
     if isinstance(event, RunStarted):
         return {"event": "rsa_started", "settings": asdict(event.params), "restored": event.restored}
+    if isinstance(event, BudgetsShrank):
+        return {"event": "budgets_shrank", "settings": asdict(event.params), "context": event.context}
     if isinstance(event, RolloutStarted):
         return {"event": "rollout_started", "stage": event.stage, "candidate": event.candidate}
     if isinstance(event, RolloutFinished):
@@ -275,7 +279,9 @@ def _stats_line(answered: _Answered) -> str:
     tokens = sum(rollout.completion_tokens for rollout in rollouts)
     prompts = sum(rollout.prompt_tokens for rollout in rollouts)
     cached = sum(rollout.cached_tokens for rollout in rollouts)
+    about = "~" if any(rollout.is_estimate for rollout in rollouts) else ""
     return (
-        f"{len(rollouts)} rollouts · prompts {prompts:,} tokens ({cached:,} reused) · generated {tokens:,} tokens "
-        f"({tokens / answered.seconds:.1f} tok/s) · {answered.seconds:.1f} s · seed {answered.seed}"
+        f"{len(rollouts)} rollouts · prompts {about}{prompts:,} tokens ({cached:,} reused) · "
+        f"generated {about}{tokens:,} tokens ({tokens / answered.seconds:.1f} tok/s) · {answered.seconds:.1f} s · "
+        f"seed {answered.seed}"
     )

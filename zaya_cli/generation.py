@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zaya_cli.options import ThinkingMode
+from zaya_cli.output import write_note
 
 if TYPE_CHECKING:
     from zaya_core.engine import Request
@@ -36,7 +37,13 @@ class GenerationSettings:
         """Flags over the folder's defaults, with a random seed where none was given. Raises UsageError."""
         from zaya_core.generation_config import sampling_defaults
 
+        self.say_if_greedy_by_top_p()
         return replace(sampling_defaults(folder), **self.given_sampling(), seed=self.seed_or_random())
+
+    def say_if_greedy_by_top_p(self) -> None:
+        """Other programs refuse a share of 0, or take it for "off"."""
+        if self.top_p == 0:
+            write_note("zaya: top-p 0 keeps the likeliest token only, as temperature 0 does.")
 
     def given_sampling(self) -> dict[str, Any]:
         """The sampling settings that flags gave, without the seed."""

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from zaya_cli.credentials import prepare_hub_token
-from zaya_core.errors import DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.errors import CheckpointError, DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.proxies import Route, by_way_of, route_to
 from zaya_core.redaction import public_url, redacted
+from zaya_core.weight_files import INDEX, find_weights
 from zaya_core.write_errors import NO_ROOM
 
 DEFAULT_REVISION = "main"
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
 UNWANTED = ["*/*"]  # nothing of a model lies in subfolders
+
+_route = Route(by_client=True)  # that of the Hub's client
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,29 @@ def cached_folder(repo: str, revision: str = DEFAULT_REVISION) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(
+        folder = Path(
             snapshot_download(
                 repo, revision=revision, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED
             )
         )
     except LocalEntryNotFoundError:
         return None
+    return folder if _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the configuration and all weights are there: other programs fetch some files of a repository only."""
+    if not (folder / "config.json").is_file():
+        return False
+    if not (folder / INDEX).is_file():
+        return any(path.is_file() for path in folder.glob("*.safetensors"))
+    try:
+        find_weights(folder)
+    except ModelNotFoundError:
+        return False
+    except CheckpointError:  # all that was asked for is there, and is damaged
+        pass
+    return True
 
 
 def cache_root() -> Path:
@@ -121,6 +141,7 @@ def hub_errors(repo: str, revision: str = DEFAULT_REVISION) -> Iterator[None]:
 
     prepare_hub_token()
     try:
+        _use_proxies()
         yield
     except ZayaError:
         raise
@@ -140,6 +161,19 @@ def hub_errors(repo: str, revision: str = DEFAULT_REVISION) -> Iterator[None]:
         raise
 
 
+def _use_proxies() -> None:
+    """Let the Hub's client reach its address as `zaya_core.proxies` says. Raises NetworkError for an unusable proxy."""
+    from httpx2 import Client
+    from huggingface_hub import constants, set_client_factory
+
+    global _route
+    if is_offline() or (route := route_to(constants.ENDPOINT)) == _route:
+        return
+    _route = route
+    # as the Hub's own, but for the number that it gives each request
+    set_client_factory(lambda: Client(**route.client_settings(), follow_redirects=True, timeout=None))
+
+
 def raise_disk_error(error: OSError) -> None:
     """Raise DiskSpaceError if that is what the system reports, else return."""
     if error.errno in NO_ROOM:
@@ -157,8 +191,8 @@ def _raise_network_error(error: Exception, repo: str, revision: str) -> NoReturn
     endpoint = public_url(constants.ENDPOINT)
     if not isinstance(error, HfHubHTTPError):
         raise NetworkError(
-            f"{endpoint} cannot be reached ({_words(error)}): check the connection and type the same again; "
-            "what is finished is kept."
+            f"{endpoint} cannot be reached{by_way_of(constants.ENDPOINT)} ({_words(error)}): check the "
+            "connection and type the same again; what is finished is kept."
         ) from None
     status = error.response.status_code
     if isinstance(error, RevisionNotFoundError):

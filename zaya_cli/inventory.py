@@ -14,8 +14,9 @@ from zaya_cli.model_folder import BUNDLED, DEFAULT_REPO, folder_bytes, weight_by
 from zaya_cli.quantized_folder import ORIGINALS
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
-from zaya_core.config import UNFINISHED, ModelConfig, parse_config, read_config, read_json
+from zaya_core.config import UNFINISHED, ModelConfig, parse_config, read_config
 from zaya_core.errors import CheckpointError, ConfigError, MemoryFitError, ModelNotFoundError
+from zaya_core.folder_files import read_json
 from zaya_core.kv_format import KVFormat
 from zaya_core.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict, memory_need
 
@@ -193,7 +194,7 @@ def _raw_config(path: Path) -> dict[str, Any]:
     """What the file holds, {} if that is nothing usable."""
     try:
         raw = read_json(path, _CONFIG_BYTES)
-    except CheckpointError:
+    except (CheckpointError, ModelNotFoundError):
         return {}
     return raw if isinstance(raw, dict) else {}
 

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from zaya_cli.control_groups import memory_limit
 from zaya_core.gpu_hardware import gpu_hardware
-
-_CGROUP = Path("/sys/fs/cgroup")
-_UNLIMITED = 1 << 60  # version 1 of control groups writes a huge number for "no limit"
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def memory_of(device: str) -> Memory:
 def system_memory() -> Memory:
     """The system's memory, or the share of it that a control group (a container) grants."""
     of_system = psutil.virtual_memory()
-    limit = _cgroup_limit(_CGROUP)
+    limit = memory_limit()
     if limit is None or limit[0] >= of_system.total:
         return Memory("main memory", of_system.total, of_system.available)
     return Memory("main memory, limited by a control group", limit[0], min(limit[1], of_system.available))
@@ -80,20 +78,3 @@ def on_same_disk(one: Path, other: Path) -> bool:
 
 def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-
-
-def _cgroup_limit(root: Path) -> tuple[int, int] | None:
-    """(limit, what is left of it) in bytes, None without a limit. Reads version 2, then version 1."""
-    for folder, most, used in (
-        (root, "memory.max", "memory.current"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        try:
-            limit, current = int((folder / most).read_text()), int((folder / used).read_text())
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # "max" is no number
-            continue
-        if limit < _UNLIMITED:
-            cached = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
-            return limit, max(0, limit - current + cached)
-    return None

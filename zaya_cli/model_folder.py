@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import zaya_core
 from zaya_cli import hub
 from zaya_cli.model_names import expect_supported, is_of_the_family, meant_by, repo_of
 from zaya_cli.user_files import from_home, quantized_models
-from zaya_core.errors import ModelNotFoundError, UsageError
+from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
 BUNDLED = Path(zaya_core.__file__).parent / "bundled"  # small models that ship with the program, by name
@@ -26,11 +27,14 @@ def find_model_folder(name: str) -> Path:
         return BUNDLED / name
     name = repo_of(name)
     path = from_home(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return expect_openable(path)
+    if os.path.exists(path):
+        gguf = ", safetensors and not GGUF" if path.suffix.lower() == ".gguf" else ""
+        raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json{gguf}.")
+    if _is_hidden(path):
+        raise CheckpointError(f"{name} cannot be opened (Permission denied): check the permissions of its folders.")
     expect_supported(name)
-    if path.exists():
-        raise ModelNotFoundError(f"{name} is a file; give the folder that holds the model's config.json.")
     if Path(name).name == name and (quantized_models() / name).is_dir():
         return quantized_models() / name
     found = _REPO.fullmatch(name)
@@ -66,6 +70,17 @@ def bundled_names() -> list[str]:
 def _known_names() -> list[str]:
     made = quantized_models()
     return [*bundled_names(), DEFAULT_REPO, *(path.name for path in (made.iterdir() if made.is_dir() else ()))]
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a folder on the way may not be entered, so that nobody can say what is there."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def folder_bytes(folder: Path) -> int:

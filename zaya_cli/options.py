@@ -150,7 +150,7 @@ Temperature = Annotated[
 TopP = Annotated[
     float | None,
     typer.Option(
-        "--top-p", envvar="ZAYA_TOP_P", help="Keep the likeliest tokens up to this share.",
+        "--top-p", envvar="ZAYA_TOP_P", help="Keep the likeliest tokens up to this share; 0: only the likeliest.",
         rich_help_panel=_SAMPLING, show_default="the model's, or 0.95",
     ),
 ]  # fmt: skip

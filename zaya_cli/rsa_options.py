@@ -136,7 +136,7 @@ class RsaFlags:
         str | None,
         typer.Option(
             "--endpoint-model", metavar="NAME", rich_help_panel=_PANEL, help="The model's name on that server.",
-            show_default="the first it lists",
+            show_default="the only one it lists, or the one named zaya",
         ),
     ] = None  # fmt: skip
 
@@ -223,6 +223,7 @@ def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
         )
     if settings.thinking == "off":
         raise UsageError("--thinking off does not go with --rsa, which passes the thinking on.")
+    settings.say_if_greedy_by_top_p()
     return replace(SamplingParams(top_p=1.0, seed=seed), **settings.given_sampling())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -12,14 +13,22 @@ from rich.text import Text
 
 from zaya_cli.output import draws
 from zaya_cli.visible import visible
+from zaya_core.answers import find_answer
 from zaya_core.errors import PromptTooLongError
-from zaya_core.rsa.answers import find_answer
-from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
+from zaya_core.rsa.events import BudgetsShrank, RsaEvent, RunStarted, StageFinished
 from zaya_core.rsa.params import PRESETS, RsaParams, fit_to_context
-from zaya_core.rsa.rollouts import RolloutFinished, RolloutMoved, RolloutStarted, RolloutText
+from zaya_core.rsa.rollouts import (
+    RolloutFinished,
+    RolloutMoved,
+    RolloutReturned,
+    RolloutSilent,
+    RolloutStarted,
+    RolloutText,
+)
 from zaya_core.rsa.selection import Choice, answer_of
 
 _MEASURED_AFTER = 2.0  # seconds of generating
+_TOLD_AFTER = 30.0  # seconds without a byte, where there is no table
 _SHOWN_ANSWER = 40  # characters
 _KEPT_TEXT = 2000  # characters at the end of a text, enough to see an answer in
 _REDRAWS_PER_SECOND = 4
@@ -36,10 +45,16 @@ class _Row:
     seconds: float = 0.0  # known at the end
     text: str = ""
     answer: str = ""
+    silence: float = 0.0  # seconds without a byte of a server
+    is_estimate: bool = False
 
     def speed(self, now: float) -> float:
         seconds = self.seconds or (now - self.started if self.started else 0.0)
         return self.tokens / seconds if seconds > 0 else 0.0
+
+    @property
+    def about(self) -> str:
+        return "~" if self.is_estimate else ""
 
     def answer_so_far(self) -> str:
         found = None if self.answer else find_answer(self.text)
@@ -73,6 +88,13 @@ class RsaView:
             self.rows[event.candidate] = _Row(event.stage, "reading")
         elif isinstance(event, RolloutText):
             self._add(event)
+        elif isinstance(event, RolloutSilent):
+            self._wait(event)
+        elif isinstance(event, RolloutReturned):
+            self.rows[event.candidate] = _Row(event.stage)
+        elif isinstance(event, BudgetsShrank):
+            self.params = event.params
+            self._say(_what_the_context_leaves(event))
         elif isinstance(event, RolloutMoved):
             self.rows[event.candidate].state = "parked" if event.is_parked else "thinking"
         elif isinstance(event, RolloutFinished):
@@ -113,28 +135,39 @@ class RsaView:
             row.text = ""
         row.state = "answering" if event.kind == "answer" else "thinking"
         row.tokens += event.tokens
+        row.silence = 0.0
         row.text = (row.text + event.text)[-_KEPT_TEXT:]
         self.tokens += event.tokens
         if self.run is not None and not self._estimated and now - self.first_token > _MEASURED_AFTER:
             self._estimated = True
             self._say(estimate(self.run, self.tokens / (now - self.first_token)))
 
+    def _wait(self, event: RolloutSilent) -> None:
+        """A silent server: the table shows for how long, lines tell it after half a minute, one, two, four ..."""
+        row = self.rows[event.candidate]
+        told = _TOLD_AFTER * 2 ** int(math.log2(event.seconds / _TOLD_AFTER)) if event.seconds >= _TOLD_AFTER else 0.0
+        if self._live is None and row.silence < told:
+            where = f"candidate {event.candidate + 1}, stage {event.stage + 1} of {self.params.stages}"
+            self._say(f"{where}: waiting, nothing came for {duration(event.seconds)}")
+        row.silence = event.seconds
+
     def _end(self, event: RolloutFinished) -> None:
         rollout, row = event.rollout, self.rows[event.rollout.candidate]
         self.finished += 1
         self.finished_tokens += rollout.completion_tokens
         answer = answer_of(rollout)
-        row.state, row.seconds = rollout.state, rollout.decode_seconds
+        row.state, row.seconds, row.silence = rollout.state, rollout.decode_seconds, 0.0
+        row.is_estimate = rollout.is_estimate
         row.answer = "" if answer is None else answer.text
         where = f"candidate {rollout.candidate + 1}, stage {rollout.stage + 1} of {self.params.stages}"
         if rollout.state == "loop":
             self._say(f"{where}: it repeated itself and was stopped after {rollout.completion_tokens:,} tokens")
-        elif rollout.state == "failed":
+        elif rollout.error:
             self._say(f"{where}: {rollout.error}")
         elif self._live is None:
             speed = f"{row.speed(time.monotonic()):.1f} tok/s"
             shown = f", {_short(row.answer)}" if row.answer else ""
-            self._say(f"{where}: {rollout.state}, {rollout.completion_tokens:,} tokens, {speed}{shown}")
+            self._say(f"{where}: {rollout.state}, {row.about}{rollout.completion_tokens:,} tokens, {speed}{shown}")
 
     def _say(self, line: str) -> None:
         if not self.quiet:
@@ -151,7 +184,8 @@ class RsaView:
         table.add_column("answer so far", no_wrap=True, overflow="ellipsis", max_width=_SHOWN_ANSWER)
         for number, row in enumerate(self.rows, 1):
             stage = f"{row.stage + 1}/{self.params.stages}"
-            cells = (str(number), stage, f"{row.tokens:,}", f"{row.speed(now):.1f}", row.state)
+            state = f"{row.state}, waiting {duration(row.silence)}" if row.silence else row.state
+            cells = (str(number), stage, f"{row.about}{row.tokens:,}", f"{row.speed(now):.1f}", state)
             table.add_row(*cells, Text(_short(row.answer_so_far())))
         return Group(table, Text(self.summary(now), style="dim"))
 
@@ -180,14 +214,19 @@ def opening_lines(event: RunStarted) -> list[str]:
         f"at most {params.most_tokens:,} tokens"
     ]
     if (params.think, params.tail, params.answer) != (asked.think, asked.tail, asked.answer):
-        lines.append(
-            f"The context of {event.context:,} tokens, of which the question takes {event.sizes.question:,}, leaves "
-            f"{params.think:,} for the thinking (of {asked.think:,}), {params.tail:,} for a tail (of {asked.tail:,}), "
-            f"{params.answer:,} for the answer (of {asked.answer:,})."
-        )
+        lines.append(_what_the_context_leaves(event))
     if event.restored:
         lines.append(f"{event.restored} rollouts are there from an earlier run.")
     return lines
+
+
+def _what_the_context_leaves(event: RunStarted | BudgetsShrank) -> str:
+    asked, params = event.asked, event.params
+    return (
+        f"The context of {event.context:,} tokens, of which the question takes {event.sizes.question:,}, leaves "
+        f"{params.think:,} for the thinking (of {asked.think:,}), {params.tail:,} for a tail (of {asked.tail:,}), "
+        f"{params.answer:,} for the answer (of {asked.answer:,})."
+    )
 
 
 def estimate(event: RunStarted, speed: float) -> str:

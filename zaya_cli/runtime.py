@@ -68,6 +68,7 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
         engine = Engine(model, tokenizer.result(), context=settings.context)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
+    _report_notes(model, folder)
     _report_slow_format(model)
     _report_unused_gpu(settings.device)
     return Runtime(engine, folder, name, threads, time.perf_counter() - started, chosen_because)
@@ -142,6 +143,14 @@ def _report_unknown_keys(keys: tuple[str, ...]) -> None:
 
 def _report_template(tokenizer: Tokenizer) -> None:
     if (note := tokenizer.chat_template.note) is not None:
+        write_note(f"zaya: {note}")
+
+
+def _report_notes(model: ZayaModel, folder: Path) -> None:
+    """What is odd in the folder and does no harm."""
+    from zaya_core.generation_config import read_sampling_defaults
+
+    for note in (*model.notes, *read_sampling_defaults(folder).notes):
         write_note(f"zaya: {note}")
 
 

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import psutil
 
+from zaya_cli.control_groups import cpu_quota
 from zaya_cli.output import write_note
 from zaya_core.errors import UsageError
 
 _MOST = 1024
-_CGROUP = Path("/sys/fs/cgroup")
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{cpu}/topology"
 
 
 def default_threads() -> int:
-    """Physical cores within this process's affinity and its cgroup's quota; at least 1.
+    """Physical cores within this process's affinity and its control groups' quota; at least 1.
 
     A second thread on the same core adds nothing to a program that waits for memory.
     """
     cpus = _allowed_cpus()
     cores = len({_core_of(cpu) for cpu in cpus}) if cpus else psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    quota = _cgroup_quota(_CGROUP)
+    quota = cpu_quota()
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
@@ -53,18 +53,3 @@ def _core_of(cpu: int) -> tuple[str, str]:
         return (folder / "physical_package_id").read_text().strip(), (folder / "core_id").read_text().strip()
     except OSError:
         return "unknown", str(cpu)
-
-
-def _cgroup_quota(root: Path) -> float | None:
-    """Processors that the control group grants, None without a limit. Reads version 2, then version 1."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()[:2]
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if quota == "max" or int(quota) <= 0:
-        return None
-    return int(quota) / int(period)

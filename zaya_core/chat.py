@@ -8,6 +8,7 @@ This file knows names of tokens, not ids; `tokenizer.py` is its only caller.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypedDict
 from jinja2 import StrictUndefined, Template
 
 from zaya_core.errors import CheckpointError, UsageError
+from zaya_core.folder_files import read_file
 from zaya_core.template_limits import CURRENT, Limits
 from zaya_core.template_marks import ControlMarks, ControlNames, Segment
 from zaya_core.template_sandbox import ChatEnvironment
@@ -219,7 +221,7 @@ def load_chat_template(
 ) -> ChatTemplate:
     """The folder's template: `chat_template.jinja`, else tokenizer_config.json's, else the built-in ChatML."""
     path = folder / TEMPLATE_FILE
-    if path.is_file():
+    if os.path.lexists(path):
         return ChatTemplate(_read_template(path), str(path), variables, names)
     declared = tokenizer_config.get("chat_template")
     origin = str(folder / "tokenizer_config.json")
@@ -305,10 +307,8 @@ def _plain_value(value: object, where: str) -> Any:
 
 
 def _read_template(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_TEMPLATE_BYTES:
-        raise CheckpointError(f"{path}: {size} bytes; a chat template has at most {MAX_TEMPLATE_BYTES}.")
+    content = read_file(path, MAX_TEMPLATE_BYTES)
     try:
-        return path.read_text(encoding="utf-8")
+        return content.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not UTF-8 text ({error}); download the file again.") from error

@@ -7,7 +7,6 @@ second copy in memory.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,12 @@ from torch import Tensor
 
 from quant.formats import StoredTensor
 from quant.large_pages import prefer_large_pages
-from zaya_core.config import ModelConfig, printable, read_json
-from zaya_core.errors import CheckpointError, ModelNotFoundError
+from zaya_core.config import ModelConfig
+from zaya_core.errors import CheckpointError
+from zaya_core.folder_files import listed, printable
 from zaya_core.names import expected_tensors, layout_of_names, packed_parameters, parameters
+from zaya_core.weight_files import find_weights
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 _DTYPES = {
     "BF16": torch.bfloat16,
     "F32": torch.float32,
@@ -33,9 +32,8 @@ _DTYPES = {
     "U8": torch.uint8,
     "F8_E4M3": torch.float8_e4m3fn,
 }
-_LISTED_AT_MOST = 50
-_INDEX_BYTES = 64_000_000
-_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf")
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -51,21 +49,30 @@ class Checkpoint:
     """The tensors of a validated model folder, by native name.
 
     Attributes: `parameters`, all of them in the order of `names.parameters`; `packed`, those of them that are stored
-    packed; `dtype`, that of activations, which is that of the large matrices where they are stored as floats.
+    packed; `dtype`, that of activations, which is that of the large matrices where they are stored as floats;
+    `head_copy`, where a head is stored although it is the embedding.
     """
 
-    def __init__(self, folder: Path, config: ModelConfig, shards: Mapping[str, Any], infos: Mapping[str, TensorInfo]):
+    def __init__(
+        self,
+        folder: Path,
+        config: ModelConfig,
+        shards: Mapping[str, Any],
+        infos: Mapping[str, TensorInfo],
+        head_copy: TensorInfo | None = None,
+    ):
         self.folder = folder
+        self.head_copy = head_copy
         self.parameters = {parameter.name: parameter for parameter in parameters(config)}
         self._shards = shards
-        self._infos = infos
+        self._infos = infos if head_copy is None else {**infos, _HEAD: head_copy}
         self.packed = packed_parameters(config, infos)
         self.dtype = self._dtype_of_activations(config)
 
     def _dtype_of_activations(self, config: ModelConfig) -> torch.dtype:
         if config.quantization is not None and config.quantization.dtype is not None:
             return getattr(torch, config.quantization.dtype)
-        return self.stored_dtype("model.embed_tokens.weight")
+        return self.stored_dtype(_EMBEDDING)
 
     def tensor(self, name: str) -> Tensor:
         """The parameter, as a view of the mapped file in its stored dtype."""
@@ -96,9 +103,11 @@ class Checkpoint:
         return _DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
 
     def places_of(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
-        """By weight file, the tensors in it that these float parameters are read from."""
+        """By weight file, the tensors in it that these float parameters are read from, or compared with."""
         places: dict[str, set[str]] = {}
         for name in names:
+            if name == _EMBEDDING and self.head_copy is not None:
+                places.setdefault(self.head_copy.shard, set()).add(_HEAD)
             for source in self.parameters[name].sources:
                 places.setdefault(self._infos[source].shard, set()).add(source)
         return {file: frozenset(tensors) for file, tensors in places.items()}
@@ -106,6 +115,29 @@ class Checkpoint:
     def nbytes_of(self, tensors: Iterable[str]) -> int:
         """Bytes of tensors, by their names in the files."""
         return sum(_nbytes(self._infos[tensor]) for tensor in tensors)
+
+    def expect_equal_head(self) -> None:
+        """Compare a stored copy of the head with the embedding that takes its place. Raises CheckpointError."""
+        if self.head_copy is None:
+            return
+        head = self._shards[self.head_copy.shard].get_tensor(_HEAD)
+        embedding = self.tensor(_EMBEDDING)
+        for start in range(0, len(head), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            if not torch.equal(head[rows].float(), embedding[rows].float()):
+                raise CheckpointError(
+                    f"{self.folder} has a {_HEAD} that differs from {_EMBEDDING} (in rows {start} to "
+                    f"{start + len(head[rows]) - 1}), but its config.json says that they are one "
+                    "(tie_word_embeddings): set that to false if the head was trained by itself, or download the files "
+                    "again, all of one revision."
+                )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the files."""
+        if self.head_copy is None:
+            return ()
+        return (f"{_HEAD} is stored although it is equal to {_EMBEDDING}, which is used for both.",)
 
     @property
     def files(self) -> list[str]:
@@ -123,66 +155,36 @@ def open_checkpoint(folder: str | Path, config: ModelConfig) -> Checkpoint:
     missing, extra, misshapen, stored twice or in an unsupported dtype: all of them listed by name.
     """
     folder = Path(folder)
-    weight_map = _read_index(folder)
-    names = sorted(set(weight_map.values())) if weight_map is not None else [SINGLE]
-    absent = [name for name in names if not os.path.isfile(folder / name)]
-    if absent:
-        raise ModelNotFoundError(
-            f"{folder} lacks {_listed(absent)} ({len(absent)} of {len(names)} weight files): finish the download."
-        )
+    weight_map, names = find_weights(folder)
     shards = {name: _open_shard(folder / name) for name in names}
     infos, faults = _collect(shards)
     if weight_map is not None:
         faults += _index_faults(weight_map, infos)
     if config.quantization is None:
         _expect_layout(folder, config, infos)
+    head_copy = _take_head_copy(config, infos)
     faults += _account(_expected(folder, config, infos), infos)
     if faults:
         raise CheckpointError(
             f"{folder} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
             "Download the files again, all of one revision."
         )
-    return Checkpoint(folder, config, shards, infos)
+    return Checkpoint(folder, config, shards, infos, head_copy)
 
 
-def _read_index(folder: Path) -> dict[str, str] | None:
-    """Tensor name to shard name, or None for a folder with a single file."""
-    path = folder / INDEX
-    if not os.path.isfile(path):
-        if not os.path.isfile(folder / SINGLE):
-            raise ModelNotFoundError(_no_weights(folder))
+def _take_head_copy(config: ModelConfig, infos: dict[str, TensorInfo]) -> TensorInfo | None:
+    """Take the head out of the accounts where it is the embedding, which programs for training store once more."""
+    head, embedding = infos.get(_HEAD), infos.get(_EMBEDDING)
+    if head is None or embedding is None or not config.tie_word_embeddings:
         return None
-    index = read_json(path, _INDEX_BYTES)
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{path} has no weight_map from tensors to files: download the file again.")
-    for shard in set(map(str, weight_map.values())):
-        _check_shard_name(path, shard)
-    return weight_map
-
-
-def _no_weights(folder: Path) -> str:
-    others = sorted(path.name for path in folder.iterdir() if path.suffix in _OTHER_WEIGHTS)
-    found = f"; {_listed(others)} cannot be used (pickled weights can run code)" if others else ""
-    return (
-        f"{folder} has neither {SINGLE} nor {INDEX}{found}: only safetensors weights are read, "
-        "download those of the model."
-    )
-
-
-def _check_shard_name(index: Path, shard: str) -> None:
-    """A shard is a plain file name in the folder. (Symbolic links, which the hub cache is made of, are followed.)"""
-    if not shard.endswith(".safetensors") or any(mark in shard for mark in ("/", "\\", ":", "\0")):
-        raise CheckpointError(
-            f"{index} names the weight file {printable(shard)!r}; a plain *.safetensors name in the folder is needed: "
-            "download the index again."
-        )
+    is_readable = head.shape == embedding.shape and head.dtype in _DTYPES
+    return infos.pop(_HEAD) if is_readable else None
 
 
 def _open_shard(path: Path) -> Any:
     try:
-        path.open("rb").close()  # says why it cannot be read, which safetensors does not
-        return safe_open(path, framework="pt", device="cpu")
+        with path.open("rb") as file:
+            return safe_open(_name_in_utf8(path, file.fileno()), framework="pt", device="cpu")
     except OSError as error:
         reason = error.strerror or _reason(error)
         raise CheckpointError(f"{path} cannot be read ({reason}): check its permissions and the disk.") from None
@@ -190,6 +192,15 @@ def _open_shard(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is damaged ({_reason(error)}; it has {path.stat().st_size:,} bytes): download this file again."
         ) from None
+
+
+def _name_in_utf8(path: Path, descriptor: int) -> str:
+    """The library takes no other names; those that Linux has besides lead through the open file."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return f"/proc/self/fd/{descriptor}"
+    return str(path)
 
 
 def _expect_layout(folder: Path, config: ModelConfig, names: Mapping[str, TensorInfo]) -> None:
@@ -254,12 +265,7 @@ def _account(expected: Mapping[str, StoredTensor], infos: Mapping[str, TensorInf
 
 
 def _fault(what: str, names: list[str]) -> list[str]:
-    return [f"{len(names)} {what}: {_listed(names)}"] if names else []
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(printable(name) for name in sorted(names)[:_LISTED_AT_MOST])
-    return shown if len(names) <= _LISTED_AT_MOST else f"{shown}, and {len(names) - _LISTED_AT_MOST} more"
+    return [f"{len(names)} {what}: {listed(names)}"] if names else []
 
 
 def _nbytes(info: TensorInfo) -> int:

@@ -8,7 +8,6 @@ original 80-layer layout map to them. Numbers are bounded before anything is bui
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError
+from zaya_core.errors import ConfigError, ModelNotFoundError
+from zaya_core.folder_files import printable, read_json, whole_number
 from zaya_core.kv_format import KVFormat, bytes_of_head
 from zaya_core.quantization import Quantization, parse_quantization
 
@@ -50,25 +50,38 @@ _WITHOUT_EFFECT = frozenset(
         "_name_or_path",
         "activation_func_fp8_input_store",
         "apply_rope_fusion",
+        "ar_threshold",
         "architectures",
         "attention_dropout",
         "auto_map",
         "bias_activation_fusion",
+        "chunk_size",
         "chunk_size_feed_forward",
         "dtype",
         "fused_add_norm",
         "id2label",
+        "ignore_mod_in_smoe_block",
+        "init_from_megatron_checkpoint",
+        "init_from_megatron_checkpoint_path",
         "initializer_range",
         "is_encoder_decoder",
         "label2id",
+        "lora_rank",
         "mamba_cache_dtype",
+        "mamba_chunk_size",
+        "mask_token_id",
         "norm_topk_prob",
+        "num_attention_heads_list",
         "output_attentions",
         "output_hidden_states",
         "output_router_logits",
         "problem_type",
         "residual_in_fp32",
         "return_dict",
+        "smoe_high_prec",
+        "smoe_mod_per",
+        "smoe_p_switch",
+        "smoe_parallel_scan_thres",
         "tokenizer_class",
         "torch_dtype",
         "transformers_version",
@@ -124,6 +137,7 @@ class ModelConfig:
     pad_token_id: int | None
     quantization: Quantization | None = None
     unknown_keys: tuple[str, ...] = ()
+    expert_block: str = "zaya_block"  # what the original layout calls a half layer's router and experts in names
 
     @property
     def cca_channels(self) -> int:
@@ -153,32 +167,34 @@ def read_config(folder: str | Path) -> ModelConfig:
     """
     folder = Path(folder)
     path = folder / "config.json"
-    if not os.path.isfile(path):
-        if os.path.isfile(folder):
-            raise ModelNotFoundError(f"{folder} is a file: give the folder of a downloaded ZAYA model.")
-        if os.path.isfile(folder / UNFINISHED):
-            raise ModelNotFoundError(f"{folder} is an unfinished quantization: run its `zaya quantize` again to go on.")
-        what = f"{folder} has no config.json" if os.path.isdir(folder) else f"There is no folder {folder}"
-        raise ModelNotFoundError(f"{what}: give the folder of a downloaded ZAYA model.")
+    _expect_folder(folder)
+    if not os.path.lexists(path):
+        raise ModelNotFoundError(_no_config(folder))
     raw = read_json(path, _CONFIG_BYTES, ConfigError)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds a {type(raw).__name__}, not an object of settings: download the file again.")
     return parse_config(raw)
 
 
-def read_json(path: Path, at_most: int, failure: type[CheckpointError] = CheckpointError) -> Any:
-    """What a JSON file of a model folder holds. Raises `failure` if unreadable, above `at_most` bytes or not JSON."""
+def _expect_folder(folder: Path) -> None:
+    """Not only that it is one: without permission to enter it, every file in it would seem to be missing."""
     try:
-        size = path.stat().st_size
-        if size > at_most:
-            raise failure(f"{path} has {size:,} bytes, and more than {at_most:,} is no such file: download it again.")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise failure(f"{path} cannot be read ({error.strerror}): check its permissions and the disk.") from None
-    except RecursionError:
-        raise failure(f"{path} is not valid JSON (nested too deeply): download the file again.") from None
-    except ValueError as error:
-        raise failure(f"{path} is not valid JSON ({error}): download the file again.") from None
+        os.stat(os.path.join(folder, "."))
+    except NotADirectoryError:
+        raise ModelNotFoundError(f"{folder} is a file: give the folder of a downloaded ZAYA model.") from None
+    except PermissionError as error:
+        raise ConfigError(f"{folder} cannot be opened ({error.strerror}): check its permissions.") from None
+    except (OSError, ValueError):
+        raise ModelNotFoundError(f"There is no folder {folder}: give the folder of a downloaded ZAYA model.") from None
+
+
+def _no_config(folder: Path) -> str:
+    if os.path.isfile(folder / UNFINISHED):
+        return f"{folder} is an unfinished quantization: run its `zaya quantize` again to go on."
+    names = sorted(os.listdir(folder)) if os.access(folder, os.R_OK) else []
+    gguf = [printable(name) for name in names if name.lower().endswith(".gguf")]
+    found = f" ({gguf[0]} is of llama.cpp, which this program does not read)" if gguf else ""
+    return f"{folder} has no config.json{found}: give the folder of a downloaded ZAYA model."
 
 
 def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
@@ -192,17 +208,42 @@ def parse_config(raw: Mapping[str, Any]) -> ModelConfig:
 
 def _expect_zaya_text_model(reader: _Reader) -> None:
     model_type = reader.get("model_type")
+    _expect_next_token_model(reader.raw)
+    if model_type == "smoe" and "smoe_layers" in reader.raw:  # what its makers called it first
+        return
     if model_type == "zaya1_vl":
         raise ConfigError("config.json describes a vision model (zaya1_vl); only the text models (zaya) are computed.")
     if model_type != "zaya":
         raise ConfigError(f"config.json: model_type is {_shown(model_type)}; this program computes 'zaya' only.")
 
 
+def _expect_next_token_model(raw: Mapping[str, Any]) -> None:
+    """Not the twin that fills masked blocks (TiDAR): same tensors, trained for another attention and decoding.
+
+    The keys of such a file are known from its relatives only, so that all that speaks of masks or diffusion counts.
+    """
+    architectures = raw.get("architectures")
+    names = [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
+    signs = [f"architectures has {_shown(name)}" for name in names if _names_diffusion(name)]
+    signs += [f"{printable(key)} is {_shown(raw[key])}" for key in sorted(raw) if _names_diffusion(key) and raw[key]]
+    if raw.get("mask_token_id") is not None:
+        signs.append(f"mask_token_id is {_shown(raw['mask_token_id'])}")
+    if signs:
+        raise ConfigError(
+            f"config.json describes a model that fills in masked blocks by diffusion ({signs[0]}); this program "
+            "computes those that choose one token after the other, such as Zyphra/ZAYA1-8B."
+        )
+
+
+def _names_diffusion(name: str) -> bool:
+    return "tidar" in name.lower() or "diffusion" in name.lower()
+
+
 def _layout_of(raw: Mapping[str, Any]) -> Layout:
     """`layer_types` marks the native layout; where it is left out, the native name of the experts' width does."""
     if raw.get("layer_types") is not None:
         return "native"
-    is_original = any(key in raw for key in ("ffn_hidden_size", "ffn_hidden_size_list", "zaya_layers"))
+    is_original = any(key in raw for key in ("ffn_hidden_size", "ffn_hidden_size_list", "zaya_layers", "smoe_layers"))
     return "native" if "moe_intermediate_size" in raw and not is_original else "original"
 
 
@@ -230,9 +271,10 @@ class _Reader:
         return self.integer_of(key, self.get(key, default))
 
     def integer_of(self, key: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
+        number = whole_number(value)
+        if isinstance(number, bool) or not isinstance(number, int):
             raise ConfigError(f"config.json: {key} is {_shown(value)}; a whole number is needed.")
-        return value
+        return number
 
     def same_in_every_layer(self, key: str, default: int | None = None) -> int:
         """A number, or ZAYA1-base's list of one number a half layer (0 or null where the half has no such part)."""
@@ -284,12 +326,6 @@ class _Reader:
     def unknown(self) -> list[str]:
         """Keys that nobody asked for, fit for a terminal."""
         return sorted(printable(key) for key in set(self.raw) - self.read - _WITHOUT_EFFECT)
-
-
-def printable(name: str) -> str:
-    """A name from a file, without what could steer a terminal, and not endless."""
-    name = name if name.isprintable() else ascii(name)
-    return name if len(name) <= 240 else f"{name[:240]}..."
 
 
 def _shown(value: Any) -> str:
@@ -345,14 +381,15 @@ def _read_original(reader: _Reader) -> ModelConfig:
         num_key_value_heads=reader.same_in_every_layer(
             reader.first_of("num_query_groups_list", "num_query_groups", "num_key_value_heads"), 2
         ),
-        head_dim=reader.integer(reader.first_of("kv_channels", "head_dim"), 128),
+        head_dim=_read_head_dim(reader),
         num_experts=_read_experts_of_zaya_layers(reader),
         moe_intermediate_size=width // 2,
-        router_hidden_size=reader.same_in_every_layer("zaya_mlp_expansion", 256),
+        router_hidden_size=reader.same_in_every_layer(reader.first_of("zaya_mlp_expansion", "smoe_mlp_expansion"), 256),
         rms_norm_eps=reader.number("norm_epsilon", 1e-5),
         layer_types=layer_types,
         rope_parameters=_read_original_rope(reader),
         sliding_window=window,
+        expert_block="smoe_block" if reader.raw.get("smoe_layers") is not None else "zaya_block",
         **_read_common(reader, []),
     )
 
@@ -435,13 +472,14 @@ def _expect_copies(reader: _Reader, rope: Mapping[str, RopeParameters]) -> None:
 
 
 def _read_half_layers(reader: _Reader) -> int:
-    """Length of `zaya_layers` where there is one: `num_hidden_layers` of such files may say something else.
+    """Length of the list of layers where there is one: `num_hidden_layers` of such files may say something else.
 
     Right or wrong, the choice is checked: a wrong number of layers shows as missing or extra tensors.
     """
-    layers = reader.get("zaya_layers")
+    name = _expect_one_naming(reader)
+    layers = reader.get(name)
     reader.read.add("num_hidden_layers")
-    key = "num_hidden_layers" if layers is None else "length of zaya_layers"
+    key = "num_hidden_layers" if layers is None else f"length of {name}"
     half_layers = len(layers) if isinstance(layers, list) else reader.integer("num_hidden_layers", 80)
     if not 1 <= half_layers <= 2 * _LARGEST["num_hidden_layers"] or half_layers % 2:
         raise ConfigError(
@@ -449,6 +487,27 @@ def _read_half_layers(reader: _Reader) -> int:
             f"so an even number from 2 to {2 * _LARGEST['num_hidden_layers']:,} is needed."
         )
     return half_layers
+
+
+def _expect_one_naming(reader: _Reader) -> str:
+    """The key of the list of layers: names with `zaya_`, or in early files with `smoe_`."""
+    if reader.raw.get("zaya_layers") is not None and reader.raw.get("smoe_layers") is not None:
+        raise ConfigError("config.json has both zaya_layers and smoe_layers: download the file again.")
+    return reader.first_of("zaya_layers", "smoe_layers")
+
+
+def _read_head_dim(reader: _Reader) -> int:
+    """Early files leave it out: the width of a head before compression, whose number `num_attention_heads` is there."""
+    key = reader.first_of("kv_channels", "head_dim")
+    heads = reader.get("num_attention_heads")
+    if reader.raw.get(key) is not None or "cca_num_q_heads" not in reader.raw or heads is None:
+        return reader.integer(key, 128)
+    hidden, count = reader.integer("hidden_size", 2048), reader.integer("num_attention_heads")
+    if count < 1 or hidden % count:
+        raise ConfigError(
+            f"config.json: hidden_size {_shown(hidden)} is not a multiple of num_attention_heads {_shown(count)}."
+        )
+    return hidden // count
 
 
 def _read_original_rope(reader: _Reader) -> dict[str, RopeParameters]:
@@ -473,9 +532,12 @@ def _expect_original_switches(reader: _Reader) -> None:
     reader.expect("activation_func", "swiglu")
     reader.expect("hidden_act", "silu")
     reader.expect("normalization", "RMSNorm")
-    for key in ("cca", "gated_linear_unit", "scale_residual_merge", "zaya_use_mod", "zaya_use_eda"):
+    for key in ("cca", "gated_linear_unit", "scale_residual_merge"):
         reader.expect(key, True)
-    reader.expect("add_bias_linear", False)
+    for key in ("zaya_use_mod", "zaya_use_eda", "smoe_use_mod", "smoe_use_eda"):
+        reader.expect(key, True)
+    for key in ("add_bias_linear", "smoe_inhibitory", "use_lora_att"):
+        reader.expect(key, False)
 
 
 def _read_query_heads(reader: _Reader) -> int:
@@ -484,16 +546,17 @@ def _read_query_heads(reader: _Reader) -> int:
 
 
 def _read_experts_of_zaya_layers(reader: _Reader) -> int:
-    """`zaya_layers` alternates "a" (attention) with the number of experts of the half layer after it."""
-    layers = reader.get("zaya_layers")
+    """The list of layers alternates "a" (attention) with the number of experts of the half layer after it."""
+    name = reader.first_of("zaya_layers", "smoe_layers")
+    layers = reader.get(name)
     if layers is None:
         return reader.integer("num_experts", 16)
     reader.read.add("num_experts")
     if not isinstance(layers, list) or any(entry != "a" for entry in layers[::2]):
-        raise ConfigError(f"config.json: zaya_layers is {_shown(layers)}; 'a' and a number of experts must alternate.")
-    counts = sorted({reader.integer_of("zaya_layers", entry) for entry in layers[1::2]})
+        raise ConfigError(f"config.json: {name} is {_shown(layers)}; 'a' and a number of experts must alternate.")
+    counts = sorted({reader.integer_of(name, entry) for entry in layers[1::2]})
     if len(counts) != 1:
-        raise ConfigError(f"config.json: zaya_layers gives {_shown(counts)} experts; one number for all is supported.")
+        raise ConfigError(f"config.json: {name} gives {_shown(counts)} experts; one number for all is supported.")
     return counts[0]
 
 
@@ -507,6 +570,8 @@ def _read_windows(reader: _Reader, layers: int) -> tuple[int | None, tuple[str, 
         reader.expect("sliding_window", None)
         return None, (FULL,) * layers
     reader.read.add("sliding_window")
+    if isinstance(value, list) and len(value) in _lengths_of_half_layer_lists(reader):
+        value = value[: 2 * layers]
     if not isinstance(value, list) or len(value) not in (layers, 2 * layers):
         raise ConfigError(
             f"config.json: swa_layers is {_shown(value)}; a window for each of {layers} layers is needed."
@@ -517,6 +582,18 @@ def _read_windows(reader: _Reader, layers: int) -> tuple[int | None, tuple[str, 
     if len(distinct) > 1 or any(window < 0 for window in distinct):
         raise ConfigError(f"config.json: swa_layers has windows {_shown(distinct)}; one size above 0 is supported.")
     return (distinct[0] + 1 if distinct else None), tuple(SLIDING if window else FULL for window in windows)
+
+
+def _lengths_of_half_layer_lists(reader: _Reader) -> set[int]:
+    """Some files fill their lists up to the half layers of a larger model: then several have the same length."""
+    keys = (
+        "cca_num_q_heads",
+        "ffn_hidden_size_list",
+        "num_query_groups_list",
+        "zaya_mlp_expansion",
+        "smoe_mlp_expansion",
+    )
+    return {len(value) for key in keys if isinstance(value := reader.raw.get(key), list)}
 
 
 def _checked(key: str, value: int) -> int:

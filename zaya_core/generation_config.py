@@ -1,16 +1,23 @@
-"""Sampling defaults that a model folder brings in `generation_config.json`."""
+"""Sampling defaults that a model folder brings in `generation_config.json`.
+
+They are advice for programs of many kinds, so that a value with a meaning is understood however it is written, and one
+without is left out and named: it does not make the folder unusable.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import reprlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zaya_core.errors import CheckpointError, UsageError
+from zaya_core.errors import UsageError
+from zaya_core.folder_files import whole_number
 from zaya_core.sampling import SamplingParams
 from zaya_core.tokenizer import read_json_object
 
+_FILE = "generation_config.json"
 _KEYS: dict[str, type] = {
     "temperature": float,
     "top_p": float,
@@ -20,26 +27,47 @@ _KEYS: dict[str, type] = {
 }
 
 
-def sampling_defaults(folder: Path) -> SamplingParams:
-    """The built-in defaults (the model card's), changed by what the folder sets.
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What a folder sets, over the built-in defaults, and a sentence on each value of it that cannot be used."""
 
-    `do_sample: false` means greedy; a `top_k` below 0 is the Hub's way of writing "off". Raises CheckpointError.
+    params: SamplingParams
+    notes: tuple[str, ...] = ()
+
+
+def sampling_defaults(folder: Path) -> SamplingParams:
+    """The built-in defaults (the model card's), changed by what the folder sets. Raises as `read_sampling_defaults`."""
+    return read_sampling_defaults(folder).params
+
+
+def read_sampling_defaults(folder: Path) -> SamplingDefaults:
+    """The same with its notes.
+
+    `do_sample: false` means greedy; null is no value; a `top_k` of -1 is vLLM's way of writing "off". Raises
+    CheckpointError for a file that is no JSON object.
     """
-    path = folder / "generation_config.json"
+    path = folder / _FILE
     stored = read_json_object(path)
-    changes: dict[str, Any] = {}
+    params, notes = SamplingParams(), []
     for key, kind in _KEYS.items():
         value = stored.get(key)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise CheckpointError(f"{path}: {key} is {value!r}; a finite number is needed.")
-        changes[key] = kind(value)
-    if changes.get("top_k", 0) < 0:
-        changes["top_k"] = 0
+        try:
+            params = replace(params, **{key: _number(key, kind, value)})  # type: ignore[arg-type]
+        except UsageError as error:
+            notes.append(f"{path}: {error} It is left out, and the default is {getattr(params, key)}.")
     if stored.get("do_sample") is False:
-        changes["temperature"] = 0.0
-    try:
-        return replace(SamplingParams(), **changes)
-    except UsageError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        params = replace(params, temperature=0.0)
+    return SamplingDefaults(params, tuple(notes))
+
+
+def _number(key: str, kind: type, value: Any) -> float | int:
+    """Of the type that the parameter has. Raises UsageError."""
+    number = whole_number(value) if kind is int else value
+    if isinstance(number, bool) or not isinstance(number, kind if kind is int else (int, float)):
+        wanted = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{key} is {reprlib.repr(value)}; it must be {wanted}.")
+    if not abs(number) <= math.ldexp(1, 62):  # neither NaN nor more digits than a float has
+        raise UsageError(f"{key} is {reprlib.repr(value)}; it must be finite.")
+    return 0 if key == "top_k" and number == -1 else kind(number)

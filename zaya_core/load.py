@@ -21,7 +21,7 @@ from zaya_core.cca import CausalConvolutions, CCAProjection
 from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import ModelConfig, read_config
 from zaya_core.device import Placement, choose_placement
-from zaya_core.errors import DeviceError
+from zaya_core.errors import CheckpointError, DeviceError
 from zaya_core.experts import Experts
 from zaya_core.fused import fuse, fuse_all, fuse_embedding, fuse_head
 from zaya_core.kv_format import KVFormat, expect_kv_format
@@ -60,6 +60,7 @@ def _expect_library(kind: Format) -> None:
 
 def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto") -> ZayaModel:
     """Assemble the layers. See `load_model`."""
+    checkpoint.expect_equal_head()
     parts = ModelParts(config, checkpoint, placement)
     embed_tokens = parts.matrix("model.embed_tokens")
     head = embed_tokens if config.tie_word_embeddings else parts.matrix("lm_head")
@@ -76,6 +77,7 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
         dtype=placement.dtype,
         device=placement.device,
         placement_reason=placement.reason,
+        notes=checkpoint.notes,
         embed_tokens=embed_tokens,
         input_hidden_states_scale=scale,
         input_hidden_states_bias=bias,
@@ -104,8 +106,13 @@ class ModelParts:
         self.dtype = placement.dtype
 
     def small(self, name: str) -> Tensor:
-        """A parameter whose bytes do not matter, in float32."""
-        return share_large_pages(self.checkpoint.tensor(name).to(self.device, torch.float32))
+        """A parameter whose bytes do not matter, in float32. Raises CheckpointError for values that are not finite."""
+        stored = self.checkpoint.tensor(name)
+        if not torch.isfinite(stored).all():
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: {name} has values that are not finite: download the files again."
+            )
+        return share_large_pages(stored.to(self.device, torch.float32))
 
     def matrix(self, name: str) -> Matrix:
         """The matrix `{name}.weight` with its bias, as floats or packed as it is stored."""

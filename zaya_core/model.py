@@ -103,7 +103,7 @@ class ZayaModel:
     """A loaded model. `dtype`: that of activations, K and V; residual stream, norms, router and logits are float32.
 
     `decoder`, `fused_embedding` and `fused_head` do what the parts before them do where the native library can, the
-    first for one new token a row and all of it.
+    first for one new token a row and all of it. `notes`: what a person should know of the files.
     """
 
     config: ModelConfig
@@ -122,6 +122,7 @@ class ZayaModel:
     decoder: FusedDecoder | None = None
     fused_embedding: NativeEmbedding | None = None
     fused_head: NativeHead | None = None
+    notes: tuple[str, ...] = ()
 
     @torch.inference_mode()
     def __call__(

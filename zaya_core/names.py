@@ -15,7 +15,8 @@ from zaya_core.config import Layout, ModelConfig
 
 RESIDUAL_PARTS = ("hidden_states_scale", "hidden_states_bias", "residual_scale", "residual_bias")
 
-# Left: inside `layers.L.` of the native layout. Right: inside the half layer of the original one.
+# Left: inside `layers.L.` of the native layout. Right: inside the half layer of the original one, `block` being
+# `ModelConfig.expert_block`.
 _ATTENTION_RENAMES = (
     ("input_layernorm.", "input_norm."),
     ("self_attn.qkv_proj.q_proj.", "self_attn.qkv.linear_q."),
@@ -30,11 +31,11 @@ _ATTENTION_RENAMES = (
 _EXPERTS_RENAMES = (
     ("post_attention_layernorm.", "input_norm."),
     ("post_attention_residual_scale.", "res_scale."),
-    ("mlp.gate.router_mlp.norm.", "zaya_block.router.rmsnorm_eda."),
-    ("mlp.gate.router_mlp.fc1.", "zaya_block.router.router_mlp.0."),
-    ("mlp.gate.router_mlp.fc2.", "zaya_block.router.router_mlp.2."),
-    ("mlp.gate.router_mlp.out_proj.", "zaya_block.router.router_mlp.4."),
-    ("mlp.gate.", "zaya_block.router."),
+    ("mlp.gate.router_mlp.norm.", "{block}.router.rmsnorm_eda."),
+    ("mlp.gate.router_mlp.fc1.", "{block}.router.router_mlp.0."),
+    ("mlp.gate.router_mlp.fc2.", "{block}.router.router_mlp.2."),
+    ("mlp.gate.router_mlp.out_proj.", "{block}.router.router_mlp.4."),
+    ("mlp.gate.", "{block}.router."),
 )
 _EXPERT_STACKS = {"mlp.experts.gate_up_proj": "linear_fc1", "mlp.experts.down_proj": "linear_fc2"}
 
@@ -209,7 +210,7 @@ def _original_names(name: str, config: ModelConfig) -> tuple[str, ...]:
 
 def _original_layer_names(layer: int, rest: str, config: ModelConfig) -> tuple[str, ...]:
     if rest in _EXPERT_STACKS:
-        experts = f"model.layers.{2 * layer + 1}.zaya_block.experts.local_experts"
+        experts = f"model.layers.{2 * layer + 1}.{config.expert_block}.experts.local_experts"
         return tuple(f"{experts}.{e}.{_EXPERT_STACKS[rest]}.weight" for e in range(config.num_experts))
     if rest.startswith("post_mlp_residual_scale."):
         part = rest.removeprefix("post_mlp_residual_scale.")
@@ -220,5 +221,6 @@ def _original_layer_names(layer: int, rest: str, config: ModelConfig) -> tuple[s
             return (f"model.layers.{2 * layer}.{rest.replace(native, original, 1)}",)
     for native, original in _EXPERTS_RENAMES:
         if rest.startswith(native):
-            return (f"model.layers.{2 * layer + 1}.{rest.replace(native, original, 1)}",)
+            renamed = rest.replace(native, original.format(block=config.expert_block), 1)
+            return (f"model.layers.{2 * layer + 1}.{renamed}",)
     raise AssertionError(f"no original name for {rest}")

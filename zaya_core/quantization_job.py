@@ -13,9 +13,10 @@ import torch
 from quant.formats import FORMAT_VERSION, GROUP, Format, StoredTensor, stored_tensors
 from zaya_core.calibration import CalibrationText
 from zaya_core.checkpoint import open_checkpoint
-from zaya_core.config import UNFINISHED_FOLDER, parse_config, read_config, read_json
+from zaya_core.config import UNFINISHED_FOLDER, parse_config, read_config
 from zaya_core.errors import ConfigError, UsageError
 from zaya_core.fingerprint import fingerprint
+from zaya_core.folder_files import read_json
 from zaya_core.quantization import Quantization
 from zaya_core.reading_plan import SourceFiles
 from zaya_core.shard_writer import shard_bytes

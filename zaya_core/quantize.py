@@ -16,17 +16,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from quant.assemble import expect_usable, quantize_matrix
 from quant.compensation import InputStatistics
 from quant.nf4 import MissingLibraryError
 from zaya_core.calibration import BEGINS_WITH, CalibrationRun
-from zaya_core.checkpoint import INDEX, Checkpoint, open_checkpoint
+from zaya_core.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.config import UNFINISHED, read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
 from zaya_core.exclusive import held, lock_beside
 from zaya_core.quantization_job import QuantizationJob, Shard
 from zaya_core.reading_plan import Step, bytes_needed, reading_plan
 from zaya_core.shard_writer import ShardWriter, write_atomically, writing
+from zaya_core.weight_files import INDEX
 
 _STATE = "calibration.state"
 _COPIED = ("*.json", "*.jinja", "tokenizer.model", "LICENSE*")
@@ -60,6 +64,8 @@ def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
     with _alone(job):
         _expect_new(job)  # another run may have finished it just now
         _begin(job)
+        if not job.files.own_files():  # else when it has come, for the last shard
+            job.checkpoint.expect_equal_head()
         steps = steps_left(job)
         _expect_space(job, steps)
         _write_shards(job, steps, on_progress)
@@ -129,6 +135,8 @@ def _write_shards(job: QuantizationJob, steps: Sequence[Step], on_progress: OnPr
         on_progress(Progress(done, total, at))
         job.files.bring(step)
         job.reopen()
+        if is_last:
+            job.checkpoint.expect_equal_head()
         _write_shard(job, shard, inputs.of_shard(step.number, job.checkpoint))
         inputs.save()
         job.files.give_up(step)
@@ -141,9 +149,17 @@ def _write_shard(job: QuantizationJob, shard: Shard, inputs: dict[str, list[Inpu
     with ShardWriter(job.unfinished / shard.file, shard.tensors) as writer:
         for name in shard.parameters:
             if job.formats.format_of(name) is None:
-                writer.write(name, job.checkpoint.tensor(name))
+                writer.write(name, _expected_finite(job, name))
             else:
                 _write_packed(job, writer, name, inputs.get(name))
+
+
+def _expected_finite(job: QuantizationJob, name: str) -> Tensor:
+    """A parameter that stays as it is. Raises CheckpointError."""
+    tensor = job.checkpoint.tensor(name)
+    if not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{job.source}: {name} has values that are not finite: download the files again.")
+    return tensor
 
 
 def _write_packed(job: QuantizationJob, writer: ShardWriter, name: str, inputs: list[InputStatistics] | None) -> None:

@@ -17,7 +17,7 @@ _SECRET_NAME = re.compile(
     r"(^|_)(TOKEN|[A-Z]*KEY|SECRET|PASSW(OR)?D|CREDENTIAL|HEADER)S?(_|$)(?!.*(PATH|FILE|DIR)$)", re.IGNORECASE
 )
 _ADDRESS = re.compile(r"\w://\S+")
-_LOGIN = re.compile(r"(?<=://)[^/]*@")
+_LOGIN = re.compile(r"(?:(?<=://)|^(?!.*://)).*@")  # a password may hold / and @
 _PRINTABLE = re.compile("[ -~]+")
 
 _kept: set[str] = set()

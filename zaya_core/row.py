@@ -39,7 +39,7 @@ class Row:
             self._thought_before += self._splitter.in_thinking
             self._splitter.push(token_id)
         key = RandomKey(request.sampling.seed, request.stage, request.candidate)
-        self._sampler = Sampler(request.sampling, key, request.top_logprobs)
+        self._sampler = Sampler(request.sampling, key, request.top_logprobs, tokenizer.unpenalised_ids)
         self._sampler.observe(*self.prompt)
         self.tokens: list[int] = []
         self._forced: list[int] = []

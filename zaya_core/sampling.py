@@ -12,6 +12,7 @@ import hashlib
 import math
 import reprlib
 import struct
+from collections.abc import Set
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -37,7 +38,8 @@ _OFTEN_REFUSED = 0.7  # a top-p up to here refuses often enough that a floor fou
 class SamplingParams:
     """How to choose tokens. Defaults: the model card's, with the report's min-p (appendix E).
 
-    `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off. Raises UsageError when out of range.
+    `temperature` 0, `top_p` 0 and `top_k` 1 are greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off. Raises UsageError
+    when out of range.
     """
 
     temperature: float = 1.0
@@ -53,12 +55,17 @@ class SamplingParams:
         for name in ("top_k", "seed"):
             _require(_is_whole(getattr(self, name)), name, getattr(self, name), "a whole number")
         _require(0 <= self.temperature <= 1e6, "temperature", self.temperature, "from 0 (the likeliest token) to 10^6")
-        _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (off)")
+        _require(0 <= self.top_p <= 1, "top_p", self.top_p, "from 0 (the likeliest token) to 1 (off)")
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
         _require(0 <= self.min_p < 1, "min_p", self.min_p, "at least 0 (off) and below 1")
         penalty = self.repetition_penalty
         _require(0.01 <= penalty <= 100, "repetition_penalty", penalty, "from 0.01 to 100 (1 is off)")
         _expect_key_part("seed", self.seed)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether only the likeliest token is kept, of equals the first, so that nothing is drawn."""
+        return self.temperature == 0 or self.top_p == 0 or self.top_k == 1
 
 
 @dataclass(frozen=True)
@@ -98,18 +105,21 @@ class Sampled:
 class Sampler:
     """Chooses the tokens of one row.
 
-    State: `seen`, which ids the row contains, kept only when a repetition penalty needs it; the same as a tensor.
+    spared: ids that repetition penalties leave alone. The end of a turn stands in every prompt of a conversation, and
+    a model that is fined for it does not stop.
+    State: `seen`, which other ids the row contains, kept only when a repetition penalty needs it; the same as a tensor.
     """
 
     params: SamplingParams
     key: RandomKey
     top_logprobs: int = 0
+    spared: Set[int] = frozenset()
     seen: set[int] = field(default_factory=set)
     _seen_ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def observe(self, *ids: int) -> None:
         """Note ids that the row contains, from the prompt or generated."""
-        new = set(ids) - self.seen if self.params.repetition_penalty != 1.0 else set()
+        new = set(ids) - self.seen - self.spared if self.params.repetition_penalty != 1.0 else set()
         if new:
             self.seen |= new
             self._seen_ids = torch.cat([self._seen_ids, torch.tensor(list(new))])
@@ -133,7 +143,7 @@ class Sampler:
     def _choose(self, logits: Tensor, likeliest: int, step: int) -> int:
         if self.seen:
             logits = penalise_repetition(logits, self._seen_ids, self.params.repetition_penalty)
-        if self.params.temperature == 0:
+        if self.params.is_greedy:
             return int(logits.argmax()) if self.seen else likeliest
         return draw(logits, self.params, self.key, step)
 
@@ -189,7 +199,7 @@ def _set_maxima(values: Tensor) -> Tensor:
 
 
 def draw(logits: Tensor, params: SamplingParams, key: RandomKey, step: int) -> int:
-    """Draw a token by the definition at the top. logits: (V) float32; temperature above 0.
+    """Draw a token by the definition at the top. logits: (V) float32; temperature and top-p above 0.
 
     Raises: CheckpointError when the logits are no numbers, ValueError when they have another form.
     """

@@ -27,9 +27,11 @@ class TextPiece:
 class TextSplitter:
     """Split a stream of ids into thinking and answer.
 
-    Thinking ends at the id of `</think>`, or at that text where the vocabulary has no such token. A `<think>` at
-    the start of either section opens thinking. Markers, the newlines after them and those before `</think>` belong
-    to no text. Stop strings end the answer only: one inside the thinking would leave no answer at all.
+    `<think>` opens thinking wherever it comes and `</think>` ends it: the ids of these tokens, or for each of them that
+    the vocabulary lacks, its text. One that changes nothing, such as a second `</think>`, is dropped. Markers belong to
+    no text, nor do the newlines in front of a `</think>` that ends thinking, nor those after a marker, unless they part
+    what follows from an earlier piece of its section. Stop strings end the answer only: one inside the thinking would
+    leave no answer at all. They are looked for between markers.
     The text does not depend on how it was cut into tokens.
 
     State: text that may still turn out to be a marker, a stop string or a newline to drop is held back until the
@@ -41,100 +43,100 @@ class TextSplitter:
         if isinstance(stop, str) or not all(stop):
             raise UsageError("Stop strings are a list of texts, each of at least one character.")
         self._detokenizer = tokenizer.detokenizer()
-        self._start_id = tokenizer.think_start_id
-        self._end_id = tokenizer.think_end_id
+        ids = {THINK_START: tokenizer.think_start_id, THINK_END: tokenizer.think_end_id}
+        self._by_id = {id_: marker for marker, id_ in ids.items() if id_ is not None}
+        self._by_text = [marker for marker, id_ in ids.items() if id_ is None]
         self._stop = tuple(stop)
         self._held = ""
-        self._at_section_start = True
+        self._is_after_marker = True  # or at the beginning, and only blanks have come since
+        self._ending: dict[Kind, str] = {"thinking": "", "answer": ""}  # the last character of each that was given out
         self.in_thinking = starts_in_thinking
         self.stopped_by: str | None = None
 
     def push(self, token_id: int) -> list[TextPiece]:
         """Take one id; control ids give no text. After a stop string: nothing more."""
-        if self.stopped_by is not None:
-            return []
-        if token_id == self._end_id:
-            return self._meet_think_end()
-        if token_id == self._start_id:
-            return self._meet_think_start()
-        return self._take(self._detokenizer.add(token_id))
+        marker = self._by_id.get(token_id)
+        if marker is None:
+            return self._take(self._detokenizer.add(token_id))
+        return self._take(self._detokenizer.flush()) + self._meet(marker, self._held, "")
 
     def flush(self) -> list[TextPiece]:
         """The end of the stream: give out what was held back."""
-        if self.stopped_by is not None:
-            return []
-        pieces = self._take(self._detokenizer.flush())
-        if self._at_section_start:  # what is held can no longer become a marker, but it can hold a stop string
-            self._at_section_start = False
-            pieces += self._advance()
-        pieces += self._piece(self._held)
-        self._held = ""
-        return pieces
+        return self._take(self._detokenizer.flush()) + self._end_section()
 
-    def _meet_think_end(self) -> list[TextPiece]:
-        pieces = self._take(self._detokenizer.flush())
-        if self.in_thinking:
-            pieces += self._piece(self._held.rstrip("\n"))
-            self._enter(thinking=False, rest="")
-        return pieces
-
-    def _meet_think_start(self) -> list[TextPiece]:
-        pieces = self._take(self._detokenizer.flush())
-        if self._at_section_start and not self._held.strip():
-            self._enter(thinking=True, rest="")
-        return pieces
-
-    def _enter(self, thinking: bool, rest: str) -> None:
-        self.in_thinking = thinking
-        self._at_section_start = True
-        self._held = rest
+    @property
+    def _kind(self) -> Kind:
+        return "thinking" if self.in_thinking else "answer"
 
     def _take(self, text: str) -> list[TextPiece]:
-        if not text:
+        if not text or self.stopped_by is not None:
             return []
         self._held += text
-        return self._advance() if self._pass_section_start() else []
+        pieces: list[TextPiece] = []
+        while found := self._first_marker():
+            at, marker = found
+            pieces += self._meet(marker, self._held[:at], self._held[at + len(marker) :])
+        return pieces + self._give_out_settled()
 
-    def _pass_section_start(self) -> bool:
-        """Drop newlines and an opening `<think>`; False while what is held may still become one."""
-        while self._at_section_start:
+    def _first_marker(self) -> tuple[int, str] | None:
+        found = [(at, marker) for marker in self._by_text if (at := self._held.find(marker)) >= 0]
+        return min(found, default=None)
+
+    def _meet(self, marker: str, before: str, after: str) -> list[TextPiece]:
+        """End the text in front of a marker and go on with what is behind it."""
+        if self.stopped_by is not None:
+            return []
+        self._held = before
+        if not self._pass_blanks() and not before.strip():
+            self._held = ""
+        elif self.in_thinking and marker == THINK_END:
+            self._held = self._held.rstrip("\n")
+        pieces = self._end_section()
+        if self.stopped_by is None:
+            self._held, self._is_after_marker, self.in_thinking = after, True, marker == THINK_START
+        return pieces
+
+    def _end_section(self) -> list[TextPiece]:
+        """All that is held: it can no longer become anything else."""
+        text, self._held, self._is_after_marker = self._held, "", False
+        return self._piece(self._up_to_stop_string(text))
+
+    def _give_out_settled(self) -> list[TextPiece]:
+        if self.stopped_by is not None or not self._pass_blanks():
+            return []
+        text = self._held[: len(self._held) - _held_suffix(self._held, self._by_text)]
+        if self.in_thinking:
+            text = text.rstrip("\n")
+        settled = self._up_to_stop_string(text)
+        if self.stopped_by is None and not self.in_thinking:
+            settled = settled[: len(settled) - _held_suffix(settled, self._stop)]
+        self._held = "" if self.stopped_by is not None else self._held[len(settled) :]
+        return self._piece(settled)
+
+    def _pass_blanks(self) -> bool:
+        """Drop newlines after a marker; False while what is held are blanks, or may still become a marker."""
+        if self._is_after_marker and self._ending[self._kind] in ("", "\n"):
             self._held = self._held.lstrip("\n")
             body = self._held.lstrip()
-            if self._start_id is None and body.startswith(THINK_START):
-                self._enter(thinking=True, rest=body[len(THINK_START) :])
-            elif not body or (self._start_id is None and THINK_START.startswith(body)):
+            if not body or any(marker.startswith(body) for marker in self._by_text):
                 return False
-            else:
-                self._at_section_start = False
+        self._is_after_marker = False
         return True
 
-    def _advance(self) -> list[TextPiece]:
-        return self._advance_thinking() if self.in_thinking else self._advance_answer()
-
-    def _advance_thinking(self) -> list[TextPiece]:
-        before, marker, after = self._held.partition(THINK_END) if self._end_id is None else (self._held, "", "")
-        if marker:
-            pieces = self._piece(before.rstrip("\n"))
-            self._enter(thinking=False, rest="")
-            return pieces + self._take(after)
-        partial = _held_suffix(self._held, [THINK_END]) if self._end_id is None else 0
-        settled = self._held[: len(self._held) - partial].rstrip("\n")
-        self._held = self._held[len(settled) :]
-        return self._piece(settled)
-
-    def _advance_answer(self) -> list[TextPiece]:
-        # The string completed first wins, whatever the tokens; of two completed at once, the longer.
-        found = [(at + len(stop), at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0]
-        if found:
-            _, at, self.stopped_by = min(found)
-            settled, self._held = self._held[:at], ""
-        else:
-            cut = len(self._held) - _held_suffix(self._held, self._stop)
-            settled, self._held = self._held[:cut], self._held[cut:]
-        return self._piece(settled)
+    def _up_to_stop_string(self, text: str) -> str:
+        """The string completed first wins, whatever the tokens; of two completed at once, the longer."""
+        stops = () if self.in_thinking else self._stop
+        found = [(at + len(stop), at, stop) for stop in stops if (at := text.find(stop)) >= 0]
+        if not found:
+            return text
+        _, at, self.stopped_by = min(found)
+        return text[:at]
 
     def _piece(self, text: str) -> list[TextPiece]:
-        return [TextPiece("thinking" if self.in_thinking else "answer", text)] if text else []
+        if not text:
+            return []
+        self._ending[self._kind] = text[-1]
+        return [TextPiece(self._kind, text)]
 
 
 def split_text(

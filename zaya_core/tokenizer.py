@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
+import reprlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zaya_core.chat import ChatTemplate, load_chat_template
 from zaya_core.errors import CheckpointError, ModelNotFoundError
+from zaya_core.folder_files import printable, read_file, read_json, whole_number
 from zaya_core.template_marks import ControlNames
 
 if TYPE_CHECKING:
@@ -119,6 +122,7 @@ class Tokenizer:
         self.think_start_id = vocabulary.control.get(THINK_START)
         self.think_end_id = vocabulary.control.get(THINK_END)
         self.stop_ids = self._find_stop_ids(declared)
+        self.unpenalised_ids = self.control_ids | self.stop_ids  # structure, which may be repeated as often as needed
         self.chat_template = chat_template
 
     def encode(self, text: str) -> list[int]:
@@ -346,9 +350,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     tokenizer_config = read_json_object(folder / "tokenizer_config.json")
     declared = DeclaredTokens.read(folder, tokenizer_config)
     vocabulary: Vocabulary
-    if (folder / "tokenizer.json").is_file():
+    if os.path.lexists(folder / "tokenizer.json"):
         vocabulary = JsonVocabulary(folder / "tokenizer.json", declared)
-    elif (folder / "tokenizer.model").is_file():
+    elif os.path.lexists(folder / "tokenizer.model"):
         vocabulary = PieceVocabulary(folder / "tokenizer.model", declared)
     else:
         raise ModelNotFoundError(
@@ -361,25 +365,13 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """A small JSON file of the folder; empty where there is none. Raises CheckpointError."""
-    if not path.is_file():
+    """A small JSON file of the folder; empty where there is none. Raises as `read_json`."""
+    if not os.path.lexists(path):
         return {}
-    _check_size(path, MAX_CONFIG_BYTES)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); download the file again.") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    value = read_json(path, MAX_CONFIG_BYTES)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds {type(value).__name__}, not an object; download the file again.")
     return value
-
-
-def _check_size(path: Path, limit: int) -> None:
-    size = path.stat().st_size
-    if not 0 < size <= limit:
-        raise CheckpointError(f"{path}: {size} bytes; expected 1 to {limit}. Download the file again.")
 
 
 def _find_control(names: Iterable[str], id_of: Callable[[str], int | None]) -> dict[str, int]:
@@ -390,11 +382,13 @@ def _find_control(names: Iterable[str], id_of: Callable[[str], int | None]) -> d
 def _open_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer as JsonTokenizer
 
-    _check_size(path, MAX_TOKENIZER_BYTES)
+    content = read_file(path, MAX_TOKENIZER_BYTES)
     try:
-        tokenizer = JsonTokenizer.from_file(str(path))
+        tokenizer = JsonTokenizer.from_buffer(content)
     except Exception as error:  # the library raises bare Exception for anything it cannot read
-        raise CheckpointError(f"{path} cannot be read as a tokenizer ({error}); download the file again.") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a tokenizer ({printable(str(error))}); download the file again."
+        ) from error
     # Both may be left in the file from training, and would shorten or fill every prompt.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -405,8 +399,7 @@ def _open_piece_model(path: Path) -> tuple[Any, Any]:
     """The model twice: as it is, for the start of a text, and without its dummy prefix, for a continuation."""
     from sentencepiece import SentencePieceProcessor
 
-    _check_size(path, MAX_TOKENIZER_BYTES)
-    content = path.read_bytes()
+    content = read_file(path, MAX_TOKENIZER_BYTES)
     # A message appended to a protocol buffer is merged into it: normalizer_spec (3) {add_dummy_prefix (3): false}.
     no_dummy_prefix = b"\x1a\x02\x18\x00"
     try:
@@ -491,7 +484,7 @@ def without_surrogates(text: str) -> str:
 def _name(value: object) -> str | None:
     """A token's name, written as text or as an object with `content`."""
     name = value.get("content") if isinstance(value, dict) else value
-    return name if isinstance(name, str) and name else None
+    return without_surrogates(name) if isinstance(name, str) and name else None
 
 
 def _listed(declared: Mapping[str, Any], key: str) -> list[object]:
@@ -505,18 +498,18 @@ def _listed(declared: Mapping[str, Any], key: str) -> list[object]:
 def _ids(path: Path, config: Mapping[str, Any], key: str) -> list[int]:
     """One id, a list of ids, or nothing. Raises CheckpointError."""
     value = config.get(key)
-    ids = value if isinstance(value, list) else [] if value is None else [value]
+    ids = [*map(whole_number, value if isinstance(value, list) else [] if value is None else [value])]
     if not all(type(id_) is int and id_ >= 0 for id_ in ids):
-        raise CheckpointError(f"{path}: {key} is {value!r}, not token ids; download the file again.")
+        raise CheckpointError(f"{path}: {key} is {reprlib.repr(value)}, not token ids; download the file again.")
     return ids
 
 
 def _read_added_tokens(path: Path, tokenizer_config: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     added = tokenizer_config.get("added_tokens_decoder", {})
     try:
-        tokens = {int(id_): token for id_, token in added.items()}
-        if all(id_ >= 0 and isinstance(token["content"], str) for id_, token in tokens.items()):
-            return tokens
+        contents = {int(id_): without_surrogates(token["content"]) for id_, token in added.items()}
+        if all(id_ >= 0 for id_ in contents):
+            return {int(id_): {**token, "content": contents[int(id_)]} for id_, token in added.items()}
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
     raise CheckpointError(f"{path}: added_tokens_decoder is not a list of tokens by id; download the file again.")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.core.broken_folders import FIRST, FOLDERS, contents, good_folder
+from tests.core.broken_folders import FIRST, FOLDERS, change_tensors, contents, good_folder, write_json
 from zaya_cli.app import main
 
 ARGUMENTS = ["run", "-p", "hi", "--device", "cpu", "--max-tokens", "2", "--model"]
@@ -69,12 +69,37 @@ def test_a_prompt_longer_than_the_context(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--temperature", "-1"), ("--top-p", "0"), ("--top-k", "-3"), ("--min-p", "1"), ("--repeat-penalty", "0")]
+    "flags",
+    [("--temperature", "-1"), ("--top-p", "1.1"), ("--top-k", "-3"), ("--min-p", "1"), ("--repeat-penalty", "0")],
 )
 def test_a_sampling_parameter_out_of_range(flags, tmp_path, capsys, monkeypatch):
     code, out, err = run_here(good_folder(tmp_path / "model"), capsys, monkeypatch, *flags)
     assert (code, out) == (2, "")
     assert "Traceback" not in err
+
+
+def test_top_p_of_zero_is_the_likeliest_token_and_said_once(tmp_path, capsys, monkeypatch):
+    folder = good_folder(tmp_path / "model")
+    expected = run_here(folder, capsys, monkeypatch, "--temperature", "0")
+    code, out, err = run_here(folder, capsys, monkeypatch, "--top-p", "0")
+    assert (code, out) == (0, expected[1])
+    assert err.count("top-p 0 keeps the likeliest token only") == 1
+    assert "top-p" not in expected[2]
+
+
+def test_a_sampling_default_without_a_meaning_is_named_and_the_folder_answers(tmp_path, capsys, monkeypatch):
+    folder = good_folder(tmp_path / "model")
+    write_json(folder / "generation_config.json", {"temperature": "warm", "top_p": 0.0})
+    code, _, err = run_here(folder, capsys, monkeypatch)
+    assert code == 0
+    assert err.count("generation_config.json: temperature is 'warm'; it must be a number. It is left out") == 1
+
+
+def test_a_head_stored_twice_is_said_once(tmp_path, capsys, monkeypatch):
+    folder = good_folder(tmp_path / "model")
+    change_tensors(lambda all: all.update({"lm_head.weight": all["model.embed_tokens.weight"].clone()}))(folder)
+    code, _, err = run_here(folder, capsys, monkeypatch)
+    assert (code, err.count("lm_head.weight")) == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["shard cut in its data", "config not JSON", "shard missing"])

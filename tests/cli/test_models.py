@@ -19,7 +19,7 @@ from zaya_cli.inventory import choose, format_of, present_models
 from zaya_cli.machine import Memory
 from zaya_cli.model_folder import DEFAULT_REPO, find_model_folder
 from zaya_core.config import parse_config
-from zaya_core.errors import MemoryFitError, ModelNotFoundError
+from zaya_core.errors import CheckpointError, MemoryFitError, ModelNotFoundError
 
 ZAYA = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}
 GB = 10**9
@@ -167,6 +167,36 @@ def test_a_quantized_model_is_found_by_its_name(folder, tmp_path):
     (tmp_path / "data/zaya/models").mkdir(parents=True)
     (tmp_path / "data/zaya/models/mine").symlink_to(folder)
     assert find_model_folder("mine") == tmp_path / "data/zaya/models/mine"
+
+
+@pytest.mark.parametrize("index", [None, {"weight_map": {"a": "model-00001-of-00002.safetensors"}}])
+def test_a_cache_that_other_programs_filled_in_part_is_an_unfinished_download(index):
+    """They fetch `config.json`, and perhaps the index, to look at a model."""
+    folder = cache_repo(DEFAULT_REPO, ZAYA)
+    (snapshot,) = folder.glob("snapshots/*")
+    (snapshot / "model.safetensors").unlink()
+    if index is not None:
+        (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelNotFoundError, match=f"not finished: type `zaya pull {DEFAULT_REPO}`"):
+        find_model_folder(DEFAULT_REPO)
+    (found,) = [one for one in present_models() if one.name == DEFAULT_REPO]
+    assert found.problem is not None
+    assert "the download is not finished" in found.problem
+
+
+def test_a_gguf_file_is_named_as_what_it_is(tmp_path):
+    (tmp_path / "zaya.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelNotFoundError, match=r"is a file; give the folder .*safetensors and not GGUF"):
+        find_model_folder(str(tmp_path / "zaya.gguf"))
+
+
+def test_a_folder_behind_a_closed_one_is_not_said_to_be_missing(monkeypatch, tmp_path):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(CheckpointError, match="cannot be opened"):
+        find_model_folder(str(tmp_path / "closed" / "model"))
 
 
 def test_verify_finds_one_wrong_byte_and_pull_can_replace_it(zaya):

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -18,9 +19,17 @@ from rich.console import Console
 from tests.core.rsa.faulty_server import THOUGHT, Behaviour, served
 from zaya_cli.rsa_view import RsaView, duration, estimate, opening_lines
 from zaya_core.rsa import RsaParams
-from zaya_core.rsa.events import RunStarted
+from zaya_core.rsa.events import BudgetsShrank, RunStarted
 from zaya_core.rsa.params import PRESETS, PromptSizes
-from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutMoved, RolloutStarted, RolloutText
+from zaya_core.rsa.rollouts import (
+    Rollout,
+    RolloutFinished,
+    RolloutMoved,
+    RolloutReturned,
+    RolloutSilent,
+    RolloutStarted,
+    RolloutText,
+)
 
 SMALL = shlex.split("--rsa-think 24 --rsa-tail 16 --rsa-answer 5 --rsa-rounds 1 --rsa-subset 2 --threads 1")
 PLAIN_FIELDS = {
@@ -129,7 +138,7 @@ def test_a_question_that_leaves_no_room_is_exit_code_6(zaya, folder):
         (["--rsa-rounds", "2"], "--rsa-rounds is for Markovian RSA"),
         (["--rsa-pipeline"], "--rsa-pipeline is for Markovian RSA"),
         (["--endpoint", "http://localhost:1/v1"], "--endpoint is for Markovian RSA"),
-        (["--rsa", "4", "--endpoint", "localhost"], "no URL"),
+        (["--rsa", "4", "--endpoint", "ftp://localhost"], "no URL"),
     ],
 )
 def test_flags_that_make_no_sense_are_one_sentence_and_exit_code_2(zaya, folder, arguments, words):
@@ -264,6 +273,28 @@ def test_a_server_that_fails_later_leaves_the_answer_and_exit_code_7(zaya, folde
     assert re.fullmatch(r"zaya: [^\n]+answered 400[^\n]+[.]\n", result.err)
 
 
+def test_counts_that_are_ours_are_marked(zaya, folder, direct):
+    asked = ("run", "-p", "hello", "-m", folder, "--rsa", 2, *SMALL, "--endpoint")
+    with served(Behaviour(sends_usage=False)) as url:
+        value = json.loads(zaya(*asked, url, "--format", "json").out)
+        text = zaya(*asked, url, "--stats").err
+    with served(Behaviour()) as url:
+        sound = json.loads(zaya(*asked, url, "--format", "json").out)
+    assert value["usage"]["is_estimate"] and all(one["is_estimate"] for one in value["rsa"]["candidates"])
+    assert value["usage"]["completion_tokens"] > 0 and value["timings"]["decode_tokens_per_second"] > 0
+    assert "is_estimate" not in sound["usage"]
+    assert re.search(r"generated ~\d", text) and re.search(r"done, ~\d+ tokens", text)
+
+
+def test_a_server_s_smaller_context_is_said_with_the_numbers(zaya, folder, direct):
+    with served(Behaviour(models=[{"id": "served", "max_model_len": 285}])) as url:
+        result = zaya("run", "-p", "hello", "-m", folder, "--rsa", 2, *SMALL, "--rsa-think", 500, "--endpoint", url)
+    assert (result.code, result.out) == (0, "\\boxed{3}\n")
+    said = " ".join(result.err.split())
+    assert f"served at {url} has a context of 285 tokens, not of 300." in said
+    assert "The context of 285 tokens, of which" in said and "for the thinking (of 500)" in said
+
+
 def test_no_server_is_exit_code_7(zaya, folder, direct):
     result = zaya("run", "-p", "hello", "-m", folder, "--rsa", 3, "--endpoint", "http://127.0.0.1:9/v1")
     assert (result.code, result.out) == (7, "")
@@ -326,6 +357,45 @@ def test_the_table_follows_a_candidate():
     assert view.rows[1].state == "parked"
     view.take(RolloutFinished(Rollout(0, 1, (), 0, "done", thinking="it is 5", completion_tokens=9)))
     assert (view.rows[1].state, view.rows[1].answer_so_far(), view.finished) == ("done", "5", 1)
+
+
+def test_silence_is_told_more_and_more_seldom_and_ends_with_the_next_text():
+    stderr = io.StringIO()
+    view = RsaView(Console(file=stderr, width=200))
+    params = RsaParams(candidates=2, rounds=1)
+    view.take(RunStarted(params, params, 0, SIZES, 131_072))
+    view.take(RolloutStarted(0, 0, 100))
+    for seconds in range(5, 300):
+        view.take(RolloutSilent(0, 0, float(seconds)))
+    told = re.findall(r"candidate 1, stage 1 of 2: waiting, nothing came for (.+)", stderr.getvalue())
+    assert told == ["30 s", "1 min 0 s", "2 min 0 s", "4 min 0 s"]
+    table = io.StringIO()
+    Console(file=table, width=200).print(view._table())
+    assert "reading, waiting 4 min 59 s" in table.getvalue()
+    view.take(RolloutText(0, 0, 1, "thinking", "so"))
+    assert (view.rows[0].state, view.rows[0].silence) == ("thinking", 0.0)
+
+
+def test_budgets_that_shrink_on_the_way_are_told():
+    stderr = io.StringIO()
+    view = RsaView(Console(file=stderr, width=200))
+    asked = RsaParams(candidates=2, rounds=1)
+    view.take(RunStarted(asked, asked, 0, SIZES, 131_072))
+    view.take(RolloutStarted(0, 1))
+    view.take(RolloutReturned(0, 1))
+    view.take(BudgetsShrank(asked, replace(asked, think=700, tail=200, answer=300), SIZES, 2048))
+    assert view.rows[1].state == "waiting"
+    assert "The context of 2,048 tokens, of which the question takes 100, leaves 700 for" in stderr.getvalue()
+    assert "200 for a tail (of 4,096), 300 for the answer (of 8,192)." in stderr.getvalue()
+
+
+def test_what_cut_a_rollout_short_is_told():
+    stderr = io.StringIO()
+    view = RsaView(Console(file=stderr, width=200))
+    params = RsaParams(candidates=2, rounds=1)
+    view.take(RunStarted(params, params, 0, SIZES, 131_072))
+    view.take(RolloutFinished(Rollout(0, 0, (), 0, "cut", thinking="so", error="It fell over.")))
+    assert "candidate 1, stage 1 of 2: It fell over." in stderr.getvalue()
 
 
 def test_a_loop_and_a_failure_are_told():

@@ -114,7 +114,7 @@ def test_where_the_prompt_comes_from(zaya, folder, tmp_path, arguments, piped, t
         (["run", "-p", "x", "-m", "FOLDER", "--device", "tpu"], 2, "not offered"),
         (["run", "-p", "x", "-m", "FOLDER", "--device", "cuda"], 4, "sees no GPU"),
         (["run", "-p", "x", "-m", "FOLDER", "-t", "-1"], 2, "temperature"),
-        (["run", "-p", "x", "-m", "FOLDER", "--top-p", "0"], 2, "top_p"),
+        (["run", "-p", "x", "-m", "FOLDER", "--top-p", "-1"], 2, "top_p"),
         (["run", "-p", "x", "-m", "FOLDER", "-n", "0"], 2, "max_tokens"),
         (["run", "-p", "x", "-m", "FOLDER", "--threads", "0"], 2, "--threads"),
         (["run", "-p", "x" * 2000, "-m", "FOLDER"], 6, "300"),

@@ -54,7 +54,7 @@ COMMANDS = [
     (3, ["run", "-p", "x", "-m", URL]),
     (3, ["run", "-p", "x", "-m", URL, "--format", "json"]),
     (7, [*ASK, *RSA, "--endpoint", URL, "--rsa-save", "saved"]),
-    (2, [*ASK, *RSA, "--endpoint", f"other:{MARK}-bare@host"]),
+    (7, [*ASK, *RSA, "--endpoint", f"other:{MARK}-bare@host"]),
     (0, ["chat", "-m", "demo", "-n", "2"]),
     (3, ["chat", "-m", URL]),
     (7, ["pull"]),

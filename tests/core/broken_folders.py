@@ -185,9 +185,12 @@ def _directory_for(name: str) -> Callable[[Path], None]:
     return damage
 
 
-def _dangling_link(folder: Path) -> None:
-    (folder / SECOND).unlink()
-    (folder / SECOND).symlink_to(folder / "not downloaded")
+def _dangling_link(name: str, target: str = "not downloaded") -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).symlink_to(folder / target)
+
+    return damage
 
 
 def _link_to_itself(folder: Path) -> None:
@@ -195,9 +198,42 @@ def _link_to_itself(folder: Path) -> None:
     (folder / "config.json").symlink_to("config.json")
 
 
-def _pipe(folder: Path) -> None:
-    (folder / SECOND).unlink()
-    os.mkfifo(folder / SECOND)
+def _pipe(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return damage
+
+
+def _endless(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to("/dev/zero")
+
+    return damage
+
+
+def _one_file(folder: Path) -> None:
+    """As a program that saves over an older model leaves it: the whole model in one file."""
+    save_file({**load_file(folder / FIRST), **load_file(folder / SECOND)}, folder / "model.safetensors")
+
+
+def _one_file_and_a_stale_index(folder: Path) -> None:
+    _one_file(folder)
+    remove(FIRST, SECOND)(folder)
+    shards = [f"model-{number:05}-of-00013.safetensors" for number in range(1, 14)]
+    write_json(folder / INDEX, {"weight_map": {f"tensor {shard}": shard for shard in shards}})
+
+
+def _only(name: str) -> Callable[[Path], None]:
+    """No weights but this file."""
+
+    def damage(folder: Path) -> None:
+        remove(INDEX, FIRST, SECOND)(folder)
+        (folder / name).write_bytes(b"anything")
+
+    return damage
 
 
 def _twice(folder: Path) -> None:
@@ -227,6 +263,7 @@ def _original_weights(folder: Path) -> None:
     rename_in_second(folder)
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 5000000000\n"
 NORM = "model.layers.0.input_layernorm.weight"  # in the first shard
 
 
@@ -238,7 +275,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 FOLDERS: dict[str, Broken] = {
     # The bytes of a shard
-    "shard empty": Broken(replace_file(FIRST, b""), CheckpointError, f"{FIRST} (is damaged|cannot be read)"),
+    "shard empty": Broken(replace_file(FIRST, b""), ModelNotFoundError, rf"{FIRST} is empty \(0 bytes\)"),
     "shard of 7 bytes": Broken(truncate(FIRST, lambda _: 7), CheckpointError, f"{FIRST} is damaged"),
     "shard cut in its header": Broken(
         truncate(FIRST, lambda _: 100), CheckpointError, f"{FIRST} is damaged .*100 bytes"
@@ -248,7 +285,7 @@ FOLDERS: dict[str, Broken] = {
         lambda folder: (folder / FIRST).open("ab").write(b"!"), CheckpointError, f"{FIRST} is damaged"
     ),
     "shard is a web page": Broken(
-        replace_file(FIRST, b"<!doctype html><title>404</title>"), CheckpointError, f"{FIRST} is damaged"
+        replace_file(FIRST, b"<!doctype html><title>404</title>"), CheckpointError, f"{FIRST} is a web page"
     ),
     "header longer than the file": Broken(
         replace_file(FIRST, struct.pack("<Q", 50_000_000) + b"{}"), CheckpointError, f"{FIRST} is damaged"
@@ -325,24 +362,76 @@ FOLDERS: dict[str, Broken] = {
     ),
     "index not JSON": Broken(replace_file(INDEX, b"{"), CheckpointError, f"{INDEX} is not valid JSON"),
     "index a list": Broken(replace_file(INDEX, b"[]"), CheckpointError, f"{INDEX} has no weight_map"),
-    "index empty": Broken(replace_file(INDEX, b""), CheckpointError, f"{INDEX} is not valid JSON"),
+    "index empty": Broken(replace_file(INDEX, b""), ModelNotFoundError, f"{INDEX} is empty"),
     "index nested 100,000 deep": Broken(replace_file(INDEX, DEEP), CheckpointError, f"{INDEX} is not valid JSON"),
     "index maps to numbers": Broken(_point_index_at(5), CheckpointError, "'5'; a plain"),  # type: ignore[arg-type]
     "index lists nothing": Broken(replace_file(INDEX, b'{"weight_map": {}}'), CheckpointError, "has no weight_map"),
     # Files that are not there, or not files
     "shard missing": Broken(remove(SECOND), ModelNotFoundError, rf"lacks {SECOND} \(1 of 2 weight files\)"),
-    "shard a dangling link": Broken(_dangling_link, ModelNotFoundError, f"lacks {SECOND}"),
-    "shard a directory": Broken(_directory_for(SECOND), ModelNotFoundError, f"lacks {SECOND}"),
-    "shard a pipe": Broken(_pipe, ModelNotFoundError, f"lacks {SECOND}"),
+    "shard a dangling link": Broken(
+        _dangling_link(SECOND), ModelNotFoundError, f"{SECOND} is a link to .*not downloaded, which is not there"
+    ),
+    "shard a directory": Broken(_directory_for(SECOND), ModelNotFoundError, f"{SECOND} is a folder, not a file"),
+    "shard a pipe": Broken(_pipe(SECOND), ModelNotFoundError, f"{SECOND} is a pipe, socket or device"),
     "no weights": Broken(remove(INDEX, FIRST, SECOND), ModelNotFoundError, "neither model.safetensors nor"),
-    "only a pickle": Broken(_pickle_only, ModelNotFoundError, "pytorch_model.bin cannot be used .*only safetensors"),
+    "only a pickle": Broken(_pickle_only, ModelNotFoundError, "pytorch_model.bin cannot be used: .*only safetensors"),
+    "shards without an index": Broken(
+        remove(INDEX), ModelNotFoundError, f"{FIRST}, {SECOND} cannot be used without the index"
+    ),
+    "only an adapter": Broken(_only("adapter_model.safetensors"), ModelNotFoundError, "fine-tuning only: merge it"),
+    "only GGUF": Broken(_only("zaya-q4.GGUF"), ModelNotFoundError, "zaya-q4.GGUF cannot be used: it is another"),
+    "one file and a stale index": Broken(
+        _one_file_and_a_stale_index,
+        CheckpointError,
+        f"13 files that {INDEX} names, of which 13 are not there.*delete {INDEX} if model.safetensors is meant",
+    ),
+    "one file and all shards": Broken(_one_file, CheckpointError, f"the 2 files that {INDEX} names. The index"),
+    "head that is not the embedding": Broken(
+        _set("lm_head.weight", torch.zeros(720, 32, dtype=torch.bfloat16)),
+        CheckpointError,
+        r"lm_head.weight that differs from model.embed_tokens.weight \(in rows 0 to 719\).*tie_word_embeddings",
+    ),
+    "head of another shape": Broken(_set("lm_head.weight", torch.zeros(720, 31)), CheckpointError, "1 extra: lm_head"),
+    **{
+        f"{name} a Git LFS pointer": Broken(
+            replace_file(name, LFS_POINTER), ModelNotFoundError, f"{name} is a Git LFS pointer.*`git lfs pull`"
+        )
+        for name in (FIRST, INDEX, "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    },
+    **{
+        f"{name} a web page": Broken(
+            replace_file(name, b"\n<!DOCTYPE html><title>404</title>"), CheckpointError, f"{name} is a web page"
+        )
+        for name in (FIRST, INDEX, "tokenizer.json", "tokenizer_config.json")
+    },
+    "config a web page": Broken(
+        replace_file("config.json", b"<html><title>404</title>"), ConfigError, "config.json is a web page"
+    ),
+    "shard a git-annex pointer": Broken(
+        replace_file(FIRST, b"/annex/objects/SHA256E-s5--x.safetensors\n"), ModelNotFoundError, "`git annex get .`"
+    ),
+    "shard a git-annex link": Broken(
+        _dangling_link(FIRST, ".git/annex/objects/3/W/x"), ModelNotFoundError, "`git annex get .`"
+    ),
+    "tokenizer a dangling link": Broken(
+        _dangling_link("tokenizer.json"), ModelNotFoundError, "tokenizer.json is a link to .*which is not there"
+    ),
+    **{
+        f"{name} {what}": Broken(damage(name), ModelNotFoundError, f"{name} is a pipe, socket or device")
+        for name in ("config.json", INDEX, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+        for what, damage in (("a pipe", _pipe), ("endless", _endless))
+    },
     "no config": Broken(remove("config.json"), ModelNotFoundError, "has no config.json"),
-    "config a directory": Broken(_directory_for("config.json"), ModelNotFoundError, "has no config.json"),
-    "config a link to itself": Broken(_link_to_itself, ModelNotFoundError, "has no config.json"),
+    "config a directory": Broken(
+        _directory_for("config.json"), ModelNotFoundError, "config.json is a folder, not a file"
+    ),
+    "config a link to itself": Broken(
+        _link_to_itself, ModelNotFoundError, "config.json is a link to config.json, which"
+    ),
     "no tokenizer": Broken(remove("tokenizer.json"), ModelNotFoundError, "has no tokenizer"),
     # The other JSON files
     "config not JSON": Broken(replace_file("config.json", b"{'a': 1}"), ConfigError, "config.json is not valid JSON"),
-    "config empty": Broken(replace_file("config.json", b""), ConfigError, "config.json is not valid JSON"),
+    "config empty": Broken(replace_file("config.json", b""), ModelNotFoundError, "config.json is empty"),
     "config not UTF-8": Broken(
         replace_file("config.json", b"\xff\xfe{}"), ConfigError, "config.json is not valid JSON"
     ),
@@ -370,7 +459,7 @@ FOLDERS: dict[str, Broken] = {
         "quantization_config has 0 kinds of weights",
     ),
     "tokenizer damaged": Broken(truncate("tokenizer.json", lambda n: n // 2), CheckpointError, "tokenizer.json"),
-    "tokenizer empty": Broken(replace_file("tokenizer.json", b""), CheckpointError, "tokenizer.json"),
+    "tokenizer empty": Broken(replace_file("tokenizer.json", b""), ModelNotFoundError, "tokenizer.json is empty"),
     "tokenizer settings not JSON": Broken(
         replace_file("tokenizer_config.json", b"{"), CheckpointError, "tokenizer_config.json is not valid JSON"
     ),

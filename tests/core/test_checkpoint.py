@@ -28,7 +28,8 @@ from tests.core.broken_folders import (
 )
 from zaya_core.checkpoint import open_checkpoint
 from zaya_core.config import parse_config, read_config
-from zaya_core.errors import CheckpointError, ModelNotFoundError, ZayaError
+from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError, ZayaError
+from zaya_core.folder_files import read_json
 from zaya_core.load import load_model
 from zaya_core.names import parameters
 from zaya_core.tokenizer import load_tokenizer
@@ -114,16 +115,71 @@ def test_an_unreadable_file_says_so(name, folder):
 
 @pytest.mark.parametrize("name", ["config.json", INDEX])
 def test_an_input_error_while_reading_says_so(name, folder, monkeypatch):
-    read_text = Path.read_text
+    open_path = Path.open
 
     def fail(path, *arguments, **options):
         if path.name == name:
             raise OSError(5, "Input/output error")
-        return read_text(path, *arguments, **options)
+        return open_path(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_text", fail)
+    monkeypatch.setattr(Path, "open", fail)
     with pytest.raises(CheckpointError, match=r"cannot be read \(Input/output error\)"):
         open_checkpoint(folder, read_config(folder))
+
+
+def test_a_folder_that_may_not_be_entered_is_not_said_to_lack_files(folder, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("zaya_core.config.os.stat", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be opened \(Permission denied\): check its permissions"):
+        read_config(folder)
+
+
+def test_a_folder_of_gguf_files_alone_is_named(tmp_path):
+    (tmp_path / "zaya-Q4_K_M.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelNotFoundError, match=r"no config.json \(zaya-Q4_K_M.gguf is of llama.cpp"):
+        load_model(tmp_path)
+
+
+def add_head(folder, change=lambda head: head):
+    """The embedding once more, as programs for training save it."""
+    tensors = load_file(folder / FIRST)
+    tensors["lm_head.weight"] = change(tensors["model.embed_tokens.weight"].clone())
+    save_file(tensors, folder / FIRST)
+    index = json.loads((folder / INDEX).read_text())["weight_map"]
+    write_json(folder / INDEX, {"weight_map": {**index, "lm_head.weight": FIRST}})
+
+
+@pytest.mark.parametrize("change", [lambda head: head, lambda head: head.float()], ids=["same dtype", "float32"])
+def test_a_head_that_is_the_embedding_once_more_is_taken_and_said(change, folder):
+    expected = first_logits(folder)
+    add_head(folder, change)
+    model = open_folder(folder)
+    assert model.notes == (
+        "lm_head.weight is stored although it is equal to model.embed_tokens.weight, which is used for both.",
+    )
+    assert torch.equal(model(torch.tensor([[2, 300, 301]])), expected)
+
+
+def test_a_head_that_differs_in_its_last_row_is_refused(folder):
+    add_head(folder, lambda head: torch.cat([head[:-1], -head[-1:]]))
+    with pytest.raises(CheckpointError, match=r"differs from model\.embed_tokens\.weight"):
+        open_folder(folder)
+
+
+def test_nothing_is_read_beyond_the_limit(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_bytes(b" " * 100 + b"1")
+    assert read_json(path, 101) == 1
+    with pytest.raises(CheckpointError, match=r"has 101 bytes, and more than 100"):
+        read_json(path, 100)
+
+
+def test_a_byte_order_mark_is_no_damage(folder):
+    for name in ("config.json", "tokenizer_config.json", INDEX):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert first_logits(folder).shape == (1, 3, CONFIG["vocab_size"])
 
 
 # ------------------------------------------------------------------------------------------ accounting, both ways

@@ -145,7 +145,36 @@ LEGACY_74B: dict[str, Any] = {
     "swa_rotary_base": 10000,
     "max_position_embeddings": 262144,
 }
-RELEASES = {"8B": NATIVE_8B, "8B-legacy": LEGACY_8B, "base": BASE, "74B": NATIVE_74B, "74B-legacy": LEGACY_74B}
+# The naming before these, with lists filled up to a larger model and what its files leave out.
+SMOE_74B: dict[str, Any] = {
+    **{
+        key: value
+        for key, value in LEGACY_74B.items()
+        if not key.startswith("zaya_") and key not in ("kv_channels", "head_dim", "rope_theta", "num_experts")
+    },
+    "smoe_layers": ["a", 24] * 60,
+    "smoe_mlp_expansion": [0, 256] * 80,
+    "smoe_use_mod": True,
+    "smoe_use_eda": True,
+    "smoe_high_prec": True,
+    "smoe_mod_per": 0.0,
+    "smoe_inhibitory": False,
+    "use_lora_att": False,
+    "ar_threshold": 1,
+    "cca_num_q_heads": [16, 0] * 80,
+    "ffn_hidden_size_list": [0, 8192] * 80,
+    "swa_layers": [4096, 0, 0, 0] * 40,
+    "num_hidden_layers": 160,
+    "rotary_base": 5000000,
+}
+RELEASES = {
+    "8B": NATIVE_8B,
+    "8B-legacy": LEGACY_8B,
+    "base": BASE,
+    "74B": NATIVE_74B,
+    "74B-legacy": LEGACY_74B,
+    "74B-smoe": SMOE_74B,
+}
 
 
 def changed(raw, **changes):
@@ -191,6 +220,47 @@ def test_the_74b_has_windows_that_include_the_query():
     assert (config.sliding_window, config.num_experts, config.num_attention_heads) == (4097, 24, 16)
     assert config.layer_types == ("hybrid_sliding", "hybrid") * 30
     assert config.rope_parameters["hybrid_sliding"] == RopeParameters(1e4, 0.5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"model_type": "smoe"}, {"swa_layers": [4096, 0, 0, 0] * 30}])
+def test_the_first_naming_is_the_same_model(changes):
+    config = parse_config(changed(SMOE_74B, **changes))
+    assert replace(config, expert_block="zaya_block") == parse_config(LEGACY_74B)
+    assert config.expert_block == "smoe_block"
+
+
+@pytest.mark.parametrize(("heads", "width"), [(16, 128), (32, 64)])
+def test_a_head_is_as_wide_as_one_before_compression_where_nothing_says_so(heads, width):
+    config = changed(BASE, num_attention_heads=heads)
+    assert parse_config(config).head_dim == width
+
+
+@pytest.mark.parametrize("tokens", [50.0, [50.0, 106]])
+def test_whole_numbers_may_be_written_as_fractions(tokens):
+    config = parse_config(changed(NATIVE_8B, hidden_size=2048.0, eos_token_id=tokens))
+    assert (config.hidden_size, config.eos_token_ids[0]) == (2048, 50)
+    assert all(type(number) is int for number in (config.hidden_size, *config.eos_token_ids))
+
+
+@pytest.mark.parametrize("raw", [NATIVE_8B, LEGACY_8B])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask_token_id": 262143},
+        {"mask_token_id": 0},
+        {"architectures": ["ZayaTiDARForCausalLM"]},
+        {"tidar_block_size": 16},
+        {"diffusion_config": {"block_size": 16}},
+        {"model_type": "zaya_diffusion", "is_diffusion": True},
+    ],
+)
+def test_the_diffusion_twin_is_recognised_and_refused(raw, changes):
+    with pytest.raises(ConfigError, match=r"masked blocks by diffusion \(.*one token after the other"):
+        parse_config(changed(raw, **changes))
+
+
+def test_no_mask_token_is_no_sign_of_diffusion():
+    assert parse_config(changed(NATIVE_8B, mask_token_id=None)).unknown_keys == ()
 
 
 def test_windows_may_be_listed_by_layer():
@@ -309,6 +379,12 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "experts that differ": (BASE, {"zaya_layers": ["a", 16, "a", 8] * 20}, r"zaya_layers gives \[8, 16\] experts"),
     "layers out of turn": (BASE, {"zaya_layers": [16, "a"] * 40}, "'a' and a number of experts must alternate"),
     "layers a text": (BASE, {"zaya_layers": "aaaa"}, "zaya_layers is 'aaaa'"),
+    "two namings": (BASE, {"smoe_layers": ["a", 16] * 40}, "has both zaya_layers and smoe_layers"),
+    "inhibition": (SMOE_74B, {"smoe_inhibitory": True}, "smoe_inhibitory is True; this program computes False only"),
+    "layers of the first naming": (SMOE_74B, {"smoe_layers": ["a", 24, 24]}, "length of smoe_layers is 3"),
+    "experts of the first naming": (SMOE_74B, {"smoe_layers": ["a", 24, "a", 8]}, r"smoe_layers gives \[8, 24\]"),
+    "windows filled up otherwise": (SMOE_74B, {"swa_layers": [4096, 0] * 70}, "swa_layers is .* 60 layers"),
+    "heads that do not divide": (BASE, {"num_attention_heads": 7}, "2048 is not a multiple of num_attention_heads 7"),
     "layers odd": (BASE, {"zaya_layers": ["a", 16, "a"]}, "length of zaya_layers is 3; .*even"),
     "half layers odd": (LEGACY_8B, {"num_hidden_layers": 81}, "num_hidden_layers is 81"),
     "gate and up of odd width": (LEGACY_8B, {"ffn_hidden_size": 4095}, "ffn_hidden_size is 4095"),
@@ -388,7 +464,7 @@ def test_no_config_file_is_no_model(tmp_path):
         read_config(tmp_path)
 
 
-KEYS = sorted({*NATIVE_8B, *LEGACY_8B, *BASE, *LEGACY_74B})
+KEYS = sorted({*NATIVE_8B, *LEGACY_8B, *BASE, *LEGACY_74B, *SMOE_74B})
 anything = st.recursive(
     st.none()
     | st.booleans()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from itertools import product
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.core.tiny_models import (
     VARIANTS,
@@ -80,6 +82,24 @@ def test_layouts_disagree_where_skip_wins(tmp_path):
     native = load_model(save_native(reference, tmp_path / "native"), device="cpu")
     original = load_model(save_original(reference, tmp_path / "original"), device="cpu")
     assert (native(ids_of_27) - original(ids_of_27)).abs().max() > 0.01
+
+
+def test_the_first_naming_is_the_original_layout(tmp_path):
+    """Names with `smoe_`, lists filled up to more layers, and a head's width that only a quotient tells."""
+    reference = reference_model("one_sliding_layer")
+    expected = load_model(save_original(reference, tmp_path), device="cpu")(ids_of_27)
+    config = json.loads((tmp_path / "config.json").read_text())
+    renamed = {key.replace("zaya_", "smoe_"): value for key, value in config.items() if key != "kv_channels"}
+    renamed |= {"smoe_layers": ["a", config["num_experts"]] * 3, "num_hidden_layers": 10}
+    renamed |= {"ffn_hidden_size": None, "ffn_hidden_size_list": [0, config["ffn_hidden_size"]] * 5}
+    renamed |= {"swa_layers": config["swa_layers"] + [0] * 4, "cca_num_q_heads": [4, 0] * 5}
+    renamed |= {"num_attention_heads": config["hidden_size"] // config["kv_channels"]}
+    (tmp_path / "config.json").write_text(json.dumps(renamed))
+    tensors = load_file(tmp_path / "model.safetensors")
+    smoe = {name.replace(".zaya_block.", ".smoe_block."): tensor.clone() for name, tensor in tensors.items()}
+    (tmp_path / "model.safetensors").unlink()  # the old file may still be mapped
+    save_file(smoe, tmp_path / "model.safetensors")
+    assert torch.equal(load_model(tmp_path, device="cpu")(ids_of_27), expected)
 
 
 WIDE = {"hidden_size": 128, "head_dim": 32, "moe_intermediate_size": 96, "router_hidden_size": 32}

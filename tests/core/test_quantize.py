@@ -221,6 +221,26 @@ def test_weights_that_are_not_numbers_are_named(source, tmp_path):
     assert_no_model(tmp_path / "out")
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_head_stored_beside_the_embedding_must_be_equal_and_is_left_out(
+    source, uninterrupted, calibrated, factor, tmp_path
+):
+    def add_head(folder):
+        tensors = load_file(folder / "model.safetensors")
+        tensors["lm_head.weight"] = factor * tensors["model.embed_tokens.weight"]
+        save_file(tensors, folder / "model.safetensors")
+
+    changed = changed_source(source, tmp_path / "source", add_head)
+    if factor == 1:
+        run(changed, tmp_path / "out", calibrated)
+        made = contents(tmp_path / "out")
+        assert all(made[name] == content for name, content in uninterrupted.items() if name.endswith("safetensors"))
+        return
+    with pytest.raises(CheckpointError, match=r"differs from model\.embed_tokens\.weight"):
+        run(changed, tmp_path / "out", calibrated)
+    assert_no_model(tmp_path / "out")
+
+
 def test_a_cut_source_is_refused_before_anything_is_written(source, tmp_path):
     def cut(folder):
         os.truncate(folder / "model.safetensors", (folder / "model.safetensors").stat().st_size - 100)

@@ -337,6 +337,28 @@ def test_the_largest_are_found_by_sets_too(size, count):
     assert torch.equal(ids, expected.indices)
 
 
+GREEDY = [{"temperature": 0}, {"top_p": 0}, {"top_k": 1, "temperature": 1e6}]
+
+
+@pytest.mark.parametrize("params", GREEDY)
+def test_what_keeps_one_token_keeps_the_likeliest_and_of_equals_the_first(params):
+    logits = random_logits(3200, 1.0)
+    logits[[77, 700]] = logits.max() + 1e-3
+    sampled = {Sampler(SamplingParams(**params), RandomKey(seed)).sample(logits, seed).token_id for seed in range(20)}
+    assert sampled == {77}
+
+
+def test_a_repetition_penalty_spares_control_tokens():
+    logits = torch.tensor([2.0, 1.5, 1.0, -1.0])
+    sampler = Sampler(SamplingParams(repetition_penalty=1.3), RandomKey(0), spared={0, 3})
+    sampler.observe(0, 1, 3)
+    sampler.observe(0)
+    penalised = penalise_repetition(logits, torch.tensor([1]), 1.3)
+    assert sampler.seen == {1}
+    plain = Counter(draw(penalised, SamplingParams(), RandomKey(0), step) for step in range(500))
+    assert Counter(sampler.sample(logits, step).token_id for step in range(500)) == plain
+
+
 def test_more_log_probabilities_than_tokens_are_all_of_them():
     assert len(Sampler(SamplingParams(), RandomKey(0), top_logprobs=99).sample(TIED, 0).top_logprobs) == len(TIED)
 
@@ -372,7 +394,7 @@ def test_minus_infinity_is_a_token_that_is_never_chosen():
     ("name", "values"),
     {
         "temperature": [-0.1, math.nan, math.inf, 1e7, "hot", None, True, 10**400],
-        "top_p": [0, -1, 1.0001, math.nan, "0.9", None],
+        "top_p": [-0.01, -1, 1.0001, math.nan, "0.9", None],
         "top_k": [-1, 2.5, math.nan, "20", None, True],
         "min_p": [-0.1, 1, 1.5, math.nan, None],
         "repetition_penalty": [0, -1, math.nan, math.inf, 1e-300, 1e300, "1"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -54,19 +56,16 @@ def test_the_text_does_not_depend_on_the_tokens(
 
 
 def split_whole(text: str, thinking: bool) -> tuple[str, str]:
-    """The same split, written for a text that is there at once."""
-    thought = ""
-    while True:
-        text = text.lstrip("\n")
-        if text.lstrip().startswith("<think>"):
-            text, thinking = text.lstrip().removeprefix("<think>"), True
-        elif not thinking:
-            return thought, text
-        elif "</think>" not in text:
-            return thought + text, ""
-        else:
-            before, _, text = text.partition("</think>")
-            thought, thinking = thought + before.rstrip("\n"), False
+    """The same split, written for a text that is there at once: what lies between markers, one after the other."""
+    texts = {True: "", False: ""}
+    parts = re.split("(<think>|</think>)", text)
+    for part, marker in zip(parts[::2], [*parts[1::2], ""], strict=True):
+        if texts[thinking][-1:] in ("", "\n"):
+            part = part.lstrip("\n")
+            part = part if part.strip() or not marker else ""
+        texts[thinking] += part.rstrip("\n") if thinking and marker == "</think>" else part
+        thinking = marker == "<think>"
+    return texts[True], texts[False]
 
 
 @quick
@@ -74,7 +73,8 @@ def split_whole(text: str, thinking: bool) -> tuple[str, str]:
 def test_streaming_equals_splitting_the_whole_text(by_bytes: Tokenizer, text: str, thinking: bool) -> None:
     thought, answer = split(by_bytes, ids_of_bytes(by_bytes, text), thinking)
     assert (thought, answer) == split_whole(text, thinking)
-    assert not answer.lstrip().startswith("<think>")
+    if "<" not in re.sub("</?think>", "", text):  # else halves on both sides of a marker may spell another one
+        assert "<" not in thought + answer
 
 
 @quick
@@ -104,7 +104,43 @@ def test_ids_of_markers_split_and_give_no_text(by_ids: Tokenizer) -> None:
     assert split(by_ids, [*a, end, *b, 106], True) == ("why 🎉", "because\n")
     assert split(by_ids, [start, *a, end, *b], True) == ("why 🎉", "because\n")
     assert split(by_ids, [*by_ids.encode("\n "), start, *a, end, *b], False) == ("why 🎉", "because\n")
-    assert split(by_ids, [*b, start, *a, end], False) == ("", "because\n\nwhy 🎉\n\n")
+    assert split(by_ids, [*b, start, *a, end], False) == ("why 🎉", "because\n")
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+@pytest.mark.parametrize(
+    ("text", "thought", "answer"),
+    [
+        ("Hello<think>why</think>Answer", "why", "HelloAnswer"),
+        ("Hello\n\n<think>\nwhy\n</think>\n\nAnswer", "why", "Hello\n\nAnswer"),
+        ("Hello<think>why</think>\n\nAnswer", "why", "Hello\n\nAnswer"),
+        ("one</think>two</think>three", "", "onetwothree"),
+        ("<think><think>a</think>b</think>c", "a", "bc"),
+        ("<think>a<think>b</think>c", "ab", "c"),
+        ("<think>\na\n</think>\n\nb\n<think>\nc\n</think>\n\nd", "a\nc", "b\nd"),
+        ("b<think>never closed\n", "never closed\n", "b"),
+        ("</think></think>\n<think></think>\n \n<think>\n</think>a", "", "a"),
+    ],
+)
+def test_a_thought_is_a_thought_wherever_it_begins(
+    by_bytes: Tokenizer, by_ids: Tokenizer, text: str, thought: str, answer: str, thinking: bool
+) -> None:
+    """Markers by id and by text, cut in every place; with thinking on, the thought of the prompt ends at once."""
+    start, end = by_ids.think_start_id, by_ids.think_end_id
+    assert start is not None
+    assert end is not None
+    text = f"</think>{text}" if thinking else text
+    marked = {"<think>": [start], "</think>": [end]}
+    ids = [id_ for part in re.split("(</?think>)", text) for id_ in marked.get(part) or by_ids.encode(part)]
+    assert split(by_ids, ids, thinking) == (thought, answer)
+    assert split(by_bytes, by_bytes.encode(text), thinking) == (thought, answer)
+    assert split(by_bytes, ids_of_bytes(by_bytes, text), thinking) == (thought, answer)
+
+
+def test_a_stop_string_is_looked_for_between_markers(by_bytes: Tokenizer) -> None:
+    assert split(by_bytes, by_bytes.encode("a<think>STOP</think>bSTOPc"), False, ["STOP"]) == ("STOP", "ab")
+    assert split(by_bytes, by_bytes.encode("ST<think>x</think>OP"), False, ["STOP"]) == ("x", "STOP")
+    assert split(by_bytes, by_bytes.encode("a</think>b</c"), False, ["</"]) == ("", "ab")
 
 
 def test_a_marker_spelled_in_characters_is_text_where_the_vocabulary_has_the_token(by_ids: Tokenizer) -> None:

@@ -248,7 +248,6 @@ def test_a_damaged_tokenizer_ends_in_one_sentence(
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("tokenizer.model", b""),
         ("tokenizer.model", b"not a model"),
         ("tokenizer.json", b"\xff\xfe"),
         ("tokenizer.json", json.dumps({**json.loads(made.word_text()), "decoder": {"type": "CTC"}}).encode()),
@@ -272,10 +271,19 @@ def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> N
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_an_empty_file_is_a_download_that_did_not_finish(name: str, tmp_path: Path) -> None:
+    if not name.startswith("tokenizer.m"):
+        made.write_folder(tmp_path, made.word_text())
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ModelNotFoundError, match=rf"{name} is empty \(0 bytes\)"):
+        load_tokenizer(tmp_path)
+
+
 def test_an_oversized_tokenizer_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "tokenizer.json").open("wb") as file:
         file.truncate(MAX_TOKENIZER_BYTES + 1)
-    with pytest.raises(CheckpointError, match=str(MAX_TOKENIZER_BYTES)):
+    with pytest.raises(CheckpointError, match=f"{MAX_TOKENIZER_BYTES:,}"):
         load_tokenizer(tmp_path)
 
 

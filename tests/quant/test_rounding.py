@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quant.assemble import packed_matrix, quantize_matrix
-from quant.compensation import Compensation, InputStatistics, shrinkage_for
+from quant.compensation import MOST_DEVIATION, Compensation, InputStatistics, shrinkage_for
 from quant.rounding import REACHES, nearest_codes, round_plain, round_searched, search_scales
 
 # Relative errors |Q - W| / |W| of 256 x 2048 matrices; heavy: Student's t with 4 degrees of freedom.
@@ -86,6 +86,12 @@ def correlated_inputs(count, k, outliers=()):
     return x
 
 
+def compensation_of(statistics):
+    compensation = statistics.compensation()
+    assert compensation is not None  # so many inputs were seen
+    return compensation
+
+
 @pytest.mark.parametrize("outliers", [(), (5, 77, 130)])
 @pytest.mark.parametrize("tokens", [60, 500, 4000])
 def test_compensation_pays_on_inputs_that_it_was_not_fitted_on(tokens, outliers):
@@ -93,7 +99,7 @@ def test_compensation_pays_on_inputs_that_it_was_not_fitted_on(tokens, outliers)
     x = correlated_inputs(tokens + 1000, 256, outliers)
     statistics = InputStatistics(256)
     statistics.add(x[:tokens])
-    compensated = outputs_error(statistics.compensation().round(weight), weight, x[tokens:])
+    compensated = outputs_error(compensation_of(statistics).round(weight), weight, x[tokens:])
     assert compensated < outputs_error(round_searched(weight), weight, x[tokens:])
     assert compensated < 0.8 * outputs_error(round_plain(weight), weight, x[tokens:])
 
@@ -116,9 +122,42 @@ def test_rows_are_compensated_independently():
     assert torch.equal(whole.scales[16:23], part.scales)
 
 
-def test_an_expert_without_any_inputs_is_rounded_all_the_same():
-    weight = random_matrix("Gaussian", 16, 128)
-    assert relative(InputStatistics(128).compensation().round(weight).dequantize(), weight) < 0.1
+@pytest.mark.parametrize("tokens", [0, 1, 15])
+def test_an_expert_with_few_inputs_is_rounded_as_without_calibration(tokens):
+    weight, statistics = random_matrix("heavy", 32, 128), InputStatistics(128)
+    statistics.add(correlated_inputs(tokens, 128, outliers=(3,)))
+    plain, found = quantize_matrix("int4", weight), quantize_matrix("int4", weight, statistics)
+    assert all(torch.equal(plain[name], found[name]) for name in plain)
+
+
+@pytest.mark.parametrize("weights", ["Gaussian", "heavy"])
+@pytest.mark.parametrize("tokens", [16, 40, 128, 1000])
+def test_compensation_takes_no_row_far_from_its_weights(weights, tokens):
+    """Even with inputs of which some channels are 10,000 times as large as others, or never active."""
+    weight, x = random_matrix(weights, 64, 128), correlated_inputs(tokens, 128, outliers=(1, 2, 70))
+    x[:, 5:60] *= 1e-4
+    x[:, 90:] = 0
+    statistics = InputStatistics(128)
+    statistics.add(x)
+    compensation = compensation_of(statistics)
+    plain, found = round_searched(weight).dequantize(), compensation.round(weight).dequantize()
+    deviation = ((rounded - weight).norm(dim=1) / weight.norm(dim=1) for rounded in (found, plain))
+    assert all(one <= max(MOST_DEVIATION, least) for one, least in zip(*deviation, strict=True))
+    without_bound = compensation._round_all(weight).dequantize()
+    if (without_bound - weight).norm() > MOST_DEVIATION * weight.norm():
+        assert not torch.equal(without_bound, found)
+
+
+@pytest.mark.parametrize("tokens", [20, 60, 500])
+def test_inputs_unlike_those_of_the_calibration_cost_little(tokens):
+    """Calibrated on inputs that leave half of the channels nearly alone, and read with all of them."""
+    weight, x = random_matrix("heavy", 64, 128), correlated_inputs(tokens + 1000, 128)
+    fit = x[:tokens].clone()
+    fit[:, ::2] *= 1e-3
+    statistics = InputStatistics(128)
+    statistics.add(fit)
+    compensated = outputs_error(compensation_of(statistics).round(weight), weight, x[tokens:])
+    assert compensated < 2.5 * outputs_error(round_searched(weight), weight, x[tokens:])
 
 
 def test_a_channel_that_was_never_active_is_no_obstacle():
@@ -126,7 +165,7 @@ def test_a_channel_that_was_never_active_is_no_obstacle():
     x[:, 64:70] = 0
     statistics = InputStatistics(128)
     statistics.add(x)
-    assert relative(statistics.compensation().round(weight).dequantize(), weight) < 0.2
+    assert relative(compensation_of(statistics).round(weight).dequantize(), weight) < 0.2
 
 
 @pytest.mark.parametrize("kind", ["int4", "int8"])

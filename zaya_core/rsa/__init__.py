@@ -9,7 +9,6 @@ technical report, IV-B1; RSA: arXiv 2509.26626). Nothing here imports torch befo
     rollouts   one attempt: what is asked of a generator and what comes back
     tails      what others are shown: the end of a thought, or an answer
     solver     which rollout may start when, with which tails
-    answers    the answer in a text, normalised
     selection  agreement between answers, and the choice
     saved      the state of a run in a file
     local      the generator that runs the Engine; endpoint: the one that asks a server

@@ -21,6 +21,16 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class BudgetsShrank:
+    """The context turned out to be smaller, and with it the settings of what is still to come."""
+
+    asked: RsaParams
+    params: RsaParams
+    sizes: PromptSizes
+    context: int
+
+
+@dataclass(frozen=True)
 class StageFinished:
     """All rollouts of a stage have ended. `choice`: how far their answers agree, as far as there are any."""
 
@@ -28,4 +38,4 @@ class StageFinished:
     choice: Choice
 
 
-RsaEvent = RunStarted | RolloutEvent | StageFinished
+RsaEvent = RunStarted | BudgetsShrank | RolloutEvent | StageFinished

@@ -30,6 +30,7 @@ from zaya_core.rsa.rollouts import (
     RolloutStarted,
     RolloutState,
     RolloutText,
+    reason_of,
 )
 from zaya_core.rsa.tails import handed_on
 from zaya_core.stream import Kind
@@ -91,7 +92,7 @@ class EngineGenerator:
         self._is_stopping = False
 
     def advance(self) -> list[RolloutEvent]:
-        """One step of the Engine. Raises what the Engine raises and what a rollout fails with; all are lost then."""
+        """One step of the Engine. Raises what is raised in it and is of no rollout; all are lost then."""
         try:
             return [translated for event in self.engine.step() for translated in self._take(event)]
         except BaseException:
@@ -111,7 +112,8 @@ class EngineGenerator:
         if row is None:
             return []
         if isinstance(event, Failed):
-            raise event.error
+            del self._open[event.request_id]
+            return [RolloutFinished(_failed(event.error, row), event.error)]
         stage, candidate = row.request.stage, row.request.candidate
         if isinstance(event, PrefillProgress) and not row.started:
             row.started = True
@@ -160,6 +162,12 @@ class EngineGenerator:
             decode_seconds=stats.decode_seconds,
             answer_was_cut=event.reason == "length" and not row.is_thinking,
         )
+
+
+def _failed(error: Exception, row: _Open) -> Rollout:
+    request = row.request
+    key = request.stage, request.candidate, request.subset, request.sampling.seed
+    return Rollout(*key, "failed", thinking=row.texts["thinking"], answer=row.texts["answer"], error=reason_of(error))
 
 
 def _state(event: Finished, row: _Open) -> RolloutState:

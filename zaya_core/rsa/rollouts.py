@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from zaya_core.errors import ZayaError
+from zaya_core.redaction import redacted
 from zaya_core.rsa.params import Pass, PromptSizes
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Rollout:
 
     mean_logprob: natural logarithm, over the tokens that were sampled; None where the generator does not know it.
     seconds: wall time from submission to the end; decode_seconds: while it was generating. answer_was_cut: by its
-    budget.
+    budget. error: what failed it, or cut it short. is_estimate: token counts are by our tokenizer, a server sent none.
     """
 
     stage: int
@@ -67,6 +69,7 @@ class Rollout:
     decode_seconds: float = 0.0
     answer_was_cut: bool = False
     error: str | None = None
+    is_estimate: bool = False
 
     @property
     def is_sound(self) -> bool:
@@ -93,7 +96,7 @@ class RolloutStarted:
 
 @dataclass(frozen=True)
 class RolloutText:
-    """More tokens, and the text they settled (it may be empty)."""
+    """More tokens, and the text they settled (it may be empty). Fewer, below 0, correct an estimate."""
 
     stage: int
     candidate: int
@@ -112,17 +115,44 @@ class RolloutMoved:
 
 
 @dataclass(frozen=True)
+class RolloutSilent:
+    """A server has sent nothing for so many seconds."""
+
+    stage: int
+    candidate: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RolloutReturned:
+    """A rollout was not run, since `context` has become smaller meanwhile: to be handed out again with less."""
+
+    stage: int
+    candidate: int
+
+
+@dataclass(frozen=True)
 class RolloutFinished:
-    """The end of a rollout."""
+    """The end of a rollout. cause: the exception that failed it, where there was one."""
 
     rollout: Rollout
+    cause: Exception | None = None
 
 
-RolloutEvent = RolloutStarted | RolloutText | RolloutMoved | RolloutFinished
+RolloutEvent = RolloutStarted | RolloutText | RolloutMoved | RolloutSilent | RolloutReturned | RolloutFinished
+
+
+def reason_of(error: Exception) -> str:
+    """An exception as the reason of a failed rollout, in one line."""
+    words = " ".join(redacted(str(error)).split())[:300]
+    return words if isinstance(error, ZayaError) else f"{type(error).__name__}: {words or 'no details'}."
 
 
 class Generator(Protocol):
-    """Runs rollouts. All calls come from one thread."""
+    """Runs rollouts. All calls come from one thread.
+
+    context: positions for prompt, thinking and answer; a server's may turn out to be smaller while it runs.
+    """
 
     context: int
 

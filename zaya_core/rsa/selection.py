@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from zaya_core.rsa.answers import Answer, find_answer
+from zaya_core.answers import Answer, find_answer
 from zaya_core.rsa.canary import repeats_itself
 from zaya_core.rsa.params import Select
 from zaya_core.rsa.rollouts import Rollout
@@ -87,13 +87,14 @@ def choose(rollouts: Sequence[Rollout], select: Select, total: int | None = None
     return Choice(winner, answer_of(winner), len(winners), total)
 
 
-def grouped(rollouts: Iterable[Rollout]) -> dict[str, list[Rollout]]:
-    """Rollouts by their normalised answers; those without one are left out."""
-    groups: dict[str, list[Rollout]] = {}
+def grouped(rollouts: Iterable[Rollout]) -> dict[Answer, list[Rollout]]:
+    """Rollouts by the first answer that theirs agrees with; those without one are left out."""
+    groups: dict[Answer, list[Rollout]] = {}
     for rollout in rollouts:
         answer = answer_of(rollout)
         if answer is not None:
-            groups.setdefault(answer.normal, []).append(rollout)
+            same = next((known for known in groups if known.agrees_with(answer)), answer)
+            groups.setdefault(same, []).append(rollout)
     return groups
 
 

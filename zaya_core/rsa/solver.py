@@ -11,12 +11,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from zaya_core.answers import find_answer
 from zaya_core.errors import GenerationError, NetworkError, UsageError, ZayaError
-from zaya_core.rsa.answers import find_answer
-from zaya_core.rsa.events import RsaEvent, RunStarted, StageFinished
-from zaya_core.rsa.params import RsaParams, fit_to_context
+from zaya_core.rsa.events import BudgetsShrank, RsaEvent, RunStarted, StageFinished
+from zaya_core.rsa.params import PromptSizes, RsaParams, fit_to_context
 from zaya_core.rsa.prompt import Prompt, aggregation_prompt
-from zaya_core.rsa.rollouts import Generator, Messages, Rollout, RolloutEvent, RolloutFinished, RolloutRequest
+from zaya_core.rsa.rollouts import (
+    Generator,
+    Messages,
+    Rollout,
+    RolloutEvent,
+    RolloutFinished,
+    RolloutRequest,
+    RolloutReturned,
+    reason_of,
+)
 from zaya_core.rsa.selection import Choice, Worth, choose, grouped, worth_of
 from zaya_core.sampling import RandomKey, SamplingParams
 
@@ -100,6 +109,16 @@ class Solver:
         for rollout in rollouts:
             self._handed_out.add((rollout.stage, rollout.candidate))
             self.take(rollout)
+
+    def hand_back(self, stage: int, candidate: int) -> None:
+        """Note that a rollout was not run: `ready` hands it out again."""
+        self._handed_out.discard((stage, candidate))
+
+    def shrink(self, params: RsaParams) -> None:
+        """Go on with smaller budgets. Tails that are there are cut in proportion."""
+        share, self.params = params.tail / self.params.tail, params
+        for key, rollout in self.finished.items():
+            self.finished[key] = replace(rollout, tail=rollout.tail[-max(1, int(len(rollout.tail) * share)) :])
 
     def take(self, rollout: Rollout) -> None:
         """Note a rollout's end."""
@@ -285,7 +304,7 @@ def solve(
     solver = Solver(messages, fitted, sampling, sizes.shared, prompt, last_sampling)
     solver.restore(restored)
     on_event(RunStarted(params, fitted, len(solver.finished), sizes, generator.context))
-    run = _Run(generator, solver, on_event, save)
+    run = _Run(generator, solver, on_event, save, params, sizes, generator.context)
     run.until_done(should_stop)
     return run.result()
 
@@ -294,14 +313,18 @@ def solve(
 class _Run:
     """The loop between a schedule and a generator.
 
-    State: the open rollouts, the stages reported, whether the end was asked for, what was raised, what of that has not
-    been laid to any rollout yet, and what kept a stage from being asked for.
+    asked, sizes, context: what the schedule's settings were fitted to. State: the open rollouts, the stages reported,
+    whether the end was asked for, what was raised, what of that has not been laid to any rollout yet, and what kept a
+    stage from being asked for.
     """
 
     generator: Generator
     solver: Solver
     on_event: Callable[[RsaEvent], None]
     save: Callable[[Sequence[Rollout]], Any]
+    asked: RsaParams
+    sizes: PromptSizes
+    context: int
     open: dict[tuple[int, int], RolloutRequest] = field(default_factory=dict)
     reported: int = 0
     is_stopping: bool = False
@@ -354,12 +377,20 @@ class _Run:
 
     def _ready(self) -> list[RolloutRequest]:
         try:
+            self._fit_again()
             return self.solver.ready()
-        except ZayaError as error:  # of a template of somebody's, which has met texts that it cannot show
+        except ZayaError as error:  # no room, or a template of somebody's that has met texts which it cannot show
             self.raised.append(error)
             self.broken = error
             self._stop()
             return []
+
+    def _fit_again(self) -> None:
+        """Shrink what is still to come where the generator's context turned out to be smaller."""
+        if self.generator.context < self.context:
+            self.context = self.generator.context
+            self.solver.shrink(fit_to_context(self.asked, self.sizes, self.context))
+            self.on_event(BudgetsShrank(self.asked, self.solver.params, self.sizes, self.context))
 
     def _advance(self) -> list[RolloutEvent]:
         """One step of the generator. After an exception it may still have some of the open rollouts: it is asked until
@@ -378,7 +409,7 @@ class _Run:
 
     def _fail(self, requests: Sequence[RolloutRequest], *errors: Exception) -> None:
         self.raised += errors
-        reason = "; ".join(dict.fromkeys(map(_reason, errors)))
+        reason = "; ".join(dict.fromkeys(map(reason_of, errors)))
         for request in requests:
             key = request.stage, request.candidate, request.subset, request.sampling.seed
             self._take(RolloutFinished(Rollout(*key, "failed", error=reason)))
@@ -389,7 +420,12 @@ class _Run:
                 return  # it was given up
             if not self.open:
                 self.losses.clear()
+            if event.cause is not None:
+                self.raised.append(event.cause)
             self.solver.take(event.rollout)
+        elif isinstance(event, RolloutReturned):
+            self.open.pop((event.stage, event.candidate), None)
+            self.solver.hand_back(event.stage, event.candidate)
         self.on_event(event)
         while self.reported < self.solver.params.stages and self.solver.is_stage_complete(self.reported):
             self._report(self.reported)
@@ -405,12 +441,6 @@ class _Run:
         self.on_event(
             StageFinished(stage, choose(rollouts, self.solver.params.select, self.solver.params.width(stage)))
         )
-
-
-def _reason(error: Exception) -> str:
-    """An exception as the reason of a failed rollout."""
-    words = " ".join(str(error).split())[:300]
-    return words if isinstance(error, ZayaError) else f"{type(error).__name__}: {words or 'no details'}."
 
 
 def _as_one(raised: Sequence[Exception], reasons: str) -> ZayaError:

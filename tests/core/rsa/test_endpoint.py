@@ -7,30 +7,14 @@ import sys
 import pytest
 
 from tests.core.rsa.faulty_server import THOUGHT, Behaviour, served
+from tests.core.rsa.servers import PARAMS, QUESTION, SAMPLING, run
 from zaya_core.errors import NetworkError, UsageError
 from zaya_core.rsa import RsaParams, solve
 from zaya_core.rsa.endpoint import EndpointGenerator
-from zaya_core.sampling import SamplingParams
 
 pytest.importorskip("openai", reason="the endpoint extra is not installed")
 
-QUESTION = [{"role": "user", "content": "What is 1 + 2?"}]
-PARAMS = RsaParams(candidates=3, rounds=1, subset=2, think=50, tail=2, answer=7)
-SAMPLING = SamplingParams(top_p=1.0, min_p=0.25, seed=4)
-
-
-@pytest.fixture(autouse=True)
-def direct(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-def run(behaviour, tokenizer, params=PARAMS, **settings):
-    with served(behaviour) as url:
-        generator = EndpointGenerator(url, tokenizer, 4096, **{"parallel": 2, **settings})
-        behaviour.seen.clear()
-        return solve(generator, QUESTION, params, SAMPLING), generator
+pytestmark = pytest.mark.usefixtures("direct")
 
 
 def test_thoughts_are_asked_for_up_to_their_budget_closed_here_and_then_answered(tokenizer):
@@ -168,7 +152,9 @@ def test_a_refused_key_says_which_variable_to_set(tokenizer):
         EndpointGenerator(url, tokenizer, 4096)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://x/v1", "", "http://", "http://a b", "host:port", "http://host:99999", "::1:8000"]
+)
 def test_what_is_no_url_is_a_usage_error(tokenizer, url):
     with pytest.raises(UsageError, match="http://localhost:8000/v1"):
         EndpointGenerator(url, tokenizer, 4096)

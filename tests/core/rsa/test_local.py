@@ -16,7 +16,7 @@ from zaya_core.rsa.local import EngineGenerator
 from zaya_core.rsa.rollouts import RolloutMoved, RolloutRequest, RolloutStarted
 from zaya_core.rsa.solver import aggregation_messages
 from zaya_core.rsa.tails import handed_on, last_tokens, tail_of
-from zaya_core.sampling import RandomKey, SamplingParams
+from zaya_core.sampling import RandomKey, Sampler, SamplingParams
 
 LONG = "Tell me why " + "the sum of two odd numbers is even and " * 5 + "so on?"
 QUESTION = [{"role": "user", "content": LONG}]
@@ -93,6 +93,36 @@ def test_an_engine_that_runs_out_of_memory_fails_its_rollouts_and_keeps_what_was
     assert [rollout.error for rollout in result.rollouts if rollout.stage] == ["It does not fit."] * 4
     assert result.text and result.error == "It does not fit."
     assert isinstance(result.cause, MemoryFitError)
+
+
+@pytest.mark.parametrize("error", [MemoryFitError("It does not fit."), ValueError("no token")])
+def test_a_rollout_that_fails_in_the_engine_ends_alone_with_its_reason(model, tokenizer, monkeypatch, error):
+    sample = Sampler.sample
+
+    def faulty(self, logits, step, forced=None):
+        if (self.key.stage, self.key.candidate, step) == (0, 1, 3):
+            raise error
+        return sample(self, logits, step, forced)
+
+    monkeypatch.setattr(Sampler, "sample", faulty)
+    result = run(Engine(model, tokenizer))
+    states = {(rollout.stage, rollout.candidate): rollout.state for rollout in result.rollouts}
+    assert [key for key, state in states.items() if state == "failed"] == [(0, 1)]
+    assert len(states) == PARAMS.stages * PARAMS.candidates
+    failed = next(rollout for rollout in result.rollouts if rollout.state == "failed")
+    assert str(error) in failed.error
+    assert result.is_complete and result.error is None
+
+
+def test_when_all_rollouts_fail_the_exception_behind_it_is_raised(model, tokenizer, monkeypatch):
+    def faulty(self, logits, step, forced=None):
+        raise MemoryFitError("It does not fit.")
+
+    monkeypatch.setattr(Sampler, "sample", faulty)
+    engine = Engine(model, tokenizer)
+    with pytest.raises(MemoryFitError, match="It does not fit"):
+        run(engine)
+    assert engine.is_idle
 
 
 @pytest.mark.parametrize("seed", range(5))

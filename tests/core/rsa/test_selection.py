@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from zaya_core.answers import comparison
+from zaya_core.answers.worker import Worker
 from zaya_core.rsa.rollouts import Rollout
-from zaya_core.rsa.selection import choose
+from zaya_core.rsa.selection import choose, grouped
 
 
 def candidates(*answers, state="done"):
@@ -49,3 +51,28 @@ def test_what_failed_or_looped_has_no_vote():
     choice = choose(rollouts, "agreement")
     assert choice.answer is not None
     assert choice.answer.text == "2"
+
+
+def test_answers_vote_together_whatever_their_spelling(monkeypatch):
+    monkeypatch.setattr(comparison, "_worker", Worker(longest=30.0))  # on a busy machine, too
+    texts = [r"\boxed{\sqrt{12}}", r"\boxed{3}", r"It is $2\sqrt{3}$.", r"\boxed{x = 3}", r"Answer: $\frac{6}{\sqrt3}$"]
+    groups = grouped(candidates(*((text, -0.1) for text in texts)))
+    assert [[one.candidate for one in group] for group in groups.values()] == [[0, 2, 4], [1, 3]]
+
+
+def test_an_accidental_number_is_no_vote():
+    rollouts = candidates(("In 1969, it began.", -0.3), ("In 1969, too.", -0.2), ("1. Plan 2. Go", -0.1))
+    choice = choose(rollouts, "agreement")
+    assert (choice.rollout.candidate, choice.answer, choice.agreeing) == (2, None, 0)
+
+
+def test_each_answer_is_compared_with_one_of_each_group(monkeypatch):
+    asked = []
+
+    def same(a, b):
+        asked.append((a, b))
+        return a == b
+
+    monkeypatch.setattr("zaya_core.answers.finder.same_answer", same)
+    grouped(candidates(*((rf"\boxed{{{number % 4}}}", -0.1) for number in range(32))))
+    assert len(asked) <= 32 * 4

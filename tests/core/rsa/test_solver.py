@@ -168,7 +168,7 @@ def test_stopping_uses_the_latest_of_each_candidate():
     seen: list = []
 
     def script(request):
-        return {**numbered(request), "thinking": f"stage {request.stage} says {10 + request.stage}"}
+        return {**numbered(request), "thinking": f"stage {request.stage}: x = {10 + request.stage}"}
 
     result, _ = run(script=script, on_event=seen.append, should_stop=lambda: sum(map(ends, seen)) >= 7)
     assert not result.is_complete

@@ -1,0 +1,176 @@
+"""Which address and which model of it is asked, whatever was typed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.rsa.faulty_server import Behaviour, served
+from tests.core.rsa.servers import ONE, run
+from zaya_core.errors import NetworkError
+from zaya_core.redaction import public_url
+from zaya_core.rsa.endpoint import EndpointGenerator
+from zaya_core.rsa.endpoint.address import base_urls
+from zaya_core.rsa.endpoint.models import choose_model, entries_of
+
+pytest.importorskip("openai", reason="the endpoint extra is not installed")
+pytestmark = pytest.mark.usefixtures("direct")
+
+
+@pytest.mark.parametrize(
+    ("given", "bases"),
+    [
+        ("http://h:1/v1", ["http://h:1/v1"]),
+        (" http://h:1/v1/ ", ["http://h:1/v1"]),
+        ("http://h:1", ["http://h:1/v1", "http://h:1"]),
+        ("http://h:1/", ["http://h:1/v1", "http://h:1"]),
+        ("h:1", ["http://h:1/v1", "http://h:1"]),
+        ("localhost", ["http://localhost/v1", "http://localhost"]),
+        ("//h:1/v1", ["http://h:1/v1"]),
+        ("h:443", ["https://h/v1", "https://h"]),
+        ("HTTPS://H/V1", ["https://h/V1", "https://h/V1/v1"]),
+        ("http://h:1/v1/chat/completions", ["http://h:1/v1"]),
+        ("http://h:1/v1/completions/", ["http://h:1/v1"]),
+        ("http://h:1/v1/models?limit=3", ["http://h:1/v1"]),
+        ("http://h:1//v1", ["http://h:1/v1"]),
+        ("https://h/api", ["https://h/api", "https://h/api/v1"]),
+        ("https://h/api/v1beta", ["https://h/api/v1beta"]),
+        ("[::1]:8000", ["http://[::1]:8000/v1", "http://[::1]:8000"]),
+        ("http://a:b@h/v1", ["http://a:b@h/v1"]),
+    ],
+)
+def test_what_was_typed_is_read_as_it_was_meant(given, bases):
+    assert base_urls(given) == bases
+
+
+def test_no_message_shows_the_password_of_an_address():
+    assert public_url("http://me:secret@host/v1") == "http://host/v1"
+    assert public_url("me:secret@host/v1") == "host/v1"
+    assert public_url("http://me:s@c/r@t@host/v1") == "http://host/v1"
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1/", "/v1/chat/completions", "/v1/models"])
+def test_the_address_of_the_protocol_is_found_and_said(tokenizer, path):
+    result, generator = run(Behaviour(), tokenizer, ONE, path=path)
+    assert result.text == "\\boxed{3}"
+    assert generator.url.endswith("/v1")
+    assert generator.notes == [f"--endpoint {generator.url.removesuffix('/v1')}{path}: {generator.url} is asked."]
+
+
+@pytest.mark.parametrize(
+    ("root", "path"), [("", ""), ("/api/v1", "/api"), ("/api", "/api"), ("/openai/v1", "/openai/")]
+)
+def test_a_server_may_keep_its_pages_elsewhere(tokenizer, root, path):
+    result, generator = run(Behaviour(root=root), tokenizer, ONE, path=path)
+    assert result.text == "\\boxed{3}"
+    assert generator.url.endswith(root)
+
+
+def test_a_model_that_is_named_needs_no_list(tokenizer):
+    def none(handler):
+        handler.error(404, "no list")
+
+    result, generator = run(Behaviour(models=none), tokenizer, ONE, path="", model="mine")
+    assert (result.text, generator.model) == ("\\boxed{3}", "mine")
+
+
+def test_no_server_at_any_address_names_all_that_were_tried(tokenizer):
+    with served(Behaviour(root="/other")) as url:
+        base = url.removesuffix("/v1")
+        with pytest.raises(NetworkError) as raised:
+            EndpointGenerator(base, tokenizer, 4096)
+    assert f"{url} answered 404" in str(raised.value) and f"{base} answered 404" in str(raised.value)
+
+
+def test_a_web_page_in_place_of_the_list_is_no_server(tokenizer):
+    def page(handler):
+        handler.reply_bytes(200, b"<html>chat</html>", "text/html")
+
+    with served(Behaviour(models=page)) as url, pytest.raises(NetworkError, match="not the OpenAI protocol"):
+        EndpointGenerator(url, tokenizer, 4096)
+
+
+@pytest.mark.parametrize("listing", [{"data": {}}, {"object": "list"}, 5, "x", None])
+def test_what_is_no_list_is_a_value_error(listing):
+    with pytest.raises(ValueError):
+        entries_of(listing)
+
+
+def test_redirects_without_end_are_not_repeated(tokenizer):
+    asked = []
+
+    def loop(handler):
+        asked.append(handler.path)
+        handler.reply_bytes(302, b"", Location=handler.path)
+
+    with served(Behaviour(models=loop)) as url, pytest.raises(NetworkError, match="redirect"):
+        EndpointGenerator(url, tokenizer, 4096)
+    assert len(asked) < 30
+
+
+def test_a_redirect_to_another_path_is_followed_by_all_requests(tokenizer):
+    def moved(handler):
+        behaviour.root, behaviour.models = "/v2", ({"id": "served"},)
+        handler.reply_bytes(301, b"", Location="/v2/models")
+
+    behaviour = Behaviour(models=moved)
+    result, generator = run(behaviour, tokenizer, ONE)
+    assert (result.text, generator.url.endswith("/v2")) == ("\\boxed{3}", True)
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["anything"], "anything"),
+        (["Llama", "Zyphra/ZAYA1-8B"], "Zyphra/ZAYA1-8B"),
+        (["bge-m3", "text-embedding-3", "zaya"], "zaya"),
+        (["zaya-embedding", "my-Zaya-q4"], "my-Zaya-q4"),
+        (["served", "served"], "served"),
+    ],
+)
+def test_the_only_model_is_taken_and_of_several_the_one_named_zaya(tokenizer, names, chosen):
+    result, generator = run(Behaviour(models=[{"id": name} for name in names]), tokenizer, ONE)
+    assert (generator.model, result.text) == (chosen, "\\boxed{3}")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["llama", "qwen"], ["bge-m3", "llama"], ["zaya1", "zaya2"], ["text-embedding-3-small"], ["bge-reranker"], []],
+)
+def test_where_the_model_is_not_plain_the_names_are_listed_and_the_flag_is_named(names):
+    with pytest.raises(NetworkError, match="--endpoint-model") as raised:
+        choose_model(names, "http://h/v1")
+    assert all(name in str(raised.value) for name in names)
+
+
+def test_odd_entries_of_the_list_are_passed_over():
+    listing = {"data": [None, 5, {}, {"id": None}, {"id": ""}, {"id": 7}, {"id": "one"}]}
+    assert list(entries_of(listing)) == ["one"]
+    with pytest.raises(NetworkError, match="and 30 more"):
+        choose_model([f"model{number}" for number in range(40)], "http://h/v1")
+
+
+def test_a_model_that_is_not_there_is_named_beside_those_that_are(tokenizer):
+    def unknown(handler, body):
+        handler.error(404, f"The model `{body['model']}` does not exist.")
+
+    behaviour = Behaviour(fault=lambda number: unknown)
+    with served(behaviour) as url, pytest.raises(NetworkError) as raised:
+        EndpointGenerator(url, tokenizer, 4096, model="typo")
+    assert "model typo, answered 404" in str(raised.value) and "It lists served." in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_access_is_one_sentence_that_is_not_repeated(tokenizer, status):
+    asked = []
+
+    def refuse(handler):
+        asked.append(handler.path)
+        handler.error(status, "no key")
+
+    with served(Behaviour(models=refuse), "") as url, pytest.raises(NetworkError) as raised:
+        EndpointGenerator(url, tokenizer, 4096)
+    assert str(raised.value).count(". ") == 1 and str(raised.value).endswith("Set OPENAI_API_KEY.")
+    assert len(asked) == 1
