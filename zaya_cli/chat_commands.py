@@ -105,9 +105,9 @@ def _exit(repl: Repl, argument: str) -> None:
 
 
 def _clear(repl: Repl, argument: str) -> None:
-    repl.keeper.begin_anew()
+    is_kept = repl.keeper.begin_anew()
     repl.staged.clear()
-    repl.say("A new conversation. The old one is kept: /sessions." if repl.keeper.automatic else "A new conversation.")
+    repl.say("A new conversation. The old one is kept: /sessions." if is_kept else "A new conversation.")
 
 
 def _system(repl: Repl, argument: str) -> None:
@@ -260,7 +260,8 @@ def _tokens(repl: Repl, argument: str) -> None:
         texts = {"question": exchange.question, "thinking": exchange.thinking, "answer": exchange.answer}
         counts = ", ".join(f"{kind} {len(encode(text)):,}" for kind, text in texts.items())
         repl.console.print(f"{counts}: {exchange.question.splitlines()[0][:40] if exchange.question.strip() else ''}")
-    repl.console.print(f"{used:,} of {context:,} tokens of the context are used, {context - used:,} are left.")
+    left = f"{context - used:,} are left" if used <= context else "more than there are: /undo or /clear makes room"
+    repl.console.print(f"{used:,} of {context:,} tokens of the context are used, {left}.")
 
 
 def _info(repl: Repl, argument: str) -> None:

@@ -184,8 +184,7 @@ class _Command:
         elif self.settings.format == "jsonl":
             write_json({"event": "finished", "prompt": number, **self._as_json(answered)}, is_whole=True)
         if not self.settings.quiet:
-            ending = "" if result.is_complete else " (ended early)"
-            self.console.print(agreement_line(result) + ending, style="dim")
+            self.console.print(agreement_line(result), style="dim")
         if self.settings.stats:
             self.console.print(_stats_line(answered), style="dim")
 

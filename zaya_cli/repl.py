@@ -76,9 +76,13 @@ class Repl:
                     for event in events:
                         view.show(event)
                         finished = event if isinstance(event, Finished) else finished
+            except Exception:
+                if stop.exit_code not in (None, INTERRUPTED):
+                    raise Interrupted(stop.exit_code) from None
+                raise
             finally:
+                self.conversation.stop_requested = False  # one that came too late is not meant for the next answer
                 self.keeper.keep()
-        self.conversation.stop_requested = False  # one that came too late is not meant for the next answer
         if stop.exit_code is not None:
             self.say("[stopped]")
             if stop.exit_code != INTERRUPTED:
@@ -128,7 +132,7 @@ class Repl:
     def context_note(self) -> str:
         """How full the context is, once it is worth knowing."""
         share = self.conversation.tokens_in_use() / self.runtime.engine.context
-        return f"context {share:.0%} full" if share > _NEARLY_FULL else ""
+        return f"context {min(share, 1):.0%} full" if share > _NEARLY_FULL else ""
 
     def _next_line(self) -> str | None:
         """None at the end of input. Ctrl-C twice within two seconds raises Interrupted."""

@@ -124,6 +124,10 @@ def watch(
 
 def agreement_line(result: RsaResult) -> str:
     """How the answer was chosen, for people: `6 of 8 agree on 47 after round 2`."""
+    return _agreement(result) + ("" if result.is_complete else " (ended early)")
+
+
+def _agreement(result: RsaResult) -> str:
     choice = result.choice
     stage = f"after {'the first attempts' if result.stage == 0 else f'round {result.stage}'}"
     if result.is_complete and result.params.stop_at is None and result.stage < result.params.last_stage:

@@ -26,6 +26,7 @@ _LARGEST_NAME = 200  # bytes, of the 255 that file systems allow
 _AUTOMATIC = re.compile(r"chat-\d{8}-\d{6}(-\d+)?")
 _KEPT_AUTOMATIC = 50
 _MOST_BYTES = 256 << 20
+_MOST_ASKED = 1 << 32  # questions
 _LARGEST_COUNT = 1 << 64  # of seeds and the like: what random numbers are keyed by
 
 
@@ -124,8 +125,8 @@ class SessionFolder:
         return self.path(name).with_name(f".{name}.lock")
 
     def names(self) -> list[str]:
-        """The newest first."""
-        files = [path for path in self.folder.glob("*.json") if not path.name.startswith(".")]
+        """The newest first; other people's files in the folder are none."""
+        files = [path for path in self.folder.glob("*.json") if _NAME.fullmatch(path.stem)]
         return [path.stem for path in sorted(files, key=_modified, reverse=True)]
 
     def path(self, name: str) -> Path:
@@ -214,7 +215,7 @@ def _session(value: Any) -> Session:
         weights=_text(value["weights"]),
         system=system,
         seed=_count(value["seed"]),
-        asked=_count(value["asked"]),
+        asked=_count(value["asked"], _MOST_ASKED),
         exchanges=[_exchange(item) for item in value["exchanges"]],
         known_ids=[_count(id_) for id_ in value["known_ids"]],
     )
@@ -239,7 +240,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < _LARGEST_COUNT:
+def _count(value: Any, most: int = _LARGEST_COUNT) -> int:
+    if type(value) is not int or not 0 <= value < most:
         raise TypeError("count")
     return value

@@ -47,8 +47,7 @@ class SessionKeeper:
         self._kept = self._session()
         self._exported: Session | None = None
         self._exported_to: Path | None = None
-        with suppress(OSError, ZayaError):  # told when there is something to keep
-            self._take_automatic_name()
+        self._expect_to_keep()
 
     def keep(self) -> None:
         """Save the conversation under its automatic name, if it has changed. Errors are told, not raised."""
@@ -70,14 +69,24 @@ class SessionKeeper:
         except ZayaError as error:
             self._tell(f"The conversation cannot be kept: {error}")
 
-    def begin_anew(self) -> None:
-        """Keep what there is; the next conversation is empty, and kept under another name."""
+    def begin_anew(self) -> bool:
+        """Keep what there is; the next conversation is empty, and kept under another name.
+
+        Whether the old one is in a file.
+        """
         self.keep()
+        is_kept = any(self.folder.path(name).exists() for name in (self.name, self.automatic) if name is not None)
         self.let_go()
         self.conversation.clear()
         self._kept = self._session()
-        with suppress(OSError, ZayaError):
-            self._take_automatic_name()
+        self._expect_to_keep()
+        return is_kept
+
+    def _expect_to_keep(self) -> None:
+        """Take a name, if anything is written without being asked for; what prevents it is told when there is need."""
+        if self._is_automatic:
+            with suppress(OSError, ZayaError):
+                self._take_automatic_name()
 
     def let_go(self) -> None:
         """Leave the sessions to other processes."""
@@ -226,9 +235,7 @@ class SessionKeeper:
         is_ours = self.name is not None and self._is_automatic and self.folder.is_automatic(self.name)
         self.automatic = self.name if is_ours else None
         self._let_go_of_others()
-        if self._is_automatic:
-            with suppress(OSError, ZayaError):
-                self._take_automatic_name()
+        self._expect_to_keep()
 
     def _session(self) -> Session:
         return Session.of(self.conversation, self._model, self._weights)

@@ -74,13 +74,18 @@ def _public(found: re.Match[str]) -> str:
 def _secrets() -> Iterator[str]:
     yield from _kept
     for name, value in os.environ.items():
-        if is_secret_name(name):
+        if is_secret_name(name) and not _is_path(value):
             yield value
         if "://" in value:
             yield from _secrets_of(value)
     for argument in sys.argv:
         if "://" in argument:
             yield from _secrets_of(argument)
+
+
+def _is_path(value: str) -> bool:
+    """Whether it names a place on this machine, as `SSH_KEY=/home/me/.ssh/id` does: no secret, and in many messages."""
+    return value.startswith(("/", "~")) and os.path.isdir(os.path.dirname(os.path.expanduser(value)))
 
 
 def _secrets_of(url: str) -> Iterator[str]:
