@@ -22,11 +22,14 @@ from zaya_core.template_limits import CURRENT, Limits
 from zaya_core.template_marks import UNMARK, ControlMarks, MarkLiterals
 
 _CONCATENATE, _PAY, _READ_ALL = "one text", "pay for", "read all"
-# Filters and tests that do not look into the value, or only as far as somebody takes items from them.
-_LAZY = frozenset(
-    "default d length count first last items map select selectattr reject rejectattr attr random "  # noqa: SIM905
-    "defined undefined none boolean false true integer float string mapping number sequence iterable callable sameas "
-    "odd even divisibleby filter test escaped".split()
+# Filters that do not look into the value, or only as far as somebody takes items from them.
+_LAZY_FILTERS = frozenset(
+    "default d length count first last items map select selectattr reject rejectattr attr random".split()  # noqa: SIM905
+)
+# Likewise tests; some have the name of a filter that reads all, such as `string`.
+_LAZY_TESTS = frozenset(
+    "defined undefined none boolean false true integer float string mapping number sequence iterable callable "  # noqa: SIM905
+    "sameas odd even divisibleby filter test escaped".split()
 )
 _TAKE_ITEMS = frozenset(["map", "select", "selectattr", "reject", "rejectattr", "first"])
 _TOP = frozenset(["list", "reverse", "batch", "slice"])
@@ -154,7 +157,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     def _filter(self, name: str, context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         limits = CURRENT.get()
         value = self._pay(limits, name, value)
-        if name not in _LAZY:
+        if name not in _LAZY_FILTERS:
             limits.spend_all((*args, *kwargs.values()))
         if name in _AS_PEOPLE_READ_IT:
             value = self._unmark(value)
@@ -167,8 +170,9 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def _test(self, name: str, context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         limits = CURRENT.get()
-        value = self._pay(limits, name, value)
-        if name not in _LAZY:
+        limits.spend(1)
+        if name not in _LAZY_TESTS:
+            value = _read(limits, value)
             limits.spend_all((*args, *kwargs.values()))
         return self._plain.call_test(name, value, args, kwargs, context=context)
 
@@ -178,9 +182,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             limits.spend_top(value)
         elif name in _TAKE_ITEMS:
             value = limits.counted(value)
-        elif name not in _LAZY:
-            value = _items(limits, value) if isinstance(value, Iterator) else value
-            limits.spend_all(value)
+        elif name not in _LAZY_FILTERS:
+            value = _read(limits, value)
         return value
 
     def _compared(self, _context: Context, value: Any) -> Any:
@@ -252,6 +255,13 @@ def _filtered(name: str, node: Any, *arguments: int) -> nodes.Filter:
 def _written(_context: Context, value: Any) -> Any:
     """What `{{ ... }}` holds, before it becomes text."""
     CURRENT.get().spend_all(value)
+    return value
+
+
+def _read(limits: Limits, value: Any) -> Any:
+    """The value, all of it paid for."""
+    value = _items(limits, value) if isinstance(value, Iterator) else value
+    limits.spend_all(value)
     return value
 
 

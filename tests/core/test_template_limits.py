@@ -106,6 +106,20 @@ def check_sentence(error: CheckpointError) -> None:
     assert "\n" not in str(error)
 
 
+DOUBLED = "{% set ns = namespace(l=[]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}"
+READING_ALL = (
+    "string safe upper escape join tojson sort unique sum min urlencode title trim replace('a','b') map('string')|list"
+)
+
+
+@pytest.mark.parametrize("name", READING_ALL.split())
+def test_a_filter_that_reads_all_of_a_doubled_list_is_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_limits, "STEPS", 100_000)
+    with pytest.raises(CheckpointError) as caught:
+        template_of(f"{DOUBLED}{{{{ ns.l|{name} }}}}").render([{"role": "user", "content": "hi"}])
+    check_sentence(caught.value)
+
+
 @pytest.mark.parametrize("source", TOO_MANY_STEPS)
 def test_a_template_that_would_run_for_ever_is_stopped(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_limits, "STEPS", 100_000)
