@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from rich.console import Console
 
 from zaya_cli.chat_commands import COMMANDS, CommandCompleter
 from zaya_cli.chat_view import PlainView
+from zaya_cli.generation import GenerationSettings
+from zaya_cli.line_input import PlainInput
+from zaya_cli.repl import Repl
+from zaya_core.errors import PromptTooLongError
 from zaya_core.events import ThinkingEnded
 
 CHAT = ("chat", "-n", "8", "--seed", "1", "--thinking-budget", "3")
@@ -232,3 +239,43 @@ def test_a_full_disk_during_save_harms_nothing_and_the_chat_goes_on(talking_fold
     # the older one, whole, and its lock; nothing half written
     assert sorted(path.name for path in folder.iterdir()) == [".name.lock", "name.json"]
     assert [item["question"] for item in json.loads((folder / "name.json").read_text())["exchanges"]] == ["one"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-history",)])
+def test_a_chat_that_is_not_kept_writes_nothing_and_says_so(chat, tmp_path, flags):
+    real = tmp_path / "data/zaya/sessions/chat-20260101-000000.safetensors"
+    real.parent.mkdir(parents=True)
+    real.write_bytes(b"what another chat has computed")
+    said = chat("hello", "/clear", "again", "/info", flags=flags)
+    assert "A new conversation.\n" in said
+    assert "session not kept" in said
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [real]
+
+
+def test_files_of_others_in_the_folder_are_no_sessions(chat, tmp_path):
+    folder = tmp_path / "data/zaya/sessions"
+    chat("hello", "/save mine")
+    for name in ("my notes.json", "nl\nname.json", "\x1b[2J.json", ".hidden.json"):
+        (folder / name).write_text("{}")
+    assert "mine" in (said := chat("/sessions", "/load"))
+    assert "1 question and answers" in said
+    assert "not a name" not in said
+
+
+def test_a_stop_that_comes_before_an_error_does_not_stop_the_next_answer():
+    conversation = SimpleNamespace(settings=GenerationSettings(), stop_requested=True, stop=lambda: None)
+    keeper = SimpleNamespace(keep=lambda: None)
+    repl = Repl(None, conversation, Console(file=io.StringIO()), keeper, PlainInput())
+
+    def too_long():
+        raise PromptTooLongError("It does not fit.")
+        yield
+
+    with pytest.raises(PromptTooLongError):
+        repl.answer(too_long())
+    assert not conversation.stop_requested
+
+
+def test_a_conversation_longer_than_the_context_says_what_to_do(chat):
+    said = chat("the " * 600, "/tokens")
+    assert "-" not in next(line for line in said.splitlines() if "tokens of the context are used" in line)

@@ -267,6 +267,13 @@ def test_names_of_variables_tell_what_is_secret():
     assert not any(map(is_secret_name, public))
 
 
+def test_a_variable_that_names_a_place_hides_no_paths(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSH_KEY", str(tmp_path / "id"))
+    assert redacted(f"{tmp_path / 'prompt.txt'} does not exist") == f"{tmp_path / 'prompt.txt'} does not exist"
+    monkeypatch.setenv("SECRET_KEY", "/nowhere/but+a/key==")
+    assert "but+a" not in redacted("it is /nowhere/but+a/key==")
+
+
 def test_logs_of_libraries_and_warnings_show_no_secret(zaya, planted, capsys):
     zaya("config", "path")
     record = logging.getLogger("huggingface_hub").makeRecord(
