@@ -14,7 +14,7 @@ _INTERRUPTED = 130  # as in `failures`, which is imported only behind the first 
 def main() -> None:
     """Run a command. KeyboardInterrupt is raised only where a command can take it."""
     _leave_on_interrupt(_INTERRUPTED)
-    # Registered first, run last: Python then takes its handlers away, and an interrupt would count as a death by signal.
+    # Registered first, run last: then Python takes its handlers away, and an interrupt would be a death by signal.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.unraisablehook = _on_unraisable
     from zaya_cli.app import main as run
