@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-import signal  # these three are there already when Python has started: nothing takes time before the first handler
+import signal  # these are there already when Python has started: nothing takes time before the first handler
 import sys
 from types import FrameType
 
@@ -13,6 +14,8 @@ _INTERRUPTED = 130  # as in `failures`, which is imported only behind the first 
 def main() -> None:
     """Run a command. KeyboardInterrupt is raised only where a command can take it."""
     _leave_on_interrupt(_INTERRUPTED)
+    # Registered first, run last: then Python takes its handlers away, and an interrupt would be a death by signal.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.unraisablehook = _on_unraisable
     from zaya_cli.app import main as run
 

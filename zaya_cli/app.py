@@ -399,7 +399,7 @@ def bench(
     model: options.Model = None,
     dummy: Annotated[bool, typer.Option("--dummy", help="Random weights of ZAYA1-8B's sizes; no download.")] = False,
     quant: Annotated[
-        Literal["bf16", "int8", "int4"] | None,
+        Literal["int8", "int4", "bf16"] | None,
         typer.Option(
             "--quant",
             help="The folder that `zaya quantize` made; with --dummy the format of the experts.",
@@ -407,7 +407,7 @@ def bench(
         ),
     ] = None,
     dense: Annotated[
-        Literal["bf16", "int8", "int4"] | None,
+        Literal["int8", "int4", "bf16"] | None,
         typer.Option("--dense", help="With --dummy: attention, embedding and head.", show_default="int8"),
     ] = None,
     device: options.Device = "auto",

@@ -29,7 +29,7 @@ def usage_sentence(error: TyperException) -> str:
 def _refusal(error: TyperException) -> str | None:
     """Of a value that a flag cannot take; None for any other error."""
     parameter, cause = getattr(error, "param", None), error.__cause__
-    problems = getattr(cause, "errors", list)()  # pydantic's, which Typer converts values with
+    problems: list[Any] = getattr(cause, "errors", list)()  # pydantic's, which Typer converts values with
     if parameter is None or not problems:
         return None
     value, kind = problems[0]["input"], parameter.type_descriptor

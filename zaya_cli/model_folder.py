@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import zaya_core
@@ -64,12 +65,14 @@ def expect_openable(folder: Path) -> Path:
 
 def bundled_names() -> list[str]:
     """The models that ship with the program."""
-    return sorted(path.name for path in BUNDLED.iterdir() if path.is_dir())
+    return sorted(path.name for path in BUNDLED.iterdir() if os.path.isdir(path))
 
 
 def _known_names() -> list[str]:
-    made = quantized_models()
-    return [*bundled_names(), DEFAULT_REPO, *(path.name for path in (made.iterdir() if made.is_dir() else ()))]
+    made: list[str] = []
+    with suppress(OSError):  # a hint is not worth an error
+        made = os.listdir(quantized_models())
+    return [*bundled_names(), DEFAULT_REPO, *made]
 
 
 def _is_hidden(path: Path) -> bool:

@@ -81,7 +81,11 @@ def test_two_interrupts_are_silent_too(tmp_path):
 
 
 def test_an_interrupt_while_exit_handlers_run_leaves_with_the_code_that_was_decided(tmp_path):
-    slow = "import atexit, os, time; atexit.register(lambda: (os.write(2, b'!'), time.sleep(60))); " + PROGRAM
+    slow = (
+        "import atexit, os, time, zaya_cli.app as app; run = app.main\n"
+        "app.main = lambda: (atexit.register(lambda: (os.write(2, b'!'), time.sleep(60))), run())\n"
+        "from zaya_cli.__main__ import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", slow, "config", "path"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(zaya_cli.__file__).parents[1])},
