@@ -37,8 +37,12 @@ def _prepare_token_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST_FILE).decode("utf-8", "surrogateescape")
-    except OSError:
+    except FileNotFoundError:
         return
+    except OSError as error:
+        raise UsageError(
+            f"{path}, where the login is kept, cannot be read ({error.strerror}): check HF_HOME and HF_TOKEN_PATH."
+        ) from None
     token = _checked(text, str(path))
     if token != text.strip():  # else huggingface_hub reads it as well, and renews one that ends
         os.environ[_HUB_VARIABLES[0]] = token

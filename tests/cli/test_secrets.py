@@ -267,6 +267,14 @@ def test_names_of_variables_tell_what_is_secret():
     assert not any(map(is_secret_name, public))
 
 
+def test_a_token_file_that_cannot_be_read_is_named_with_the_variables_that_place_it(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "file/token"))
+    monkeypatch.setenv("HF_TOKEN", "")
+    with pytest.raises(UsageError, match=r"cannot be read \(Not a directory\): check HF_HOME"):
+        prepare_hub_token()
+
+
 def test_a_variable_that_names_a_place_hides_no_paths(monkeypatch, tmp_path):
     monkeypatch.setenv("SSH_KEY", str(tmp_path / "id"))
     assert redacted(f"{tmp_path / 'prompt.txt'} does not exist") == f"{tmp_path / 'prompt.txt'} does not exist"
