@@ -9,7 +9,7 @@ from tests.core.rsa.servers import ONE, run
 from zaya_core.errors import NetworkError
 from zaya_core.redaction import public_url
 from zaya_core.rsa.endpoint import EndpointGenerator
-from zaya_core.rsa.endpoint.address import base_urls
+from zaya_core.rsa.endpoint.address import base_urls, is_trusted
 from zaya_core.rsa.endpoint.models import choose_model, entries_of
 
 pytest.importorskip("openai", reason="the endpoint extra is not installed")
@@ -115,6 +115,109 @@ def test_a_redirect_to_another_path_is_followed_by_all_requests(tokenizer):
     behaviour = Behaviour(models=moved)
     result, generator = run(behaviour, tokenizer, ONE)
     assert (result.text, generator.url.endswith("/v2")) == ("\\boxed{3}", True)
+
+
+# --- other servers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "expected"),
+    [
+        ("http://h:1/v2/models", "http://h:1/v1", True),
+        ("http://h:80/v1/models", "http://h/v1", True),
+        ("https://H/v1/models", "https://h:443/v1", True),
+        ("http://a:b@h/v1/models", "http://h/v1", True),
+        ("https://h/v1/models", "http://h/v1", True),
+        ("https://h:8000/v1/models", "http://h:8000/v1", True),
+        ("https://h/v1/models", "http://h:8000/v1", True),
+        ("https://h:8001/v1/models", "http://h:8000/v1", False),
+        ("http://h:2/v1/models", "http://h:1/v1", False),
+        ("http://h/v1/models", "https://h/v1", False),
+        ("http://h:443/v1/models", "https://h/v1", False),
+        ("https://h.other/v1/models", "https://h/v1", False),
+        ("https://other/v1/models", "http://h/v1", False),
+        ("https://h@other/v1/models", "https://h/v1", False),
+        ("ftp://h/v1/models", "http://h/v1", False),
+        ("http://[::2]/v1", "http://[::1]/v1", False),
+        ("http://[0:0::1]/v1", "http://[::1]/v1", True),
+    ],
+)
+def test_what_is_meant_for_a_server_is_sent_to_no_other(url, base, expected):
+    assert is_trusted(url, base) is expected
+
+
+@pytest.fixture
+def stranger(monkeypatch):
+    """The URL of a server that nobody named, and the requests it got."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-for-the-first")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Api-Key: for-the-first")
+    asked: list = []
+
+    def listing(handler):
+        asked.append(dict(handler.headers))
+        handler.reply(200, {"data": [{"id": "served"}]})
+
+    behaviour = Behaviour(models=listing)
+    behaviour.seen = asked
+    with served(behaviour) as url:
+        yield url, asked
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_server_is_told_and_gets_nothing(tokenizer, stranger, status):
+    url, asked = stranger
+    behaviour = Behaviour(models=lambda handler: handler.reply_bytes(status, b"", Location=f"{url}/models"))
+    with served(behaviour) as first, pytest.raises(NetworkError) as raised:
+        EndpointGenerator(first, tokenizer, 4096)
+    assert f"{first} redirects to {url}, another server" in str(raised.value)
+    assert asked == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_prompt_follows_a_redirect_to_another_server(tokenizer, stranger, status):
+    url, asked = stranger
+
+    def moved(handler, body):
+        handler.reply_bytes(status, b"", Location=url + handler.path.removeprefix("/v1"))
+
+    with served(Behaviour(fault=lambda number: moved)) as first, pytest.raises(NetworkError, match="another server"):
+        EndpointGenerator(first, tokenizer, 4096, model="served")
+    with pytest.raises(NetworkError, match=f"redirects to {url}, another server"):
+        run(Behaviour(fault=lambda number: moved), tokenizer, ONE)
+    assert asked == []
+
+
+def test_a_page_that_leads_to_another_server_does_not_hide_the_protocol_below(tokenizer, stranger):
+    url, asked = stranger
+
+    def portal(handler):
+        behaviour.root, behaviour.models = "/api/v1", ({"id": "served"},)
+        handler.reply_bytes(302, b"", Location=f"{url}/login")
+
+    behaviour = Behaviour(root="/api", models=portal)
+    result, generator = run(behaviour, tokenizer, ONE, path="/api")
+    assert (result.text, generator.url.endswith("/api/v1"), asked) == ("\\boxed{3}", True, [])
+
+
+def test_a_redirect_keeps_the_login_that_was_given(tokenizer):
+    keys: list = []
+
+    def models(handler):
+        if behaviour.root == "/v1":
+            behaviour.root = "/v2"
+            handler.reply_bytes(308, b"", Location=f"http://{handler.headers['Host']}/v2/models")
+        else:
+            handler.reply(200, {"data": [{"id": "served"}]})
+
+    def noted(handler, body):
+        keys.append(handler.headers["Authorization"])
+        handler.complete(body)
+
+    behaviour = Behaviour(models=models, fault=lambda number: noted)
+    with served(behaviour) as url:
+        generator = EndpointGenerator(url.replace("://", "://me:secret@"), tokenizer, 4096)
+    assert generator.url == url.replace("/v1", "/v2")
+    assert keys and all(key.startswith("Basic ") for key in keys)
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from zaya_core.errors import NetworkError
 from zaya_core.redaction import public_url
@@ -18,6 +17,7 @@ from zaya_core.rsa.endpoint.faults import (
     NOT_UNDERSTOOD,
     BrokenStream,
     Malformed,
+    Redirected,
     ServerFault,
     StatusError,
     Unreachable,
@@ -64,7 +64,7 @@ class Finder:
         for base in base_urls(given):
             try:
                 server = self._at(base)
-            except (StatusError, Malformed) as error:
+            except (StatusError, Malformed, Redirected) as error:
                 if not _is_elsewhere(error):
                     raise
                 missing.append(error)
@@ -76,7 +76,7 @@ class Finder:
         raise NetworkError(f"{missing[0]}{also} Give --endpoint the URL of an OpenAI-compatible server, with its /v1.")
 
     def _at(self, base: str) -> Server:
-        """Raises StatusError or Malformed, as `_is_elsewhere` knows them, when there is no server at this address."""
+        """Raises a fault that `_is_elsewhere` knows when there is no server at this address."""
         client, entries = self._listed(Client(base, self.silence))
         model = self.model or choose_model(list(entries or ()), client.where)
         try:
@@ -101,14 +101,13 @@ class Finder:
             if self.model is None:
                 raise Malformed(f"{client.where}/models is no list of models.") from None
             return client, None
-        except (StatusError, Malformed) as error:
+        except (StatusError, Malformed, Redirected) as error:
             if self.model is not None:
                 return client, None
             if _is_elsewhere(error) or (isinstance(error, StatusError) and error.status in (401, 403)):
                 raise
             raise NetworkError(f"{error} To do without its list of models, name one with --endpoint-model.") from None
-        was_moved = base != client.base and _is_same_host(base, client.base)
-        return (Client(base, self.silence) if was_moved else client), entries
+        return (client if base == client.base else Client(base, self.silence)), entries
 
     # --- the dialect --------------------------------------------------------------------------------------------------
 
@@ -203,9 +202,5 @@ def _losses(where: str, dialect: Dialect) -> list[str]:
 
 
 def _is_elsewhere(error: ServerFault) -> bool:
-    """Whether another address may be the right one: no such page, or a page for people."""
-    return isinstance(error, Malformed) or (isinstance(error, StatusError) and error.status in NOT_THERE)
-
-
-def _is_same_host(one: str, other: str) -> bool:
-    return urlsplit(one).hostname == urlsplit(other).hostname
+    """Whether another address may be the right one: no such page, a page for people, or the way to one."""
+    return isinstance(error, (Malformed, Redirected)) or (isinstance(error, StatusError) and error.status in NOT_THERE)
