@@ -220,6 +220,75 @@ def test_a_redirect_keeps_the_login_that_was_given(tokenizer):
     assert keys and all(key.startswith("Basic ") for key in keys)
 
 
+# --- chats alone ------------------------------------------------------------------------------------------------------
+
+
+def only_chats(status=200, content=b"", kind="application/json"):
+    """A fault of a server whose `/completions` answers with this."""
+
+    def answer(handler, body):
+        if handler.path.endswith("/chat/completions"):
+            handler.chat(body)
+        else:
+            handler.reply_bytes(status, content, kind)
+
+    return lambda number: answer
+
+
+ANSWERS = [
+    (200, b"<!doctype html><html></html>", "text/html"),
+    (200, b"Not Found", "text/plain"),
+    (200, b'{"detail": "Not Found"}', "application/json"),
+    (200, b'{"choices": []}', "application/json"),
+    (200, b"[]", "application/json"),
+    (200, b"", "text/event-stream"),
+    (200, b"data: [DONE]\n\n", "text/event-stream"),
+    (204, b"", "application/json"),
+    *((status, b'{"error": {"message": "shut"}}', "application/json") for status in (403, 404, 405, 410, 500, 501)),
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_chats_are_used_where_completions_answer_nothing_of_use(tokenizer, answer):
+    result, generator = run(Behaviour(fault=only_chats(*answer)), tokenizer, ONE, from_start=True)
+    assert (result.text, generator.dialect.kind) == ("\\boxed{3}", "chat")
+    assert any("chat completions are used" in note for note in generator.notes)
+
+
+def test_chats_are_used_where_completions_lead_to_another_server(tokenizer, stranger):
+    def moved(handler, body):
+        if handler.path.endswith("/chat/completions"):
+            handler.chat(body)
+        else:
+            handler.reply_bytes(307, b"", Location=f"{stranger[0]}/completions")
+
+    _, generator = run(Behaviour(fault=lambda number: moved), tokenizer, ONE, from_start=True)
+    assert (generator.dialect.kind, stranger[1]) == ("chat", [])
+
+
+@pytest.mark.parametrize(
+    ("completions", "chat", "told"),
+    [
+        (403, 404, "answered 403"),
+        (410, 404, "answered 410"),
+        (403, 403, "answered 403"),
+        (404, 403, "answered 403"),
+        (410, 429, "answered 429"),
+        (200, 404, "answered 404"),
+        (404, 200, "not the OpenAI protocol"),
+        (200, 200, "not the OpenAI protocol"),
+        (403, 200, "answered 403"),
+    ],
+)
+def test_where_chats_fail_as_well_the_refusal_that_says_most_is_told(tokenizer, completions, chat, told):
+    def answer(handler, body):
+        status = chat if handler.path.endswith("/chat/completions") else completions
+        handler.reply(status, {"detail": "no"})
+
+    with served(Behaviour(fault=lambda number: answer)) as url, pytest.raises(NetworkError, match=told):
+        EndpointGenerator(url, tokenizer, 4096, retries=1)
+
+
 # --- models -----------------------------------------------------------------------------------------------------------
 
 

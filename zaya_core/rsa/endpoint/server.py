@@ -32,6 +32,7 @@ from zaya_core.tokenizer import Tokenizer
 _PROBE: Messages = ({"role": "user", "content": "1 + 1"},)
 _LISTING_RETRIES = 2  # who types a wrong address should not wait long
 _CRASHED = 500  # so do some servers answer what they do not understand
+_SHUT = (403, 410)  # so do some gateways answer for completions, and allow chats
 
 Result = TypeVar("Result")
 Wait = Callable[[threading.Event, float], object]
@@ -104,7 +105,7 @@ class Finder:
         except (StatusError, Malformed, Redirected) as error:
             if self.model is not None:
                 return client, None
-            if _is_elsewhere(error) or (isinstance(error, StatusError) and error.status in (401, 403)):
+            if _is_elsewhere(error) or _has_status(error, (401, 403)):
                 raise
             raise NetworkError(f"{error} To do without its list of models, name one with --endpoint-model.") from None
         return (client if base == client.base else Client(base, self.silence)), entries
@@ -112,27 +113,27 @@ class Finder:
     # --- the dialect --------------------------------------------------------------------------------------------------
 
     def _dialect(self, client: Client, model: str) -> Dialect:
-        """Ask for one token in each dialect until one is understood. Raises NetworkError."""
-        found = self._first(client, model, COMPLETIONS)
-        if isinstance(found, Dialect):
-            return found
+        """Ask for one token in each dialect until one is understood. Raises NetworkError: what says most of why not."""
+        refusal = self._first(client, model, COMPLETIONS)
+        if isinstance(refusal, Dialect):
+            return refusal
         found = self._first(client, model, CHATS)
         if isinstance(found, Dialect):
             return found
         assert found is not None
-        raise found
+        raise found if refusal is None or _is_elsewhere(refusal) or not _is_elsewhere(found) else refusal
 
-    def _first(self, client: Client, model: str, dialects: Iterable[Dialect]) -> Dialect | StatusError | None:
+    def _first(self, client: Client, model: str, dialects: Iterable[Dialect]) -> Dialect | ServerFault | None:
         """The first dialect understood, else the last refusal; None where prompts would not arrive as they are."""
         refusal = None
         for dialect in dialects:
             try:
                 found = self._tried(client, model, dialect)
-            except StatusError as error:
+            except (StatusError, Malformed, Redirected) as error:
                 refusal = error
-                if error.status in NOT_THERE:
+                if _is_elsewhere(error) or (dialect.kind != "chat" and _has_status(error, _SHUT)):
                     break
-                if error.status not in (*NOT_UNDERSTOOD, _CRASHED):
+                if not _has_status(error, (*NOT_UNDERSTOOD, _CRASHED)):
                     raise
                 continue
             if found is not None:
@@ -175,7 +176,7 @@ class Finder:
             try:
                 return request()
             except ServerFault as fault:
-                crashes += isinstance(fault, StatusError) and fault.status == _CRASHED
+                crashes += _has_status(fault, [_CRASHED])
                 if crashes > 1:
                     raise
                 patience.after(fault, 0.0, has_progressed=False)
@@ -203,4 +204,8 @@ def _losses(where: str, dialect: Dialect) -> list[str]:
 
 def _is_elsewhere(error: ServerFault) -> bool:
     """Whether another address may be the right one: no such page, a page for people, or the way to one."""
-    return isinstance(error, (Malformed, Redirected)) or (isinstance(error, StatusError) and error.status in NOT_THERE)
+    return isinstance(error, (Malformed, Redirected)) or _has_status(error, NOT_THERE)
+
+
+def _has_status(error: ServerFault, among: Iterable[int]) -> bool:
+    return isinstance(error, StatusError) and error.status in among
