@@ -6,7 +6,7 @@ import pytest
 
 from tests.core.rsa.faulty_server import Behaviour, served
 from tests.core.rsa.servers import ONE, run
-from zaya_core.errors import NetworkError
+from zaya_core.errors import NetworkError, UsageError
 from zaya_core.redaction import public_url
 from zaya_core.rsa.endpoint import EndpointGenerator
 from zaya_core.rsa.endpoint.address import base_urls, is_trusted
@@ -312,7 +312,7 @@ def test_the_only_model_is_taken_and_of_several_the_one_named_zaya(tokenizer, na
     [["llama", "qwen"], ["bge-m3", "llama"], ["zaya1", "zaya2"], ["text-embedding-3-small"], ["bge-reranker"], []],
 )
 def test_where_the_model_is_not_plain_the_names_are_listed_and_the_flag_is_named(names):
-    with pytest.raises(NetworkError, match="--endpoint-model") as raised:
+    with pytest.raises(UsageError, match="--endpoint-model") as raised:
         choose_model(names, "http://h/v1")
     assert all(name in str(raised.value) for name in names)
 
@@ -320,7 +320,7 @@ def test_where_the_model_is_not_plain_the_names_are_listed_and_the_flag_is_named
 def test_odd_entries_of_the_list_are_passed_over():
     listing = {"data": [None, 5, {}, {"id": None}, {"id": ""}, {"id": 7}, {"id": "one"}]}
     assert list(entries_of(listing)) == ["one"]
-    with pytest.raises(NetworkError, match="and 30 more"):
+    with pytest.raises(UsageError, match="and 30 more"):
         choose_model([f"model{number}" for number in range(40)], "http://h/v1")
 
 
@@ -329,9 +329,24 @@ def test_a_model_that_is_not_there_is_named_beside_those_that_are(tokenizer):
         handler.error(404, f"The model `{body['model']}` does not exist.")
 
     behaviour = Behaviour(fault=lambda number: unknown)
-    with served(behaviour) as url, pytest.raises(NetworkError) as raised:
+    with served(behaviour) as url, pytest.raises(UsageError) as raised:
         EndpointGenerator(url, tokenizer, 4096, model="typo")
     assert "model typo, answered 404" in str(raised.value) and "It lists served." in str(raised.value)
+
+
+def test_a_listed_model_that_is_not_there_is_the_server_s_fault(tokenizer):
+    def unknown(handler, body):
+        handler.error(404, "gone")
+
+    with served(Behaviour(fault=lambda number: unknown)) as url, pytest.raises(NetworkError, match="It lists served"):
+        EndpointGenerator(url, tokenizer, 4096)
+
+
+@pytest.mark.parametrize("names", [["llama", "qwen"], []])
+def test_a_server_whose_models_are_not_plain_asks_for_another_command_line(tokenizer, names):
+    models = [{"id": name} for name in names]
+    with served(Behaviour(models=models), "") as url, pytest.raises(UsageError, match="--endpoint-model"):
+        EndpointGenerator(url, tokenizer, 4096)
 
 
 @pytest.mark.parametrize("status", [401, 403])

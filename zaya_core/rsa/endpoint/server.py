@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from zaya_core.errors import NetworkError
+from zaya_core.errors import NetworkError, UsageError
 from zaya_core.redaction import public_url
 from zaya_core.rsa.endpoint.address import base_urls
 from zaya_core.rsa.endpoint.client import Client
@@ -60,7 +60,10 @@ class Finder:
     wait: Wait
 
     def find(self, given: str) -> Server:
-        """The server at what a person gave. Raises: UsageError for what is no URL; NetworkError."""
+        """The server at what a person gave.
+
+        Raises: UsageError for what is no URL, and where a model is to be named, or named otherwise; NetworkError.
+        """
         missing: list[ServerFault] = []
         for base in base_urls(given):
             try:
@@ -85,7 +88,8 @@ class Finder:
         except StatusError as error:
             if not entries or error.status not in NOT_THERE:
                 raise
-            raise NetworkError(f"{error} It lists {listed(list(entries))}.") from None
+            kind = NetworkError if model in entries else UsageError  # a name that was typed
+            raise kind(f"{error} It lists {listed(list(entries))}.") from None
         context = context_of((entries or {}).get(model, {}))
         return Server(client, model, dialect, context, tuple(_losses(client.where, dialect)))
 
