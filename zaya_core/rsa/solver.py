@@ -76,8 +76,9 @@ class RsaResult:
 class Solver:
     """The schedule of one problem.
 
-    State: `finished` rollouts by (stage, candidate), which have been handed out, and the stage a share of whose
-    candidates agreed already (`stop_at`). Knows no generator: several problems can share one.
+    State: `finished` rollouts by (stage, candidate), which have been handed out, the stage a share of whose candidates
+    agreed already (`stop_at`), and what `ready` need not work out again. Knows no generator: several problems can share
+    one.
     """
 
     def __init__(
@@ -103,6 +104,8 @@ class Solver:
         self.finished: dict[tuple[int, int], Rollout] = {}
         self.agreed_stage: int | None = None
         self._handed_out: set[tuple[int, int]] = set()
+        self._orders: dict[tuple[int, int], list[int]] = {}
+        self._has_changed = True  # since `ready` was asked, as it is after each step of a generator
 
     def restore(self, rollouts: Iterable[Rollout]) -> None:
         """Take over the rollouts of an earlier run."""
@@ -113,15 +116,18 @@ class Solver:
     def hand_back(self, stage: int, candidate: int) -> None:
         """Note that a rollout was not run: `ready` hands it out again."""
         self._handed_out.discard((stage, candidate))
+        self._has_changed = True
 
     def shrink(self, params: RsaParams) -> None:
         """Go on with smaller budgets. Tails that are there are cut in proportion."""
         share, self.params = params.tail / self.params.tail, params
+        self._has_changed = True
         for key, rollout in self.finished.items():
             self.finished[key] = replace(rollout, tail=rollout.tail[-max(1, int(len(rollout.tail) * share)) :])
 
     def take(self, rollout: Rollout) -> None:
         """Note a rollout's end."""
+        self._has_changed = True
         self.finished[rollout.stage, rollout.candidate] = rollout
         share = self.params.stop_at
         if share is not None and self.agreed_stage is None:
@@ -132,7 +138,9 @@ class Solver:
 
     def ready(self) -> list[RolloutRequest]:
         """The rollouts that can start now and have not been handed out, in order."""
-        found = []
+        found: list[RolloutRequest] = []
+        if not self._has_changed:
+            return found
         for stage in range(self.params.stages) if self.agreed_stage is None else ():
             for candidate in range(self.params.width(stage)):
                 if (stage, candidate) in self._handed_out:
@@ -141,6 +149,7 @@ class Solver:
                 if subset is not None:
                     self._handed_out.add((stage, candidate))
                     found.append(self._request(stage, candidate, subset))
+        self._has_changed = False
         return found
 
     def stage_rollouts(self, stage: int) -> list[Rollout]:
@@ -177,7 +186,7 @@ class Solver:
             return None
         sound = {rollout.candidate for rollout in self._sound(before)} if is_whole else None
         chosen: list[int] = []
-        for other in subset_order(self.sampling.seed, stage, candidate, self.params.width(before)):
+        for other in self._order(stage, candidate):
             if len(chosen) == self.params.tails:
                 break
             rollout = self.finished.get((before, other))
@@ -187,6 +196,13 @@ class Solver:
                 chosen.append(other)
         is_decided = is_whole or len(chosen) == self.params.tails
         return tuple(sorted(chosen)) if chosen and is_decided else None
+
+    def _order(self, stage: int, candidate: int) -> list[int]:
+        """`subset_order`, worked out once: it is asked for again with each rollout that ends."""
+        if (order := self._orders.get((stage, candidate))) is None:
+            order = subset_order(self.sampling.seed, stage, candidate, self.params.width(stage - 1))
+            self._orders[stage, candidate] = order
+        return order
 
     def _request(self, stage: int, candidate: int, subset: tuple[int, ...]) -> RolloutRequest:
         tails = [self.finished[stage - 1, other].tail for other in subset]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,8 @@ from zaya_core.rsa import RsaParams, aggregation_prompt, solve
 from zaya_core.rsa.events import RunStarted, StageFinished
 from zaya_core.rsa.params import PRESETS, PromptSizes, fit_to_context
 from zaya_core.rsa.prompt import candidates_prompt
-from zaya_core.rsa.solver import subset_order
+from zaya_core.rsa.rollouts import Rollout
+from zaya_core.rsa.solver import Solver, subset_order
 from zaya_core.sampling import SamplingParams
 
 QUESTION = [{"role": "system", "content": "Be exact."}, {"role": "user", "content": "What is 1 + 1?"}]
@@ -213,6 +215,38 @@ def test_stages_are_reported_and_saved_and_a_restored_run_gives_the_same():
         assert len(generator.requests) == 15 - len(rollouts)
         assert shape(again) == shape(result)
         assert again.text == result.text
+
+
+def test_the_schedule_is_worked_out_when_something_has_changed_and_each_order_once(monkeypatch):
+    params = RsaParams(candidates=5, rounds=2, subset=3, pipelined=True)
+    orders: list = []
+
+    def counted(seed, stage, candidate, width):
+        orders.append((stage, candidate))
+        return subset_order(seed, stage, candidate, width)
+
+    monkeypatch.setattr("zaya_core.rsa.solver.subset_order", counted)
+    asked: list = []
+    monkeypatch.setattr(Solver, "_subset", lambda *key, subset=Solver._subset: asked.append(key) or subset(*key))
+    solver = Solver(QUESTION, params, SamplingParams(top_p=1.0, seed=7))
+    assert len(solver.ready()) == 5
+    first = len(asked)
+    assert first and not any(solver.ready() for _ in range(9)) and len(asked) == first  # steps without an end
+    for number in range(5):
+        solver.take(Rollout(0, number, (), 7, "done", tail="x"))
+        solver.ready()
+    assert len(asked) > first
+    assert len(orders) == len(set(orders)) == 10
+
+
+def test_what_is_handed_back_or_shrinks_is_worked_out_again():
+    solver = Solver(QUESTION, SMALL, SamplingParams(top_p=1.0, seed=7))
+    handed = solver.ready()
+    solver.hand_back(0, 3)
+    assert solver.ready() == [handed[3]] and solver.ready() == []
+    solver.hand_back(0, 2)
+    solver.shrink(replace(SMALL, think=50))
+    assert [(request.candidate, request.think) for request in solver.ready()] == [(2, 50)]
 
 
 @pytest.mark.parametrize("messages", [[], [{"role": "assistant", "content": "x"}], [{"role": "user", "content": " "}]])

@@ -35,5 +35,20 @@ def base_urls(given: str) -> list[str]:
     return [str(url.copy_with(path=one or "/", query=None, fragment=None)).rstrip("/") for one in paths]
 
 
+def base_of(url: str) -> str:
+    """The base URL that a page such as /models belongs to."""
+    return _PAGE.sub("", re.split("[?#]", url, maxsplit=1)[0])
+
+
+def is_trusted(url: str, base: str) -> bool:
+    """Whether what is meant for `base`, such as a key, may be sent to a URL: the same scheme, host and port, or https
+    instead of http at the same host, at the same port or the usual one."""
+    import httpx2
+
+    to, named = httpx2.URL(url).origin, httpx2.URL(base).origin
+    is_upgrade = (named.scheme, to.scheme) == ("http", "https") and to.port in (named.port, 443)
+    return to == named or (is_upgrade and to.host == named.host)
+
+
 def _is_host(host: str) -> bool:
     return bool(host) and not re.search(r"[%\s]", host)

@@ -6,14 +6,26 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from zaya_core.errors import UsageError
 from zaya_core.proxies import by_way_of, route_to
 from zaya_core.redaction import public_url
+from zaya_core.rsa.endpoint.address import base_of, is_trusted
 from zaya_core.rsa.endpoint.events import read_events
-from zaya_core.rsa.endpoint.faults import BrokenStream, Malformed, ServerFault, StatusError, Unreachable, one_line
+from zaya_core.rsa.endpoint.faults import (
+    BrokenStream,
+    Malformed,
+    Redirected,
+    ServerFault,
+    StatusError,
+    Unreachable,
+    one_line,
+)
 from zaya_core.rsa.endpoint.reply import Part, Reply, ReplyBuilder
+
+if TYPE_CHECKING:
+    import httpx2
 
 _CONNECT_SECONDS = 20.0
 _LISTING_SECONDS = 60.0
@@ -28,7 +40,10 @@ class Listener(Protocol):
 
 
 class Client:
-    """Requests to one base URL. Repeats nothing: who asks knows what of a request is left to be done."""
+    """Requests to one base URL, and to no other server: keys and prompts are for the one that a person named.
+
+    Repeats nothing: who asks knows what of a request is left to be done.
+    """
 
     def __init__(self, base: str, silence: float):
         """silence: seconds without a byte after which a request is given up.
@@ -49,7 +64,9 @@ class Client:
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
             max_retries=0,
             timeout=httpx2.Timeout(silence, connect=min(silence, _CONNECT_SECONDS)),
-            http_client=openai.DefaultHttpxClient(**route_to(base).client_settings()),
+            http_client=openai.DefaultHttpxClient(
+                **route_to(base).client_settings(), event_hooks={"request": [self._refuse_strangers]}
+            ),
         )
 
     def models(self) -> tuple[str, Any]:
@@ -60,7 +77,8 @@ class Client:
             client = self._client.with_options(timeout=min(self._silence, _LISTING_SECONDS))
             response = client.get("/models", cast_to=httpx2.Response)
             try:
-                return str(response.url).partition("?")[0].removesuffix("/models"), json.loads(response.content)
+                url = response.url.copy_with(userinfo=httpx2.URL(self.base).userinfo)  # a redirect names no login
+                return base_of(str(url)), json.loads(response.content)
             except (ValueError, RecursionError):
                 raise Malformed("no JSON") from None
 
@@ -99,6 +117,12 @@ class Client:
                     raise StatusError(where, _status_of(value["error"]), value)
                 yield value
 
+    def _refuse_strangers(self, request: httpx2.Request) -> None:
+        """Asked before each request, also a redirected one, from which the package would drop one header of several."""
+        if not is_trusted(str(request.url), self.base):
+            to = one_line(public_url(base_of(str(request.url))))
+            raise Redirected(f"{self.where} redirects to {to}, another server: give that one if it is meant.")
+
     @contextlib.contextmanager
     def _faults(self, where: str = "") -> Iterator[None]:
         import httpx2
@@ -110,6 +134,8 @@ class Client:
         except openai.APIStatusError as error:
             raise StatusError(where, error.status_code, error.body, error.response.headers) from None
         except openai.APIError as error:
+            if isinstance(error.__cause__, Redirected):
+                raise error.__cause__ from None
             self._raise_lost(where, error.__cause__ or error)
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, OSError) as error:
             self._raise_lost(where, error)

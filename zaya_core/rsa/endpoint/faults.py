@@ -53,6 +53,12 @@ class Malformed(ServerFault):
     """A response that is not what the protocol says."""
 
 
+class Redirected(ServerFault):
+    """A redirect to another server than the one that a person named."""
+
+    may_pass = False
+
+
 class Unreachable(ServerFault):
     """What no repetition heals: redirects without end, an address that is none."""
 

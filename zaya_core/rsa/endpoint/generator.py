@@ -56,7 +56,8 @@ class EndpointGenerator:
 
         timeout: seconds without a byte after which a request is given up. clock, wait: how time passes.
 
-        Raises: UsageError without the `openai` package or for what is no URL; NetworkError when nothing answers.
+        Raises: UsageError without the `openai` package, for what is no URL and where the model is to be named, or named
+        otherwise; NetworkError when nothing answers.
         """
         server = Finder(tokenizer, model, retries, timeout, wait).find(url)
         self.url = server.client.where

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from zaya_core.errors import NetworkError
+from zaya_core.errors import UsageError
 
 _OURS = re.compile("zaya", re.IGNORECASE)
 _OTHER_KIND = re.compile(r"embed|rerank|reward|whisper|\btts\b|\bclip\b|\bbge\b|\be5\b|\bgte\b|colbert", re.IGNORECASE)
@@ -29,9 +29,9 @@ def entries_of(listing: Any) -> dict[str, Mapping[str, Any]]:
 
 
 def choose_model(names: list[str], url: str) -> str:
-    """The only one, or the only one named zaya. Raises NetworkError with the names where neither is plain."""
+    """The only one, or the only one named zaya. Raises UsageError with the names where neither is plain."""
     if not names:
-        raise NetworkError(f"{url} lists no models: name one with --endpoint-model.")
+        raise UsageError(f"{url} lists no models: name one with --endpoint-model.")
     writing = [name for name in names if not _OTHER_KIND.search(name)]
     ours = [name for name in writing if _OURS.search(name)]
     if len(ours) == 1:
@@ -39,7 +39,7 @@ def choose_model(names: list[str], url: str) -> str:
     if len(names) == 1 and writing:
         return writing[0]
     what = "several models are named zaya" if ours else "none is named zaya" if writing else "none of them writes text"
-    raise NetworkError(f"{url} lists {listed(names)}, and {what}: name one with --endpoint-model.")
+    raise UsageError(f"{url} lists {listed(names)}, and {what}: name one with --endpoint-model.")
 
 
 def listed(names: list[str]) -> str:

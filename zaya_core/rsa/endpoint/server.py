@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from zaya_core.errors import NetworkError
+from zaya_core.errors import NetworkError, UsageError
 from zaya_core.redaction import public_url
 from zaya_core.rsa.endpoint.address import base_urls
 from zaya_core.rsa.endpoint.client import Client
@@ -18,6 +17,7 @@ from zaya_core.rsa.endpoint.faults import (
     NOT_UNDERSTOOD,
     BrokenStream,
     Malformed,
+    Redirected,
     ServerFault,
     StatusError,
     Unreachable,
@@ -32,6 +32,7 @@ from zaya_core.tokenizer import Tokenizer
 _PROBE: Messages = ({"role": "user", "content": "1 + 1"},)
 _LISTING_RETRIES = 2  # who types a wrong address should not wait long
 _CRASHED = 500  # so do some servers answer what they do not understand
+_SHUT = (403, 410)  # so do some gateways answer for completions, and allow chats
 
 Result = TypeVar("Result")
 Wait = Callable[[threading.Event, float], object]
@@ -59,12 +60,15 @@ class Finder:
     wait: Wait
 
     def find(self, given: str) -> Server:
-        """The server at what a person gave. Raises: UsageError for what is no URL; NetworkError."""
+        """The server at what a person gave.
+
+        Raises: UsageError for what is no URL, and where a model is to be named, or named otherwise; NetworkError.
+        """
         missing: list[ServerFault] = []
         for base in base_urls(given):
             try:
                 server = self._at(base)
-            except (StatusError, Malformed) as error:
+            except (StatusError, Malformed, Redirected) as error:
                 if not _is_elsewhere(error):
                     raise
                 missing.append(error)
@@ -76,7 +80,7 @@ class Finder:
         raise NetworkError(f"{missing[0]}{also} Give --endpoint the URL of an OpenAI-compatible server, with its /v1.")
 
     def _at(self, base: str) -> Server:
-        """Raises StatusError or Malformed, as `_is_elsewhere` knows them, when there is no server at this address."""
+        """Raises a fault that `_is_elsewhere` knows when there is no server at this address."""
         client, entries = self._listed(Client(base, self.silence))
         model = self.model or choose_model(list(entries or ()), client.where)
         try:
@@ -84,7 +88,8 @@ class Finder:
         except StatusError as error:
             if not entries or error.status not in NOT_THERE:
                 raise
-            raise NetworkError(f"{error} It lists {listed(list(entries))}.") from None
+            kind = NetworkError if model in entries else UsageError  # a name that was typed
+            raise kind(f"{error} It lists {listed(list(entries))}.") from None
         context = context_of((entries or {}).get(model, {}))
         return Server(client, model, dialect, context, tuple(_losses(client.where, dialect)))
 
@@ -101,39 +106,38 @@ class Finder:
             if self.model is None:
                 raise Malformed(f"{client.where}/models is no list of models.") from None
             return client, None
-        except (StatusError, Malformed) as error:
+        except (StatusError, Malformed, Redirected) as error:
             if self.model is not None:
                 return client, None
-            if _is_elsewhere(error) or (isinstance(error, StatusError) and error.status in (401, 403)):
+            if _is_elsewhere(error) or _has_status(error, (401, 403)):
                 raise
             raise NetworkError(f"{error} To do without its list of models, name one with --endpoint-model.") from None
-        was_moved = base != client.base and _is_same_host(base, client.base)
-        return (Client(base, self.silence) if was_moved else client), entries
+        return (client if base == client.base else Client(base, self.silence)), entries
 
     # --- the dialect --------------------------------------------------------------------------------------------------
 
     def _dialect(self, client: Client, model: str) -> Dialect:
-        """Ask for one token in each dialect until one is understood. Raises NetworkError."""
-        found = self._first(client, model, COMPLETIONS)
-        if isinstance(found, Dialect):
-            return found
+        """Ask for one token in each dialect until one is understood. Raises NetworkError: what says most of why not."""
+        refusal = self._first(client, model, COMPLETIONS)
+        if isinstance(refusal, Dialect):
+            return refusal
         found = self._first(client, model, CHATS)
         if isinstance(found, Dialect):
             return found
         assert found is not None
-        raise found
+        raise found if refusal is None or _is_elsewhere(refusal) or not _is_elsewhere(found) else refusal
 
-    def _first(self, client: Client, model: str, dialects: Iterable[Dialect]) -> Dialect | StatusError | None:
+    def _first(self, client: Client, model: str, dialects: Iterable[Dialect]) -> Dialect | ServerFault | None:
         """The first dialect understood, else the last refusal; None where prompts would not arrive as they are."""
         refusal = None
         for dialect in dialects:
             try:
                 found = self._tried(client, model, dialect)
-            except StatusError as error:
+            except (StatusError, Malformed, Redirected) as error:
                 refusal = error
-                if error.status in NOT_THERE:
+                if _is_elsewhere(error) or (dialect.kind != "chat" and _has_status(error, _SHUT)):
                     break
-                if error.status not in (*NOT_UNDERSTOOD, _CRASHED):
+                if not _has_status(error, (*NOT_UNDERSTOOD, _CRASHED)):
                     raise
                 continue
             if found is not None:
@@ -176,7 +180,7 @@ class Finder:
             try:
                 return request()
             except ServerFault as fault:
-                crashes += isinstance(fault, StatusError) and fault.status == _CRASHED
+                crashes += _has_status(fault, [_CRASHED])
                 if crashes > 1:
                     raise
                 patience.after(fault, 0.0, has_progressed=False)
@@ -203,9 +207,9 @@ def _losses(where: str, dialect: Dialect) -> list[str]:
 
 
 def _is_elsewhere(error: ServerFault) -> bool:
-    """Whether another address may be the right one: no such page, or a page for people."""
-    return isinstance(error, Malformed) or (isinstance(error, StatusError) and error.status in NOT_THERE)
+    """Whether another address may be the right one: no such page, a page for people, or the way to one."""
+    return isinstance(error, (Malformed, Redirected)) or _has_status(error, NOT_THERE)
 
 
-def _is_same_host(one: str, other: str) -> bool:
-    return urlsplit(one).hostname == urlsplit(other).hostname
+def _has_status(error: ServerFault, among: Iterable[int]) -> bool:
+    return isinstance(error, StatusError) and error.status in among

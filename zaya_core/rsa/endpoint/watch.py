@@ -45,10 +45,6 @@ class Watch:
         self.texts[kind] += text
         self.on_text(kind, text)
 
-    def forget(self) -> None:
-        """What came does not count: the request is sent again in full."""
-        self.texts = {"thinking": "", "answer": ""}
-
     def pause(self, seconds: float) -> None:
         """Wait, but not when nobody does. Raises Abandoned."""
         self.wait(self.abandoned, seconds)
