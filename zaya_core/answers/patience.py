@@ -1,4 +1,4 @@
-"""How long algebra is waited for: no third time for a text that took too long twice, and within a budget in all.
+"""How long algebra is waited for: not again for a text that took too long three times, and within a budget in all.
 
 Whatever algebra is not asked about counts as different unless the normal forms agree.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 _MOST_TIMEOUTS = 5  # worth of time, for all comparisons within one budget
 _MOST_TEXTS = 4096  # that are remembered
-_ENDED, _UNKNOWN, _SUSPECT, _GIVEN_UP = range(4)  # what is known of a text, from good to bad
+_ENDED, _UNKNOWN = -1, 0  # what is known of a text before it took too long; afterwards how often it did
+_GIVEN_UP = 3  # times: which of two texts was endless is seen when each has met others
 
 
 class OutOfPatience(Exception):
