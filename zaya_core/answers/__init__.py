@@ -1,6 +1,7 @@
 r"""Answers: where a text gives one, and which of them are the same. Knows no model and imports no torch.
 
     finder      the answer in a text
+    clause      how far a value goes that a sentence names
     spelling    one spelling for what is written in several ways
     rationals   numbers, exactly
     units       what is written behind a value

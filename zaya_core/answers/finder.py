@@ -136,7 +136,7 @@ _LABEL = re.compile(
 )
 _NUMBER_IN_MATHS = re.compile(rf"\$({_NUMBER})\$(?!\d)|\\\(({_NUMBER})\\\)")
 _NEXT_IN_LIST = re.compile(
-    rf"\s*(?:, and |, or |, |; | and | or )(?=[a-zA-Z](?:_\w+)? ?[=<>≤≥]|(?:{_NUMBER})[\s.,;]|(?:{_NUMBER})$)"
+    rf"\s*(?:, and |, or |, |; | and | or )(?=[a-zA-Z]{1, 2}(?:_\w+)? ?[=<>≤≥]|(?:{_NUMBER})[\s.,;]|(?:{_NUMBER})$)"
 )
 _FORMULA = re.compile(
     r"(?=[^\n]*?(?:[\\^=_/*+√π×·<>≤≥-]|\d[a-z]))"
@@ -161,7 +161,9 @@ def _stated(text: str) -> Answer | None:
 def _value_at_start(text: str) -> Answer | None:
     """The answer with which a text begins."""
     if bold := _BOLD.match(text):
-        return _value_at_start(bold[2]) or _answer("words", bold[2])
+        if not re.fullmatch(_NUMBER, bold[2]):
+            return _value_at_start(bold[2]) or _answer("words", bold[2])
+        text = bold[2] + text[bold.end() :]  # **5** million
     text = re.sub(r"\*\*(?![\w(])|^['\"“‘`]", " ", text).lstrip()
     if maths := _MATHS.match(text):
         joined = _joined_maths(text, maths)
@@ -172,7 +174,7 @@ def _value_at_start(text: str) -> Answer | None:
         return _answer("choice", (choice["choice"] or choice["letter"]).upper())
     for kind, pattern in _STATED:
         if stated := pattern.match(text):
-            return _answer(kind, _with_list(text, stated) if kind == "number" else stated[0])
+            return _answer(kind, _LISTS[kind](text, stated))
     return _stated_formula(text)
 
 
@@ -183,7 +185,22 @@ _STATED: tuple[tuple[AnswerKind, re.Pattern[str]], ...] = (
 )
 
 
-def _with_list(text: str, match: re.Match[str]) -> str:
+def _alone(text: str, match: re.Match[str]) -> str:
+    return match[0]
+
+
+def _list_of_brackets(text: str, match: re.Match[str]) -> str:
+    """`(1, 2) and (3, 4)` as a whole."""
+    end = match.end()
+    while more := re.compile(r"(?:,? (?:and|or) |, )").match(text, end):
+        following = _STATED_BRACKETS.match(text, more.end())
+        if following is None:
+            break
+        end = following.end()
+    return text[match.start() : end]
+
+
+def _list_of_numbers(text: str, match: re.Match[str]) -> str:
     """`2, 3 and 5` and `5 million` as a whole; nouns are left out."""
     end = match.end()
     while more := re.compile(rf"(?:, and |, or |, | and | or )(?={_NUMBER})").match(text, end):
@@ -192,6 +209,9 @@ def _with_list(text: str, match: re.Match[str]) -> str:
             break
         end = number.end()
     return text[match.start() : end_of_value(text, end)]
+
+
+_LISTS = {"number": _list_of_numbers, "math": _list_of_brackets, "words": _alone}
 
 
 def _joined_maths(text: str, first: re.Match[str]) -> str:
@@ -212,10 +232,13 @@ def _inside(maths: re.Match[str]) -> str:
 
 def _stated_formula(text: str) -> Answer | None:
     """A formula, and those of its list: `x = 3, y = 4`, `x = 1 or 2`."""
+    text = _NUMBER_IN_MATHS.sub(r"\1\2", text)
     end = _end_of_formula(text, 0)
     while end and "=" in text[:end] and (more := _NEXT_IN_LIST.match(text, end)):
         end = _end_of_formula(text, more.end())
     found = text[:end].strip()
+    if found.endswith("="):
+        return None
     return _answer("math", found) if re.search(r"\d|\\[a-z]|[a-z]", found) and len(found) > 1 else None
 
 
@@ -286,8 +309,9 @@ def _concluded(text: str) -> Answer | None:
     match = _CONCLUSION.search(line)
     if match is None:
         return None
-    start = match.start("number")
-    return _answer("number", line[start : end_of_value(line, match.end("number"))])
+    directly = re.compile("[A-Za-z]*").match(line, match.end("number"))
+    end = directly.end() if directly else match.end("number")  # 12th, 5cm
+    return _answer("number", line[match.start("number") : end_of_value(line, end)])
 
 
 def _last_maths(lines: list[str], line: str) -> str | None:

@@ -135,6 +135,7 @@ def _unwrapped(match: re.Match[str]) -> str:
 
 def _one_arithmetic(text: str) -> str:
     text = _SPOKEN.sub(lambda match: r"\cdot " if match[1] == "times" else "/", text)
+    text = re.sub(r"(?<=\d) ?(?:\\text\{ ?)?([ap])\. ?m\b\.?(?: ?\})?", r" \1m", text)
     text = _AND_A_PART.sub(lambda match: rf" \frac{{1}}{{{_PARTS[match[1]]}}}", text)
     text = re.sub(r"<=|=<", r"\\le ", text)
     text = re.sub(r">=|=>", r"\\ge ", text).replace("!=", r"\ne ").replace("==", "=").replace("**", "^")

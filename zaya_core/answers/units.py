@@ -21,7 +21,7 @@ _KNOWN = {
     "celsius": "c coulomb", "fahrenheit": "f farad", "am": "", "pm": "",
 }  # fmt: skip
 _CANONICAL = {spelling: unit for unit, others in _KNOWN.items() for spelling in (unit, *others.split())}
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "bn": 9, "trillion": 12}
 
 _LONE_LETTER = "mgshLNJKWVCF"  # a unit only where a space stands between it and a number
 _BARE_UNIT = "|".join(
@@ -35,7 +35,10 @@ _WORDS = re.compile(
     rf"(?:/(?:{_BARE_UNIT}|[mgsh])s?(?![a-z]))?|(?<= )[{_LONE_LETTER}]|[ck]?m/(?:s|h|min)))\.?{_POWER}$",
     re.IGNORECASE,
 )
-PARTS = r"dozens?|half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?|hundredths?|squared|cubed"
+PARTS = (  # words behind a number that change its value
+    "dozens?|half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?|hundredths?|squared|cubed|factorial"
+    "|January|February|March|April|May|June|July|August|September|October|November|December"
+)
 _NOUNS = re.compile(rf"(?<=\d )\(?(?!and |or |(?:{PARTS})\b)[A-Za-z]{{3,}}(?: (?!and |or )[A-Za-z]{{2,}}){{0,3}}\)?$")
 _MONEY = re.compile(r"^(-?) ?(\\\$|€|£|(?:\\text\{)?(?:USD|EUR|GBP)\}?) ?(?=[\d.\\(-])")
 
