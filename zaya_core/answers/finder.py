@@ -136,7 +136,7 @@ _LABEL = re.compile(
 )
 _NUMBER_IN_MATHS = re.compile(rf"\$({_NUMBER})\$(?!\d)|\\\(({_NUMBER})\\\)")
 _NEXT_IN_LIST = re.compile(
-    rf"\s*(?:, and |, or |, |; | and | or )(?=[a-zA-Z]{1, 2}(?:_\w+)? ?[=<>≤≥]|(?:{_NUMBER})[\s.,;]|(?:{_NUMBER})$)"
+    rf"\s*(?:, and |, or |, |; | and | or )(?=[a-zA-Z]{{1,2}}(?:_\w+)? ?[=<>≤≥]|(?:{_NUMBER})[\s.,;]|(?:{_NUMBER})$)"
 )
 _FORMULA = re.compile(
     r"(?=[^\n]*?(?:[\\^=_/*+√π×·<>≤≥-]|\d[a-z]))"
