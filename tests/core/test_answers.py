@@ -434,6 +434,7 @@ def test_values_that_differ_behind_their_first_number_do_not_agree(sentence):
         ("5 (see step 2)", "5"), ("5 = 2 + 3", "5"), ("5 — the sum of 2 and 3", "5"), ("**5**, as 2 + 3", "5"),
         ("7 and not 8", "7"), ("12 m/s", "12"), ("12 cm^2", "12"), ("25% of the cake", "25"), ("6 a day", "6"),
         ("5 units to the left", "5"), ("2, 3 and 5", "2, 3, 5"), ("-5 degrees Celsius", "-5"), ("5cm", "5"),
+        ("3.14 to 2 decimal places", "3.14"), ("3.1 rounded to two significant digits", "3.1"),
     ],
 )  # fmt: skip
 def test_what_a_sentence_states_is_the_whole_value_and_no_more(stated, value):

@@ -8,7 +8,7 @@ from zaya_core.answers.units import PARTS, measure_at_start
 
 _EXPLAINING = (  # what follows says why, or of what
     "because|since|as|so|which|that|where|when|whenever|if|for|but|then|after|using|given|while|is|are|at|on|from|once"
-    "|(?:and )?not"
+    r"|(?:and )?not|rounded|correct|to \S+ (?:decimal|significant)"
 )
 _END = re.compile(
     r"(?:[.;:!?)=≈]|\*\*|--)(?:[\s*_]|$)|,(?=\s|$)(?! (?:and )?\d+ [a-z])|[*_]+(?:\s|$)|\n|$"
