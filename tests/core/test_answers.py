@@ -97,6 +97,13 @@ def test_a_mixed_number_is_a_sum(whole, upper, lower):
     assert {str(form(f"{whole} {upper}/{lower}")), str(form(rf"{whole}\frac{upper}{lower}"))} == {value}
 
 
+def test_bare_braces_only_group_and_what_is_repeated_counts_once():
+    assert (
+        same_answer("{1, 2}", "1, 2") and same_answer(r"\{1, 2\}", "2, 1") and same_answer(r"\{1, 1, 2\}", r"\{2, 1\}")
+    )
+    assert same_answer("1, 1", "1") and not same_answer("(1, 1)", "1")
+
+
 def test_numbers_letters_words_and_tuples_of_them_need_no_algebra(no_worker):
     for a, b in [
         ("1/2", "0.5"),
@@ -386,6 +393,53 @@ TEXTS = [
     ("The answer is E.", "E"),
     ("The answer is: \n\n B", "B"),
 ]
+
+
+APART = [
+    ("5 million", "5 thousand"), ("5.2 million dollars", "5.2 billion dollars"), ("$5 million", "$5 thousand"),
+    ("$5$ million", "$5$ thousand"), (r"5\text{ million}", r"5\text{ thousand}"), ("**5** million", "**5** thousand"),
+    ("5 hundred", "5"), ("5 dozen", "5"), ("2 thirds", "2"), ("3 squared", "3"), ("5 factorial", "5"),
+    ("x = 3, y = 4", "x = 3, y = 5"), ("x = 3; y = 4", "x = 3; y = 5"), ("x = 1 and x = 2", "x = 7"),
+    ("x = 1 and x = 2", "x = 1 and x = 7"), ("x = 1 or 2", "x = 1 or 3"), ("a = 1 and b = 2", "a = 1 and b = 3"),
+    ("AB = 5 cm and BC = 3 cm", "AB = 5 cm and BC = 4 cm"), ("x = 5 million", "x = 5 thousand"),
+    ("x = $3$", "x = $4$"), ("x = 5 and a half", "x = 5"), ("(3, 4) and (5, 6)", "(3, 4) and (5, 7)"),
+    ("3 out of 8", "3 out of 9"), ("3 out of 8", "8 out of 3"), ("12 over 5", "12 over 7"), ("1 in 6", "1 in 7"),
+    ("1 in six", "1 in seven"), ("3 to 1", "1 to 3"), ("5 feet 3 inches", "5 feet 9 inches"), ("5 km", "5 m"),
+    ("3 hours 20 minutes", "3 hours 40 minutes"), ("3 hours and 20 minutes", "3 hours and 40 minutes"),
+    ("3 hours, 20 minutes", "3 hours, 40 minutes"), ("$3$ hours $20$ minutes", "$3$ hours $40$ minutes"),
+    ("5 times 10^6", "5 times 10^7"), ("3 pi", "3"), ("5 and a half", "5"), ("10 pm", "10 am"), ("10 p.m.", "10 a.m."),
+    ("7 remainder 3", "7 remainder 2"), ("7 remainder 3", "3 remainder 7"), ("7 R 3", "7 R 2"), ("5–6", "5–7"),
+    ("2 to the power of 5", "2 to the power of 6"), ("4 square root of 3", "4 square root of 5"),
+    ("1 million 200 thousand", "1 million 300 thousand"), ("5 May", "5 June"), ("5 (mod 7)", "5 (mod 11)"),
+]  # fmt: skip
+SENTENCES = ["The answer is {}.", "**Answer:** {}", "Therefore the total is {}.", "So:\n\n{}"]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_values_that_differ_behind_their_first_number_do_not_agree(sentence):
+    found = [(find_answer(sentence.format(one)), find_answer(sentence.format(other))) for one, other in APART]
+    assert not [(one, other) for one, other in found if one and other and one.agrees_with(other)]
+
+
+@pytest.mark.parametrize(
+    ("stated", "value"),
+    [
+        ("5 million", "5000000"), ("5 million", r"5 \text{ million}"), ("$5$ million", "5000000"),
+        ("$5.2 million", "5200000"), ("5 hundred thousand people", "500000"), ("5 bn", "5 billion"),
+        ("3 out of 8", r"\frac38"), ("12 over 5", "2.4"), ("5 and a half", "5.5"), ("5 times 10^6", "5 million"),
+        ("3 pi", r"3\pi"), ("10 pm", "10 p.m."), ("60 miles per hour", "60 mph"), ("x = 3, y = 4", "x=3, y=4"),
+        ("x = 1 and x = 2", "1,2"), ("3 hours 20 minutes", r"3\text{ hours }20\text{ minutes}"),
+        ("5 dollars per hour", "5"), ("5 or so", "5"), ("5 people in the room", "5"), ("5 and we are done", "5"),
+        ("x = 5, where x is the number", "5"), ("x = 5 because x > 3", "5"), ("5, which is 2 more than 3", "5"),
+        ("5 (see step 2)", "5"), ("5 = 2 + 3", "5"), ("5 — the sum of 2 and 3", "5"), ("**5**, as 2 + 3", "5"),
+        ("7 and not 8", "7"), ("12 m/s", "12"), ("12 cm^2", "12"), ("25% of the cake", "25"), ("6 a day", "6"),
+        ("5 units to the left", "5"), ("2, 3 and 5", "2, 3, 5"), ("-5 degrees Celsius", "-5"), ("5cm", "5"),
+        ("3.14 to 2 decimal places", "3.14"), ("3.1 rounded to two significant digits", "3.1"),
+    ],
+)  # fmt: skip
+def test_what_a_sentence_states_is_the_whole_value_and_no_more(stated, value):
+    found = find_answer(f"The answer is {stated}.")
+    assert found is not None and same_answer(found.text, value), found
 
 
 @pytest.mark.parametrize(("text", "answer"), TEXTS)

@@ -5,12 +5,14 @@ The forms decide where they can. Formulas are compared by math-verify, in a proc
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from zaya_core.answers.bounds import is_within_bounds
 from zaya_core.answers.forms import Form, Formula, Interval, Matrix, Named, Number, Several, Union, Words
+from zaya_core.answers.patience import OutOfPatience
 from zaya_core.answers.reading import form
 from zaya_core.answers.worker import Worker
 
@@ -30,11 +32,12 @@ def same_answer(a: str, b: str) -> bool:
         return True
     verdict = compare(form(a), form(b), lambda one, other: None)
     if verdict is None and is_within_bounds(a, b):
-        verdict = _by_algebra(*sorted((a, b)))
+        with contextlib.suppress(OutOfPatience):
+            verdict = _by_algebra(*sorted((a, b)))
     return bool(verdict)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)  # of 64 candidates there are 2,016 pairs
 def _by_algebra(a: str, b: str) -> Verdict:
     return _worker.ask((a, b))
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from zaya_core.answers.clause import end_of_value
 from zaya_core.answers.comparison import same_answer
-from zaya_core.answers.forms import Choice, Number
+from zaya_core.answers.forms import Choice, Number, Words
 from zaya_core.answers.reading import form
 from zaya_core.answers.units import without_unit
 
@@ -133,6 +134,10 @@ _LABEL = re.compile(
     r"(?P<words>[^\W\d_][\w'’-]*(?: [^\W\d_][\w'’-]*){0,3})[*_. \t]*",
     re.IGNORECASE,
 )
+_NUMBER_IN_MATHS = re.compile(rf"\$({_NUMBER})\$(?!\d)|\\\(({_NUMBER})\\\)")
+_NEXT_IN_LIST = re.compile(
+    rf"\s*(?:, and |, or |, |; | and | or )(?=[a-zA-Z]{{1,2}}(?:_\w+)? ?[=<>≤≥]|(?:{_NUMBER})[\s.,;]|(?:{_NUMBER})$)"
+)
 _FORMULA = re.compile(
     r"(?=[^\n]*?(?:[\\^=_/*+√π×·<>≤≥-]|\d[a-z]))"
     r"(?:\\[a-zA-Z]+|(?<![a-zA-Z])[a-zA-Z]{1,2}(?![a-zA-Z'])|\d"
@@ -156,17 +161,21 @@ def _stated(text: str) -> Answer | None:
 def _value_at_start(text: str) -> Answer | None:
     """The answer with which a text begins."""
     if bold := _BOLD.match(text):
-        return _value_at_start(bold[2]) or _answer("words", bold[2])
+        if not re.fullmatch(_NUMBER, bold[2]):
+            return _value_at_start(bold[2]) or _answer("words", bold[2])
+        text = bold[2] + text[bold.end() :]  # **5** million
     text = re.sub(r"\*\*(?![\w(])|^['\"“‘`]", " ", text).lstrip()
     if maths := _MATHS.match(text):
-        return _answer("math", _joined_maths(text, maths))
+        joined = _joined_maths(text, maths)
+        if joined != _inside(maths) or not re.fullmatch(_NUMBER, joined):
+            return _answer("math", joined)
+        text = _NUMBER_IN_MATHS.sub(r"\1\2", text)  # $5$ million
     if choice := _STATED_CHOICE.match(text):
         return _answer("choice", (choice["choice"] or choice["letter"]).upper())
     for kind, pattern in _STATED:
         if stated := pattern.match(text):
-            return _answer(kind, _with_list(text, stated) if kind == "number" else stated[0])
-    formula = _FORMULA.match(text)
-    return _formula(formula[0]) if formula else None
+            return _answer(kind, _LISTS[kind](text, stated))
+    return _stated_formula(text)
 
 
 _STATED: tuple[tuple[AnswerKind, re.Pattern[str]], ...] = (
@@ -176,15 +185,33 @@ _STATED: tuple[tuple[AnswerKind, re.Pattern[str]], ...] = (
 )
 
 
-def _with_list(text: str, match: re.Match[str]) -> str:
-    """`2, 3 and 5` as a whole; a unit is left out."""
+def _alone(text: str, match: re.Match[str]) -> str:
+    return match[0]
+
+
+def _list_of_brackets(text: str, match: re.Match[str]) -> str:
+    """`(1, 2) and (3, 4)` as a whole."""
+    end = match.end()
+    while more := re.compile(r"(?:,? (?:and|or) |, )").match(text, end):
+        following = _STATED_BRACKETS.match(text, more.end())
+        if following is None:
+            break
+        end = following.end()
+    return text[match.start() : end]
+
+
+def _list_of_numbers(text: str, match: re.Match[str]) -> str:
+    """`2, 3 and 5` and `5 million` as a whole; nouns are left out."""
     end = match.end()
     while more := re.compile(rf"(?:, and |, or |, | and | or )(?={_NUMBER})").match(text, end):
         number = re.compile(_NUMBER).match(text, more.end())
         if number is None or not re.match(r"[\s.,;]|$", text[number.end() :]):
             break
         end = number.end()
-    return text[match.start() : end]
+    return text[match.start() : end_of_value(text, end)]
+
+
+_LISTS = {"number": _list_of_numbers, "math": _list_of_brackets, "words": _alone}
 
 
 def _joined_maths(text: str, first: re.Match[str]) -> str:
@@ -203,9 +230,28 @@ def _inside(maths: re.Match[str]) -> str:
     return next(filter(None, maths.groups())).strip()
 
 
-def _formula(text: str) -> Answer | None:
-    text = re.split(r"[.;,](?:\s|$)|\n", text.strip(), maxsplit=1)[0].strip()
-    return _answer("math", text) if re.search(r"\d|\\[a-z]|[a-z]", text) and len(text) > 1 else None
+def _stated_formula(text: str) -> Answer | None:
+    """A formula, and those of its list: `x = 3, y = 4`, `x = 1 or 2`."""
+    text = _NUMBER_IN_MATHS.sub(r"\1\2", text)
+    end = _end_of_formula(text, 0)
+    while end and "=" in text[:end] and (more := _NEXT_IN_LIST.match(text, end)):
+        end = _end_of_formula(text, more.end())
+    found = text[:end].strip()
+    if found.endswith("="):
+        return None
+    return _answer("math", found) if re.search(r"\d|\\[a-z]|[a-z]", found) and len(found) > 1 else None
+
+
+def _end_of_formula(text: str, start: int) -> int:
+    """Where the formula at `start` ends, or the plain number; `start` for neither."""
+    found = _FORMULA.match(text, start) or re.compile(_NUMBER).match(text, start)
+    if found is None:
+        return start
+    lead = len(found[0]) - len(found[0].lstrip())
+    first = re.split(r"[.;,](?:\s|$)|\n", found[0].strip(), maxsplit=1)[0].strip()
+    end = start + lead + len(first)
+    is_number = re.search(r"(?:^|=)\s*\S*\d$", first) and not _NEXT_IN_LIST.match(text, end)
+    return end_of_value(text, end) if is_number else end
 
 
 def _answer(kind: AnswerKind, text: str) -> Answer | None:
@@ -215,6 +261,8 @@ def _answer(kind: AnswerKind, text: str) -> Answer | None:
         kind = "choice"
     elif isinstance(read, Number):
         kind = "number"
+    elif isinstance(read, Words) and kind == "number":
+        kind = "words"
     return Answer(kind, text, str(read)) if str(read) else None
 
 
@@ -259,7 +307,11 @@ def _concluded(text: str) -> Answer | None:
     if maths := _last_maths(lines, line):
         return _answer("math", maths)
     match = _CONCLUSION.search(line)
-    return _answer("number", match["number"]) if match else None
+    if match is None:
+        return None
+    directly = re.compile("[A-Za-z]*").match(line, match.end("number"))
+    end = directly.end() if directly else match.end("number")  # 12th, 5cm
+    return _answer("number", line[match.start("number") : end_of_value(line, end)])
 
 
 def _last_maths(lines: list[str], line: str) -> str | None:

@@ -24,6 +24,9 @@ _CHOICE_AND_TEXT = re.compile(
 )
 _ROMAN = re.compile(r"\((?:i{1,3}|i?v|vi{1,3}|ix)\)")
 _WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\W\d_](?:[^\W\d_]|[ '.,&/-])*")
+_COUNTED = re.compile(
+    r"(?=.*\d [a-zA-Z]{2}.* [-+]?\d)(?:(?:[-+]?\d[\d.,/:]*|[a-zA-Z]{2,})(?: |$))+"
+)  # 3 hours 20 minutes
 _SHORT_WORDS = {"yes", "no", "odd", "even", "one", "two", "all", "day", "may", "red", "tie", "six", "ten", "sun", "mon"}
 _CLOCK = re.compile(r"0?(\d{1,2}):(\d\d)(?: ?(?:\\text\{ ?)?([ap])\.? ?m\.?(?: ?\})?)?", re.IGNORECASE)
 _MATRIX = re.compile(r"[(\[|]? ?\\begin\{([pbvVB]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\} ?[)\]|]?")
@@ -254,6 +257,8 @@ def _value(tex: str) -> Form:
 
 def _words(tex: str) -> Words | None:
     plain = " ".join(re.sub(r"\\text\{([^{}]*)\}", r" \1 ", tex).split())
+    if _COUNTED.fullmatch(plain):
+        return Words(plain.casefold())
     if not _WORDS.fullmatch(plain) or (len(plain) == 1 and plain == tex):
         return None
     is_short = plain == tex and plain.isascii() and len(plain) < 4 and plain.casefold() not in _SHORT_WORDS

@@ -55,6 +55,9 @@ _PLAIN_FUNCTIONS = re.compile(
     r"(?<![\\a-zA-Z])(sqrt|frac|pi|infty|sin|cos|tan|log|ln|arcsin|arccos|arctan|exp)(?![a-z])"
 )
 _CHEMICAL = re.compile(r"(?:\\text\{[A-Z][a-z]?\}(?: ?_ ?\{?\d+\}?)?){2,}")
+_SPOKEN = re.compile(r"(?<=\d) ?(?:\\text\{)?\b(out of|over|divided by|times)\b\}? ?(?=\d)")
+_AND_A_PART = re.compile(r"(?<=\d) ?(?:\\text\{)?\band (?:a|one)[ -](half|third|quarter|fourth)\b\}?")
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4}
 _MOST_NESTED = 10
 
 
@@ -131,6 +134,9 @@ def _unwrapped(match: re.Match[str]) -> str:
 
 
 def _one_arithmetic(text: str) -> str:
+    text = _SPOKEN.sub(lambda match: r"\cdot " if match[1] == "times" else "/", text)
+    text = re.sub(r"(?<=\d) ?(?:\\text\{ ?)?([ap])\. ?m\b\.?(?: ?\})?", r" \1m", text)
+    text = _AND_A_PART.sub(lambda match: rf" \frac{{1}}{{{_PARTS[match[1]]}}}", text)
     text = re.sub(r"<=|=<", r"\\le ", text)
     text = re.sub(r">=|=>", r"\\ge ", text).replace("!=", r"\ne ").replace("==", "=").replace("**", "^")
     text = re.sub(r"\s*\*\s*", r"\\cdot ", text)

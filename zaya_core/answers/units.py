@@ -21,7 +21,7 @@ _KNOWN = {
     "celsius": "c coulomb", "fahrenheit": "f farad", "am": "", "pm": "",
 }  # fmt: skip
 _CANONICAL = {spelling: unit for unit, others in _KNOWN.items() for spelling in (unit, *others.split())}
-_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "bn": 9, "trillion": 12}
 
 _LONE_LETTER = "mgshLNJKWVCF"  # a unit only where a space stands between it and a number
 _BARE_UNIT = "|".join(
@@ -35,7 +35,11 @@ _WORDS = re.compile(
     rf"(?:/(?:{_BARE_UNIT}|[mgsh])s?(?![a-z]))?|(?<= )[{_LONE_LETTER}]|[ck]?m/(?:s|h|min)))\.?{_POWER}$",
     re.IGNORECASE,
 )
-_NOUNS = re.compile(r"(?<=\d )\(?(?!and |or )[A-Za-z]{3,}(?: (?!and |or )[A-Za-z]{2,}){0,3}\)?$")
+PARTS = (  # words behind a number that change its value
+    "dozens?|half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?|hundredths?|squared|cubed|factorial"
+    "|January|February|March|April|May|June|July|August|September|October|November|December"
+)
+_NOUNS = re.compile(rf"(?<=\d )\(?(?!and |or |(?:{PARTS})\b)[A-Za-z]{{3,}}(?: (?!and |or )[A-Za-z]{{2,}}){{0,3}}\)?$")
 _MONEY = re.compile(r"^(-?) ?(\\\$|€|£|(?:\\text\{)?(?:USD|EUR|GBP)\}?) ?(?=[\d.\\(-])")
 
 
@@ -69,8 +73,22 @@ def _without_scale(text: str) -> tuple[str, int]:
     for word, scale in _SCALES.items():
         match = re.fullmatch(rf"(.*[\d}}]) ?(?:\\text\{{ ?)?{word}(?: ?\}}| (.*)|(\\text.*))?", text)
         if match is not None and (match[2] is None or match[2].replace(" ", "").isalpha()):
-            return match[1] + (f" {match[2]}" if match[2] else match[3] or ""), scale
+            text, more = _without_scale(match[1] + (f" {match[2]}" if match[2] else match[3] or ""))
+            return text, scale + more
     return text, 0
+
+
+def measure_at_start(words: str) -> str:
+    """What belongs to the value that these words follow: `million km` of `million km in all`; "" for nouns."""
+    scales = re.match(rf"(?: (?:{'|'.join(_SCALES)})\b)*", words)
+    assert scales is not None
+    rest = words[scales.end() :]
+    for unit in (rf" (?:\S+ ){{{more}}}\S+(?= |$)" for more in (2, 1, 0)):
+        found = re.match(unit, rest)
+        if found and found[0] != " in" and _WORDS.fullmatch(f"1{found[0]}", 1):
+            per = re.match(r" per \w+", rest[found.end() :])
+            return scales[0] + found[0] + (per[0] if per else "")
+    return scales[0]
 
 
 def scaled_up(value: str, scale: int) -> str:

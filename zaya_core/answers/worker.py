@@ -14,10 +14,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from zaya_core.answers.bounds import LONGEST_COMPARISON
+from zaya_core.answers.patience import Patience
 
 _START = "import sys; sys.path[:] = sys.argv[1:]; from zaya_core.answers.algebra import serve; serve()"
 _LONGEST_START = 30.0  # seconds, on a slow disk
@@ -31,6 +33,7 @@ class Worker:
         """code: what the interpreter runs. longest: seconds a comparison may take."""
         self._code = code
         self._longest = longest
+        self._patience = Patience()
         self._process: subprocess.Popen[str] | None = None
         self._is_available = bool(sys.executable) and not getattr(sys, "frozen", False) and _IS_WORKER not in os.environ
         self._lock = threading.Lock()
@@ -39,12 +42,17 @@ class Worker:
             os.register_at_fork(after_in_child=self._forget)
 
     def ask(self, pair: Sequence[str]) -> bool | None:
-        """The verdict on two texts; None where there is none, because it took too long or no process can be had."""
+        """The verdict on two texts; None where there is none, because it took too long or no process can be had.
+
+        Raises OutOfPatience when the budget of `limited_algebra` is spent.
+        """
         with self._lock:
-            process = self._running()
+            process = self._running() if self._patience.allows(pair) else None
             if process is None:
                 return None
+            start = time.monotonic()
             reply = self._exchange(process, json.dumps(list(pair)), self._longest)
+            self._patience.note(pair, (time.monotonic() - start) / self._longest, has_ended=bool(reply))
         return {"true": True, "false": False}.get(reply)
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from zaya_core.answers import Answer, find_answer
+from zaya_core.answers import Answer, find_answer, limited_algebra
 from zaya_core.rsa.canary import repeats_itself
 from zaya_core.rsa.params import Select
 from zaya_core.rsa.rollouts import Rollout
@@ -88,13 +88,17 @@ def choose(rollouts: Sequence[Rollout], select: Select, total: int | None = None
 
 
 def grouped(rollouts: Iterable[Rollout]) -> dict[Answer, list[Rollout]]:
-    """Rollouts by the first answer that theirs agrees with; those without one are left out."""
+    """Rollouts by the first answer that theirs agrees with; those without one are left out.
+
+    In a few seconds: formulas that there was no time to compare count as different.
+    """
     groups: dict[Answer, list[Rollout]] = {}
-    for rollout in rollouts:
-        answer = answer_of(rollout)
-        if answer is not None:
-            same = next((known for known in groups if known.agrees_with(answer)), answer)
-            groups.setdefault(same, []).append(rollout)
+    with limited_algebra():
+        for rollout in rollouts:
+            answer = answer_of(rollout)
+            if answer is not None:
+                same = next((known for known in groups if known.agrees_with(answer)), answer)
+                groups.setdefault(same, []).append(rollout)
     return groups
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from zaya_core.answers import comparison
+import pytest
+
+from zaya_core.answers import comparison, same_answer
 from zaya_core.answers.worker import Worker
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.rsa.selection import choose, grouped
@@ -76,3 +78,81 @@ def test_each_answer_is_compared_with_one_of_each_group(monkeypatch):
     monkeypatch.setattr("zaya_core.answers.finder.same_answer", same)
     grouped(candidates(*((rf"\boxed{{{number % 4}}}", -0.1) for number in range(32))))
     assert len(asked) <= 32 * 4
+
+
+# --- comparisons that take too long -----------------------------------------------------------------------------------
+
+STUCK_AT_INTEGRALS = r"""
+import json, sys, time
+print("ready", flush=True)
+for line in sys.stdin:
+    pair = json.loads(line)
+    time.sleep(60 * any("int" in text for text in pair))
+    print(json.dumps(all(text.startswith("x") for text in pair)), flush=True)
+"""
+
+
+class Counted(Worker):
+    """Counts how often its process had to be started."""
+
+    starts = 0
+
+    def _start(self):
+        self.starts += 1
+        return super()._start()
+
+
+@pytest.fixture
+def stuck(monkeypatch):
+    """Formulas that begin with x are the same, those with an integral take forever."""
+    worker = Counted(STUCK_AT_INTEGRALS, longest=1.0)
+    monkeypatch.setattr(comparison, "_worker", worker)
+    comparison._by_algebra.cache_clear()
+    yield worker
+    worker.stop()
+    comparison._by_algebra.cache_clear()
+
+
+def integral(number):
+    return rf"\int_0^1 f_{{{number}}}(t) dt"
+
+
+def boxes(*texts):
+    return candidates(*((rf"\boxed{{{text}}}", -0.1) for text in texts))
+
+
+def test_sixteen_different_answers_that_algebra_is_endless_on_end_after_a_few_timeouts(stuck):
+    stuck._longest = 0.02
+    assert len(grouped(boxes(*map(integral, range(16))))) == 16
+    assert stuck.starts <= 6
+
+
+def test_an_endless_text_is_given_up_for_good(stuck):
+    stuck._longest = 0.02
+    for other in range(20):
+        assert not same_answer(integral(0), f"y+{other}+z")
+    assert stuck.starts <= 4
+
+
+def test_formulas_that_meet_endless_ones_keep_their_votes(stuck):
+    texts = [integral(0), "x+1", integral(1), "x+2", "x+3", "x+4"]
+    groups = grouped(boxes(*texts))
+    assert [[one.candidate for one in group] for group in groups.values()] == [[0], [1, 3, 4, 5], [2]]
+
+
+def test_equal_normal_forms_agree_without_any_patience_left(stuck):
+    stuck._longest = 0.02
+    texts = [*map(integral, range(8)), integral(7).replace(" ", ""), r"\frac12", "0.5"]
+    assert sorted(map(len, grouped(boxes(*texts)).values())) == [1] * 7 + [2, 2]
+
+
+def test_what_there_was_no_time_for_is_asked_again_by_the_next(stuck):
+    stuck._longest = 0.02
+    grouped(boxes(*map(integral, range(16)), "x+1", "x+2"))
+    stuck._longest = 10.0
+    assert same_answer("x+1", "x+2")
+
+
+def test_the_verdicts_on_all_pairs_of_64_candidates_are_kept():
+    kept = comparison._by_algebra.cache_info().maxsize
+    assert kept is not None and kept >= 64 * 63 // 2
