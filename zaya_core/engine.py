@@ -253,9 +253,10 @@ class Engine:
 
     def _has_room(self, needed: Callable[[], int]) -> bool:
         """Whether so many blocks are left, or can be had by forgetting prefixes; none is forgotten in vain."""
-        if self.model.pool.blocks_left + self.prefixes.blocks_alone() < needed():
-            return False
-        return self._make_room(needed)
+        missing = needed() - self.model.pool.blocks_left
+        if missing <= 0:
+            return True
+        return missing <= self.prefixes.blocks_alone() and self._make_room(needed)
 
     def _make_room(self, needed: Callable[[], int]) -> bool:
         """Forget prefixes until so many blocks are left; whether they are."""

@@ -250,3 +250,12 @@ def test_no_prefix_is_forgotten_in_vain(model, tokenizer):
     waiting = engine.submit(Request([303] * 520, SAMPLED, max_tokens=2))
     assert len([event for event in engine.events([long, waiting]) if isinstance(event, Finished)]) == 2
     assert engine.prefixes.beginnings_of([*kept.ids, *answer])
+
+
+@pytest.mark.parametrize("bound", [None, 9])
+def test_while_blocks_are_left_those_of_kept_prefixes_are_not_counted(model, tokenizer, monkeypatch, bound):
+    engine = Engine(with_bound(model, bound), tokenizer)
+    run(engine, keeping()[:1])
+    monkeypatch.setattr(engine.prefixes, "blocks_alone", lambda: pytest.fail("counted for nothing"))
+    _, found = run(engine, requests(2, max_tokens=5))
+    assert [len(tokens) for tokens in found] == [5, 5]
