@@ -75,6 +75,7 @@ class Engine:
         self._parked: list[Row] = []  # oldest first
         self._batch: Cache | None = None  # one cache row for each running row, in the same order
         self._cancelled: set[int] = set()
+        self._untold: list[Event] = []  # what `events`, left early, did not yield of requests that were not its own
         self._decoding_since: float | None = None
         self._has_just_prefilled = False
 
@@ -89,7 +90,8 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        return not (self._waiting or self._prefilling or self._running or self._parked)
+        """Whether no request is open, and no event is left that a step would return."""
+        return not (self._waiting or self._prefilling or self._running or self._parked or self._untold)
 
     def submit(self, request: Request) -> int:
         """Queue a request and return its id. Nothing has changed when it is refused.
@@ -138,26 +140,35 @@ class Engine:
         """Work until these requests have ended, and yield what happens, also to others that are open.
 
         One that failed has a `Failed` as its last event; nothing is raised for it. Leaving the loop early cancels the
-        rest.
+        rest; what has happened to others by then, the next step returns.
         """
-        open_ids = set(request_ids)
+        own_ids = set(request_ids)
+        open_ids, happened = set(own_ids), deque[Event]()
         try:
             while open_ids and not self.is_idle:
-                for event in self.step():
+                happened.extend(self.step())
+                while happened:
+                    event = happened.popleft()
                     if isinstance(event, (Finished, Failed)):
                         open_ids.discard(event.request_id)
                     yield event
         finally:
             self.cancel(*open_ids)
-            self._drop_cancelled()
+            happened.extend(self._drop_cancelled())
+            self._untold += [event for event in happened if event.request_id not in own_ids]
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """Do one unit of work and return what happened. Nothing to do: no events.
 
+        What is left of an `events` loop comes first, as a step of its own.
+
         What fails is told by a `Failed` for each request that it ended. Only an exception that is no error passes
         through, such as KeyboardInterrupt: all open requests are gone then, and the Engine is idle.
         """
+        if self._untold:
+            untold, self._untold = self._untold, []
+            return untold
         try:
             return self._drop_cancelled() + self._work()
         except BaseException as error:
@@ -447,7 +458,11 @@ class Engine:
 
 def _release_frames(error: BaseException) -> None:
     """Let go of what the calls that failed held, such as blocks; an error is kept longer than they should be."""
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback.clear_frames(seen.__traceback__)
-        seen = seen.__cause__ or seen.__context__
+    seen: set[int] = set()  # a chain may be a ring: `raise error from error`
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        one = ahead.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            ahead += [one.__cause__, one.__context__]

@@ -160,6 +160,38 @@ def test_leaving_the_loop_early_cancels_the_rest(engine):
     assert tokens(run(engine, ask())[0])
 
 
+@pytest.mark.parametrize("other_is_cancelled", [False, True])
+@pytest.mark.parametrize("left_after", range(8, 14))
+def test_a_loop_left_early_swallows_nothing_of_other_requests(engine, left_after, other_is_cancelled):
+    mine, other = engine.submit(ask(PLAIN[:9], max_tokens=30)), engine.submit(ask(PLAIN[:20], max_tokens=4))
+    events = []
+    for event in engine.events([mine]):
+        events.append(event)
+        if len(events) == left_after:
+            break
+    if other_is_cancelled:
+        engine.cancel(other)
+    events += list(engine.events([other]))
+    assert engine.is_idle
+    others = [event for event in events if event.request_id == other]
+    assert sum(isinstance(event, Finished) for event in others) == 1
+    stats = finished(others).stats
+    assert (stats.completion_tokens, len(tokens(others))) in {(n, n) for n in range(5)}
+    assert other_is_cancelled or len(tokens(others)) == 4
+
+
+def test_an_end_by_cancelling_inside_a_loop_left_early_is_told_by_the_next_step(engine):
+    mine, other = engine.submit(ask(PLAIN[:9])), engine.submit(ask(PLAIN[:20]))
+    for _ in engine.events([mine]):
+        engine.cancel(other)
+        break
+    assert not engine.is_idle
+    (event,) = engine.step()
+    assert (event.request_id, event.reason) == (other, "cancelled")
+    assert engine.is_idle
+    assert not engine.step()
+
+
 def test_every_block_returns_when_the_engine_is_done(model, tokenizer):
     engine = Engine(model, tokenizer)
     run(engine, *[ask(candidate=n) for n in range(3)])
