@@ -240,6 +240,55 @@ def test_an_answer_that_goes_on_equals_one_that_was_never_stopped(engine, tokeni
         assert texts["answer"] == text(first, "answer") + text(rest, "answer")
 
 
+@pytest.mark.parametrize("cut", [3, 8, 9, 12, 14])
+def test_the_answer_budget_counts_what_has_begun(engine, tokenizer, cut):
+    """Within the thinking, behind it, within the answer, and at the end of the budget: then no token comes."""
+    settings = {"sampling": SamplingParams(seed=4), "thinking_budget": 7, "answer_budget": 6, "max_tokens": 24}
+    prompt = thinking_prompt(tokenizer)
+    (whole,) = run(engine, ask(prompt, **settings))
+    assert len(tokens(whole)) == 7 + 1 + 6
+    begun = tokens(whole)[:cut]
+    (rest,) = run(engine, ask(prompt, begun=begun, **settings))
+    assert begun + tokens(rest) == tokens(whole)
+    assert finished(rest).reason == finished(whole).reason == "length"
+    (more,) = run(engine, ask(prompt, begun=begun, **{**settings, "answer_budget": 8}))
+    assert len(begun + tokens(more)) == 7 + 1 + 8
+
+
+@pytest.mark.parametrize("cut", [3, 8])
+def test_an_answer_budget_of_nothing_ends_with_the_thinking_that_has_begun(engine, tokenizer, cut):
+    prompt, settings = thinking_prompt(tokenizer), {"thinking_budget": 7, "answer_budget": 0}
+    (whole,) = run(engine, ask(prompt, **settings))
+    (rest,) = run(engine, ask(prompt, begun=tokens(whole)[:cut], **settings))
+    assert tokens(whole)[:cut] + tokens(rest) == tokens(whole)
+    assert finished(rest).reason == "stop"
+
+
+def test_an_answer_budget_of_nothing_without_any_thinking_is_no_token(engine):
+    (events,) = run(engine, ask(answer_budget=0))
+    assert (finished(events).reason, tokens(events)) == ("stop", [])
+
+
+@pytest.mark.parametrize("asked", [{}, {"keep_state": True}, {"snapshot_at": (20,)}])
+def test_what_had_ended_at_a_stop_string_stays_ended(engine, asked):
+    (plain,) = run(engine, ask(max_tokens=40))
+    whole = text(plain, "answer")
+    stop = whole[len(whole) // 2 : len(whole) // 2 + 4]
+    (events,) = run(engine, ask(max_tokens=40, stop=(stop,)))
+    (rest,) = run(engine, ask(max_tokens=40, stop=(stop,), begun=tokens(events), **asked))
+    end = finished(rest)
+    assert (end.reason, end.stopped_by, end.stats.completion_tokens) == ("stop", stop, 0)
+    assert not tokens(rest) and not text(rest, "answer")
+
+
+def test_what_had_ended_at_a_stop_token_stays_ended(engine, tokenizer):
+    (stop_id, *_) = sorted(tokenizer.stop_ids)
+    for ignore, count in ((False, 0), (True, 12)):
+        (events,) = run(engine, ask(begun=[310, stop_id], ignore_stop_ids=ignore))
+        assert len(tokens(events)) == count
+    assert finished(run(engine, ask(begun=[310, stop_id], ignore_stop_ids=False))[0]).reason == "stop"
+
+
 def test_the_context_counts_what_has_begun(model, tokenizer):
     engine = Engine(model, tokenizer, context=50)
     (events,) = run(engine, ask(PLAIN, begun=PLAIN[:6], max_tokens=None))
