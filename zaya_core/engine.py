@@ -76,6 +76,7 @@ class Engine:
         self._batch: Cache | None = None  # one cache row for each running row, in the same order
         self._cancelled: set[int] = set()
         self._untold: list[Event] = []  # what `events`, left early, did not yield of requests that were not its own
+        self._no_room: tuple[object, ...] | None = None  # the situation in which there was none for who comes next
         self._decoding_since: float | None = None
         self._has_just_prefilled = False
 
@@ -226,18 +227,26 @@ class Engine:
         if not self._waiting or self._prefilling or self._parked or len(self._running) >= self.max_rows:
             return []
         row = next(iter(self._waiting.values()))
+        if self._no_room == (situation := self._situation_of(row)):
+            return []
         events = self._attempt(row, self._take_up)
         cache = row.cache
         if cache is not None and self._running:
             rest = len(row.prompt) - row.position
             if not self._has_room(lambda: cache.blocks_for(rest) + 1 + len(self._running)):
                 row.forget_state()
+                self._no_room = situation
                 return events
         self._leave_waiting(row)
         if not row.has_ended:
             row.cuts = self._cuts_of(row)
             self._prefilling = row
         return events
+
+    def _situation_of(self, row: Row) -> tuple[object, ...]:
+        """What decides whether there is room for a row beside others: while it stays the same, so does the answer."""
+        others = [self._prefilling, *self._running]
+        return row.id, self.model.pool.blocks_left, *(other.id for other in others if other is not None)
 
     def _leave_waiting(self, row: Row) -> None:
         del self._waiting[row.id]
@@ -304,8 +313,11 @@ class Engine:
             return []
         row = self._parked[0]
         assert row.parked is not None
+        if self._no_room == (situation := self._situation_of(row)):
+            return []
         blocks = row.parked.blocks + 1
         if self._running and not self._has_room(lambda: blocks + len(self._running)):
+            self._no_room = situation
             return []
         self._make_room(lambda: blocks)
         self._parked.pop(0)
