@@ -75,6 +75,8 @@ class Engine:
         self._parked: list[Row] = []  # oldest first
         self._batch: Cache | None = None  # one cache row for each running row, in the same order
         self._cancelled: set[int] = set()
+        self._untold: list[Event] = []  # what `events`, left early, did not yield of requests that were not its own
+        self._no_room: tuple[object, ...] | None = None  # the situation in which there was none for who comes next
         self._decoding_since: float | None = None
         self._has_just_prefilled = False
 
@@ -89,7 +91,8 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        return not (self._waiting or self._prefilling or self._running or self._parked)
+        """Whether no request is open, and no event is left that a step would return."""
+        return not (self._waiting or self._prefilling or self._running or self._parked or self._untold)
 
     def submit(self, request: Request) -> int:
         """Queue a request and return its id. Nothing has changed when it is refused.
@@ -138,26 +141,35 @@ class Engine:
         """Work until these requests have ended, and yield what happens, also to others that are open.
 
         One that failed has a `Failed` as its last event; nothing is raised for it. Leaving the loop early cancels the
-        rest.
+        rest; what has happened to others by then, the next step returns.
         """
-        open_ids = set(request_ids)
+        own_ids = set(request_ids)
+        open_ids, happened = set(own_ids), deque[Event]()
         try:
             while open_ids and not self.is_idle:
-                for event in self.step():
+                happened.extend(self.step())
+                while happened:
+                    event = happened.popleft()
                     if isinstance(event, (Finished, Failed)):
                         open_ids.discard(event.request_id)
                     yield event
         finally:
             self.cancel(*open_ids)
-            self._drop_cancelled()
+            happened.extend(self._drop_cancelled())
+            self._untold += [event for event in happened if event.request_id not in own_ids]
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """Do one unit of work and return what happened. Nothing to do: no events.
 
+        What is left of an `events` loop comes first, as a step of its own.
+
         What fails is told by a `Failed` for each request that it ended. Only an exception that is no error passes
         through, such as KeyboardInterrupt: all open requests are gone then, and the Engine is idle.
         """
+        if self._untold:
+            untold, self._untold = self._untold, []
+            return untold
         try:
             return self._drop_cancelled() + self._work()
         except BaseException as error:
@@ -215,18 +227,26 @@ class Engine:
         if not self._waiting or self._prefilling or self._parked or len(self._running) >= self.max_rows:
             return []
         row = next(iter(self._waiting.values()))
+        if self._no_room == (situation := self._situation_of(row)):
+            return []
         events = self._attempt(row, self._take_up)
         cache = row.cache
         if cache is not None and self._running:
             rest = len(row.prompt) - row.position
             if not self._has_room(lambda: cache.blocks_for(rest) + 1 + len(self._running)):
                 row.forget_state()
+                self._no_room = situation
                 return events
         self._leave_waiting(row)
         if not row.has_ended:
             row.cuts = self._cuts_of(row)
             self._prefilling = row
         return events
+
+    def _situation_of(self, row: Row) -> tuple[object, ...]:
+        """What decides whether there is room for a row beside others: while it stays the same, so does the answer."""
+        others = [self._prefilling, *self._running]
+        return row.id, self.model.pool.blocks_left, *(other.id for other in others if other is not None)
 
     def _leave_waiting(self, row: Row) -> None:
         del self._waiting[row.id]
@@ -253,9 +273,10 @@ class Engine:
 
     def _has_room(self, needed: Callable[[], int]) -> bool:
         """Whether so many blocks are left, or can be had by forgetting prefixes; none is forgotten in vain."""
-        if self.model.pool.blocks_left + self.prefixes.blocks_alone() < needed():
-            return False
-        return self._make_room(needed)
+        missing = needed() - self.model.pool.blocks_left
+        if missing <= 0:
+            return True
+        return missing <= self.prefixes.blocks_alone() and self._make_room(needed)
 
     def _make_room(self, needed: Callable[[], int]) -> bool:
         """Forget prefixes until so many blocks are left; whether they are."""
@@ -292,8 +313,11 @@ class Engine:
             return []
         row = self._parked[0]
         assert row.parked is not None
+        if self._no_room == (situation := self._situation_of(row)):
+            return []
         blocks = row.parked.blocks + 1
         if self._running and not self._has_room(lambda: blocks + len(self._running)):
+            self._no_room = situation
             return []
         self._make_room(lambda: blocks)
         self._parked.pop(0)
@@ -446,7 +470,11 @@ class Engine:
 
 def _release_frames(error: BaseException) -> None:
     """Let go of what the calls that failed held, such as blocks; an error is kept longer than they should be."""
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback.clear_frames(seen.__traceback__)
-        seen = seen.__cause__ or seen.__context__
+    seen: set[int] = set()  # a chain may be a ring: `raise error from error`
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        one = ahead.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            ahead += [one.__cause__, one.__context__]

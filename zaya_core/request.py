@@ -27,7 +27,8 @@ class Request:
     positions whose state is worth keeping for later prompts, in any order. keep_state: keep the state at the end, too.
     stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
     begun: tokens of the answer that are there already; it goes on as if this request had chosen them, so that an answer
-    that was stopped and continued equals one that was not. max_tokens counts new tokens, thinking_budget all.
+    that was stopped and continued equals one that was not, and ends without a token where that would have ended.
+    max_tokens counts new tokens, the budgets all.
     """
 
     ids: Sequence[int]
@@ -116,14 +117,18 @@ def _sequence(name: str, value: Any, members: str) -> list[Any]:
 
 
 def _ids(name: str, value: object, vocab_size: int) -> tuple[int, ...]:
-    ids = []
-    for member in _sequence(name, value, "token ids"):
-        if (id_ := _whole(member)) is None:
-            raise UsageError(f"{name} has {reprlib.repr(member)} among its ids; they must be whole numbers.")
-        ids.append(id_)
+    members = _sequence(name, value, "token ids")
+    # Looking at each of a long prompt's would take as long as all else that is done to queue it.
+    ids = members if set(map(type, members)) <= {int} else [_id(name, member) for member in members]
     if ids and (min(ids) < 0 or max(ids) >= vocab_size):
         raise UsageError(f"The prompt has ids outside the vocabulary of {vocab_size:,}: is the tokenizer this model's?")
     return tuple(ids)
+
+
+def _id(name: str, member: object) -> int:
+    if (id_ := _whole(member)) is None:
+        raise UsageError(f"{name} has {reprlib.repr(member)} among its ids; they must be whole numbers.")
+    return id_
 
 
 def _positions(value: object, length: int) -> tuple[int, ...]:

@@ -38,6 +38,8 @@ class Row:
         for token_id in request.begun:
             self._thought_before += self._splitter.in_thinking
             self._splitter.push(token_id)
+        self._answered_before = len(request.begun) - self._thought_before
+        self._had_stopped = not request.ignore_stop_ids and not tokenizer.stop_ids.isdisjoint(request.begun)
         key = RandomKey(request.sampling.seed, request.stage, request.candidate)
         self._sampler = Sampler(request.sampling, key, request.top_logprobs, tokenizer.unpenalised_ids)
         self._sampler.observe(*self.prompt)
@@ -65,7 +67,12 @@ class Row:
         self._seconds_to_first_token = time.perf_counter() - self._submitted
 
     def advance(self, logits: Tensor) -> list[Event]:
-        """Choose the next token and report it. logits: (V). Raises CheckpointError when they are no numbers."""
+        """Choose the next token and report it, or the end when `begun` has come to one.
+
+        logits: (V). Raises CheckpointError when they are no numbers.
+        """
+        if (reason := self._reason_to_end()) is not None:
+            return self.finish(reason)
         self._force_end_of_thinking()
         forced = self._forced.pop(0) if self._forced else None
         step = len(self.request.begun) + self._completion_tokens
@@ -101,13 +108,13 @@ class Row:
         return events
 
     def _reason_to_end(self) -> FinishReason | None:
-        if self._splitter.stopped_by is not None:
+        if self._had_stopped or self._splitter.stopped_by is not None:
             return "stop"
         budget = self.request.answer_budget
         if budget is not None and not self._splitter.in_thinking:
             if budget == 0:
                 return "stop"  # the thinking was all that was wanted
-            if self._completion_tokens - self._thinking_tokens >= budget:
+            if self._answered_before + self._completion_tokens - self._thinking_tokens >= budget:
                 return "length"
         return "length" if self._completion_tokens >= self.max_tokens else None
 

@@ -160,6 +160,38 @@ def test_leaving_the_loop_early_cancels_the_rest(engine):
     assert tokens(run(engine, ask())[0])
 
 
+@pytest.mark.parametrize("other_is_cancelled", [False, True])
+@pytest.mark.parametrize("left_after", range(8, 14))
+def test_a_loop_left_early_swallows_nothing_of_other_requests(engine, left_after, other_is_cancelled):
+    mine, other = engine.submit(ask(PLAIN[:9], max_tokens=30)), engine.submit(ask(PLAIN[:20], max_tokens=4))
+    events = []
+    for event in engine.events([mine]):
+        events.append(event)
+        if len(events) == left_after:
+            break
+    if other_is_cancelled:
+        engine.cancel(other)
+    events += list(engine.events([other]))
+    assert engine.is_idle
+    others = [event for event in events if event.request_id == other]
+    assert sum(isinstance(event, Finished) for event in others) == 1
+    stats = finished(others).stats
+    assert (stats.completion_tokens, len(tokens(others))) in {(n, n) for n in range(5)}
+    assert other_is_cancelled or len(tokens(others)) == 4
+
+
+def test_an_end_by_cancelling_inside_a_loop_left_early_is_told_by_the_next_step(engine):
+    mine, other = engine.submit(ask(PLAIN[:9])), engine.submit(ask(PLAIN[:20]))
+    for _ in engine.events([mine]):
+        engine.cancel(other)
+        break
+    assert not engine.is_idle
+    (event,) = engine.step()
+    assert (event.request_id, event.reason) == (other, "cancelled")
+    assert engine.is_idle
+    assert not engine.step()
+
+
 def test_every_block_returns_when_the_engine_is_done(model, tokenizer):
     engine = Engine(model, tokenizer)
     run(engine, *[ask(candidate=n) for n in range(3)])
@@ -206,6 +238,55 @@ def test_an_answer_that_goes_on_equals_one_that_was_never_stopped(engine, tokeni
     assert texts == {kind: text(whole, kind) for kind in ("thinking", "answer")}
     if cut > 8:
         assert texts["answer"] == text(first, "answer") + text(rest, "answer")
+
+
+@pytest.mark.parametrize("cut", [3, 8, 9, 12, 14])
+def test_the_answer_budget_counts_what_has_begun(engine, tokenizer, cut):
+    """Within the thinking, behind it, within the answer, and at the end of the budget: then no token comes."""
+    settings = {"sampling": SamplingParams(seed=4), "thinking_budget": 7, "answer_budget": 6, "max_tokens": 24}
+    prompt = thinking_prompt(tokenizer)
+    (whole,) = run(engine, ask(prompt, **settings))
+    assert len(tokens(whole)) == 7 + 1 + 6
+    begun = tokens(whole)[:cut]
+    (rest,) = run(engine, ask(prompt, begun=begun, **settings))
+    assert begun + tokens(rest) == tokens(whole)
+    assert finished(rest).reason == finished(whole).reason == "length"
+    (more,) = run(engine, ask(prompt, begun=begun, **{**settings, "answer_budget": 8}))
+    assert len(begun + tokens(more)) == 7 + 1 + 8
+
+
+@pytest.mark.parametrize("cut", [3, 8])
+def test_an_answer_budget_of_nothing_ends_with_the_thinking_that_has_begun(engine, tokenizer, cut):
+    prompt, settings = thinking_prompt(tokenizer), {"thinking_budget": 7, "answer_budget": 0}
+    (whole,) = run(engine, ask(prompt, **settings))
+    (rest,) = run(engine, ask(prompt, begun=tokens(whole)[:cut], **settings))
+    assert tokens(whole)[:cut] + tokens(rest) == tokens(whole)
+    assert finished(rest).reason == "stop"
+
+
+def test_an_answer_budget_of_nothing_without_any_thinking_is_no_token(engine):
+    (events,) = run(engine, ask(answer_budget=0))
+    assert (finished(events).reason, tokens(events)) == ("stop", [])
+
+
+@pytest.mark.parametrize("asked", [{}, {"keep_state": True}, {"snapshot_at": (20,)}])
+def test_what_had_ended_at_a_stop_string_stays_ended(engine, asked):
+    (plain,) = run(engine, ask(max_tokens=40))
+    whole = text(plain, "answer")
+    stop = whole[len(whole) // 2 : len(whole) // 2 + 4]
+    (events,) = run(engine, ask(max_tokens=40, stop=(stop,)))
+    (rest,) = run(engine, ask(max_tokens=40, stop=(stop,), begun=tokens(events), **asked))
+    end = finished(rest)
+    assert (end.reason, end.stopped_by, end.stats.completion_tokens) == ("stop", stop, 0)
+    assert not tokens(rest) and not text(rest, "answer")
+
+
+def test_what_had_ended_at_a_stop_token_stays_ended(engine, tokenizer):
+    (stop_id, *_) = sorted(tokenizer.stop_ids)
+    for ignore, count in ((False, 0), (True, 12)):
+        (events,) = run(engine, ask(begun=[310, stop_id], ignore_stop_ids=ignore))
+        assert len(tokens(events)) == count
+    assert finished(run(engine, ask(begun=[310, stop_id], ignore_stop_ids=False))[0]).reason == "stop"
 
 
 def test_the_context_counts_what_has_begun(model, tokenizer):

@@ -231,6 +231,50 @@ def test_an_error_that_is_kept_holds_no_blocks(model, tokenizer):
     assert engine.model.pool.blocks_in_use == 0
 
 
+def raised_from_itself(first, second):
+    raise first from first
+
+
+def raised_from_each_other(first, second):
+    try:
+        raise second from first
+    except ValueError:
+        raise first from second
+
+
+def raised_from_another_than_was_met(first, second):
+    try:
+        raise second
+    except ValueError:
+        raise first from KeyError()
+
+
+CHAINS = [raised_from_itself, raised_from_each_other, raised_from_another_than_was_met]
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.__name__)
+def test_of_errors_that_lead_to_one_another_each_gives_its_blocks_back(model, tokenizer, chain):
+    def hold_blocks_and_fail():
+        assert engine._prefilling is not None and engine._prefilling.cache is not None
+        held = engine._prefilling.cache.fork(1)
+        raise ValueError(f"holds {held.tables[0].blocks}")
+
+    def fail_behind(go_on):
+        go_on()
+        errors = []
+        for _ in range(2):
+            try:
+                hold_blocks_and_fail()
+            except ValueError as error:
+                errors.append(error)
+        chain(errors[0], errors[1])
+
+    engine = Engine(Failing(with_bound(model, None), lambda *_: True, fail_behind), tokenizer)
+    (events,) = work(engine, BAD)
+    assert "holds" in str(failure(events))
+    assert engine.model.pool.blocks_in_use == 0
+
+
 def test_generate_raises_what_failed_first_when_all_others_have_ended(model, tokenizer, alone):
     error = MemoryError()
     engine = Engine(Failing(with_bound(model, None), is_bad_prompt, raising(error)), tokenizer, chunk=16)

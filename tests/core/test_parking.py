@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
@@ -250,3 +252,40 @@ def test_no_prefix_is_forgotten_in_vain(model, tokenizer):
     waiting = engine.submit(Request([303] * 520, SAMPLED, max_tokens=2))
     assert len([event for event in engine.events([long, waiting]) if isinstance(event, Finished)]) == 2
     assert engine.prefixes.beginnings_of([*kept.ids, *answer])
+
+
+@pytest.mark.parametrize("bound", [None, 9])
+def test_while_blocks_are_left_those_of_kept_prefixes_are_not_counted(model, tokenizer, monkeypatch, bound):
+    engine = Engine(with_bound(model, bound), tokenizer)
+    run(engine, keeping()[:1])
+    monkeypatch.setattr(engine.prefixes, "blocks_alone", lambda: pytest.fail("counted for nothing"))
+    _, found = run(engine, requests(2, max_tokens=5))
+    assert [len(tokens) for tokens in found] == [5, 5]
+
+
+def test_a_prompt_that_waits_for_blocks_is_taken_up_again_only_when_something_has_changed(
+    model, tokenizer, monkeypatch
+):
+    engine = Engine(with_bound(model, 3), tokenizer)
+    long = engine.submit(requests(1, max_tokens=200)[0])  # one block, then two
+    engine.step()
+    taken_up = Mock(wraps=engine.prefixes.deepest)
+    monkeypatch.setattr(engine.prefixes, "deepest", taken_up)
+    waiting = engine.submit(Request([303] * 560, SAMPLED, max_tokens=2, ignore_stop_ids=True))
+    events = list(engine.events([long, waiting]))
+    ended = [event.request_id for event in events if isinstance(event, Finished)]
+    assert ended == [long, waiting]
+    assert taken_up.call_count == 3  # at once, when the other has its second block, and when that has ended
+
+
+def test_a_parked_row_looks_for_room_again_only_when_something_has_changed(model, tokenizer, monkeypatch):
+    engine = Engine(with_bound(model, 4), tokenizer)
+    ids = [engine.submit(request) for request in requests(3)]
+    counted = Mock(wraps=engine.prefixes.blocks_alone)
+    monkeypatch.setattr(engine.prefixes, "blocks_alone", counted)
+    steps = 0
+    while not engine.is_idle:
+        engine.step()
+        steps += 1
+    assert len(ids) == 3 and steps > 275
+    assert 0 < counted.call_count < 30

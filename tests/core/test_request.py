@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from tests.core.test_engine import PLAIN, ask, run, tokens
+from zaya_core import request
 from zaya_core.engine import Engine, Request
 from zaya_core.errors import UsageError
 
@@ -92,6 +94,20 @@ def test_ids_may_be_any_sequence_of_whole_numbers(engine):
     for ids in (torch.tensor([PLAIN]), torch.tensor([1.0]), torch.tensor([True]), numpy.array([True]), torch.tensor(3)):
         with pytest.raises(UsageError):
             engine.submit(ask(ids))
+
+
+@pytest.mark.parametrize("make", [list, tuple, torch.tensor])
+def test_plain_ids_are_not_looked_at_one_by_one(engine, monkeypatch, make):
+    whole = Mock(wraps=request._whole)
+    monkeypatch.setattr(request, "_whole", whole)
+    engine.submit(ask(make([555] * 500), begun=make([556] * 50)))
+    assert not {555, 556} & {call.args[0] for call in whole.call_args_list}
+
+
+def test_one_id_that_is_none_is_found_among_plain_ones(engine):
+    for wrong in (True, 1.0, None, "1"):
+        with pytest.raises(UsageError, match="whole numbers"):
+            engine.submit(ask([*PLAIN, wrong, *PLAIN]))
 
 
 def test_what_the_caller_does_to_its_list_afterwards_changes_nothing(engine):

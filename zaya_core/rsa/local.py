@@ -59,7 +59,6 @@ class EngineGenerator:
         self.context = engine.context
         self._stop = stop
         self._open: dict[int, _Open] = {}
-        self._is_stopping = False
 
     def measure(self, question: Messages, aggregation: Messages) -> PromptSizes:
         """See `Generator`; `shared` is where the plain prompt and an aggregation part."""
@@ -89,7 +88,6 @@ class EngineGenerator:
             candidate=request.candidate,
         )
         self._open[self.engine.submit(engine_request)] = _Open(request, thinks)
-        self._is_stopping = False
 
     def advance(self) -> list[RolloutEvent]:
         """One step of the Engine. Raises what is raised in it and is of no rollout; all are lost then."""
@@ -104,7 +102,6 @@ class EngineGenerator:
 
     def stop(self) -> None:
         """See `Generator`."""
-        self._is_stopping = True
         self.engine.cancel(*self._open)
 
     def _take(self, event: Event) -> list[RolloutEvent]:
