@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+# All four are built in: nothing takes time before the first handler.
+import _signal as signal  # type: ignore[import-not-found]
 import atexit
 import os
-import signal  # these are there already when Python has started: nothing takes time before the first handler
 import sys
-from types import FrameType
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+_IMPORTING_IN_C = ("torch", "numpy")
 _INTERRUPTED = 130  # as in `failures`, which is imported only behind the first handler
 
 
@@ -21,13 +26,23 @@ def main() -> None:
 
     try:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, _interrupt)
         run()
     except SystemExit as end:
         _leave_on_interrupt(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
     except KeyboardInterrupt:  # a second one, while the first was being told
         os._exit(_INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """KeyboardInterrupt; but a library in C that imports Python swallows that, or aborts, so that we leave at once."""
+    libraries = filter(None, map(sys.modules.get, _IMPORTING_IN_C))
+    if any(getattr(library.__spec__, "_initializing", False) for library in libraries):
+        if (echo := sys.modules.get("zaya_cli.echo")) is not None:
+            echo.restore_terminal()
+        os._exit(_INTERRUPTED)
+    raise KeyboardInterrupt
 
 
 def _leave_on_interrupt(exit_code: int) -> None:

@@ -27,6 +27,13 @@ def restore_echo() -> None:
         _switch_on()
 
 
+def restore_terminal() -> None:
+    """For a program that ends in the middle of whatever it shows: echo and cursor on, colours off, a new line."""
+    restore_echo()
+    sys.stderr.write("\x1b[0m\x1b[?25h\n" if sys.stderr.isatty() else "\n")
+    sys.stderr.flush()
+
+
 def _switched_off() -> Callable[[], None] | None:
     """Switch it off. What switches it on again; None where there is no terminal to do so on."""
     try:

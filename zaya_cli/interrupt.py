@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from zaya_cli.echo import restore_echo
+from zaya_cli.echo import restore_terminal
 
 ENDING = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # the latter: the terminal is gone
 
@@ -23,9 +22,7 @@ class StopRequest:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code is not None:
-            restore_echo()
-            sys.stderr.write("\x1b[0m\x1b[?25h\n" if sys.stderr.isatty() else "\n")  # colours off, cursor on
-            sys.stderr.flush()
+            restore_terminal()
             os._exit(self.exit_code)
         self.exit_code = 128 + number
         self._on_first()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prompt_toolkit.completion import CompleteEvent
@@ -265,7 +266,8 @@ def test_files_of_others_in_the_folder_are_no_sessions(chat, tmp_path):
 def test_a_stop_that_comes_before_an_error_does_not_stop_the_next_answer():
     conversation = SimpleNamespace(settings=GenerationSettings(), stop_requested=True, stop=lambda: None)
     keeper = SimpleNamespace(keep=lambda: None)
-    repl = Repl(None, conversation, Console(file=io.StringIO()), keeper, PlainInput())
+    parts: Any = (None, conversation, Console(file=io.StringIO()), keeper, PlainInput())
+    repl = Repl(*parts)
 
     def too_long():
         raise PromptTooLongError("It does not fit.")

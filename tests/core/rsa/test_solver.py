@@ -227,7 +227,13 @@ def test_the_schedule_is_worked_out_when_something_has_changed_and_each_order_on
 
     monkeypatch.setattr("zaya_core.rsa.solver.subset_order", counted)
     asked: list = []
-    monkeypatch.setattr(Solver, "_subset", lambda *key, subset=Solver._subset: asked.append(key) or subset(*key))
+    subset = Solver._subset
+
+    def noted(*key):
+        asked.append(key)
+        return subset(*key)
+
+    monkeypatch.setattr(Solver, "_subset", noted)
     solver = Solver(QUESTION, params, SamplingParams(top_p=1.0, seed=7))
     assert len(solver.ready()) == 5
     first = len(asked)
