@@ -210,9 +210,10 @@ def test_a_loaded_session_steers_nothing(tmp_path):
         for command in ("/load kept", "/sessions", "/think", "/undo"):
             terminal.ask(command)
         terminal.press("/load \t\t")
-        terminal.wait_until(lambda: terminal.text.count(one_line(f"x{HOSTILE}")) > 1)  # listed, and in the menu
+        terminal.wait_until(lambda: terminal.cursor_line == ">>> /load kept")
         terminal.press("\x03")
         terminal.wait_for_prompt()
+        assert one_line(f"x{HOSTILE}") not in terminal.text  # what is no name is no session
         terminal.press("\x04")
         assert terminal.wait_for_end() == 0
     assert terminal.text.count(SHOWN) > 3
