@@ -354,7 +354,7 @@ def test_a_name_that_is_no_utf_8_goes_through_a_pipe_as_it_is(tmp_path):
 def test_only_what_makes_text_visible_writes_to_the_terminal():
     """The others send codes and figures of their own."""
     root = Path(markdown.__file__).parent
-    writers = {"output.py", "render.py", "interrupt.py", "clipboard.py", "line_input.py", "cmd_bench.py"}
+    writers = {"output.py", "render.py", "echo.py", "clipboard.py", "line_input.py", "cmd_bench.py"}
     for path in sorted(root.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):

@@ -148,7 +148,7 @@ def test_the_last_line_says_how_far_candidates_agree(answers, settings, line):
 def test_the_last_line_says_that_later_rounds_gave_nothing():
     script = lambda request: {} if request.stage else {**numbered(request), "thinking": "it is 4"}  # noqa: E731
     result = solve(Scripted(script), [{"role": "user", "content": "?"}], RsaParams(candidates=2, rounds=2))
-    assert agreement_line(result) == "2 of 2 agree on 4 after the first attempts"  # and `(ended early)` behind it
+    assert agreement_line(result) == "2 of 2 agree on 4 after the first attempts (ended early)"
 
 
 # --- prompts and states -----------------------------------------------------------------------------------------------
