@@ -8,19 +8,17 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.live import Live
-from rich.segment import Segment
+from rich.console import Console, Group
 from rich.text import Text
 
 from zaya_cli import markdown
 from zaya_cli.options import ThinkingMode
 from zaya_cli.output import draws, markdown_console
+from zaya_cli.region import Region, Tail
 from zaya_cli.render import AnswerView, thought_line
 from zaya_cli.visible import visible
 from zaya_core.events import Event, PrefillProgress, TextEvent, ThinkingEnded, TokenEvent
 
-_SECONDS_BETWEEN_FRAMES = 0.08
 _PROGRESS_AFTER = 1.0  # seconds
 _THINKING_LINES = 12
 
@@ -66,52 +64,6 @@ class PlainView:
         self._answer.show(event)
         if isinstance(event, ThinkingEnded):
             self.console.print(thought_line(event))
-
-
-class Tail:
-    """The last lines of something, as many as are wanted."""
-
-    def __init__(self, renderable: RenderableType, height: int):
-        self.renderable = renderable
-        self.height = height
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for line in console.render_lines(self.renderable, options, pad=False)[-self.height :]:
-            yield from line
-            yield Segment.line()
-
-
-class Region:
-    """The lines above the cursor that are still rewritten. Nothing is left of them in the end but what was printed."""
-
-    def __init__(self, console: Console):
-        self.console = console
-        self._live: Live | None = None
-        self._drawn = 0.0
-
-    def draw(self, renderable: RenderableType) -> None:
-        """Show this instead, unless the last frame was only just drawn; the end of it, if it does not fit."""
-        if time.monotonic() - self._drawn < _SECONDS_BETWEEN_FRAMES:
-            return
-        if self._live is None:
-            self._live = Live(
-                console=self.console, auto_refresh=False, transient=True, vertical_overflow="visible",
-                redirect_stdout=False, redirect_stderr=False,
-            )  # fmt: skip
-            self._live.start()
-        self._live.update(Tail(renderable, max(1, self.console.height - 2)), refresh=True)
-        self._drawn = time.monotonic()
-
-    def print(self, renderable: RenderableType) -> None:
-        """Print where the region is, for good."""
-        self.close()
-        self.console.print(renderable)
-
-    def close(self) -> None:
-        """Wipe the region."""
-        if self._live is not None:
-            self._live.stop()
-        self._live, self._drawn = None, 0.0
 
 
 class DrawnView:

@@ -83,6 +83,11 @@ class Terminal:
     def wait_for_prompt(self):
         self.wait_until(lambda: self.cursor_line == ">>>")
 
+    def resize(self, columns, lines):
+        """As a terminal that cuts lines which no longer fit."""
+        self.child.setwinsize(lines, columns)
+        self.screen.resize(lines, columns)
+
     def press(self, keys):
         self.child.send(keys)
 

@@ -87,6 +87,21 @@ def test_what_is_typed_during_an_answer_is_neither_shown_in_it_nor_sent(endless_
         assert questions(tmp_path) == ["hello"]
 
 
+def test_a_resize_while_the_model_thinks_leaves_one_frame_and_what_stood_above(endless_folder, tmp_path):
+    with Terminal("chat", "--model", endless_folder, home=tmp_path) as terminal:
+        terminal.wait_for_prompt()
+        terminal.send("hello")
+        terminal.wait_for("the the the")
+        for columns in (60, 30, 90):
+            terminal.resize(columns, 24)
+            seen = len(terminal.raw)
+            terminal.wait_until(lambda seen=seen: len(terminal.raw) > seen + 5000)  # some frames
+            assert terminal.lines.count("thinking") == 1
+            assert ">>> hello" in terminal.lines
+        terminal.press("\x03")
+        terminal.wait_for("[stopped]")
+
+
 def test_what_looks_like_a_block_or_an_enter_but_is_none_is_the_message(talk, tmp_path):
     with talk(EDITOR="no-such-editor --wait") as terminal:
         terminal.wait_for_prompt()

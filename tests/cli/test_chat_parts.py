@@ -17,6 +17,7 @@ from zaya_cli.chat_view import DrawnView
 from zaya_cli.input_history import InputHistory
 from zaya_cli.markdown import complete_length, rendered
 from zaya_cli.multiline import continued, message_of
+from zaya_cli.region import _REFLOWING, Region
 from zaya_core.events import TextEvent, ThinkingEnded, TokenEvent
 from zaya_core.private_file import write_atomically
 
@@ -73,6 +74,23 @@ def test_blocks_appear_once_whatever_the_pieces(monkeypatch, size):
     pyte.Stream(screen).feed(out.getvalue().replace("\n", "\r\n"))
     lines = [line.rstrip() for line in screen.display if line.strip()]
     assert lines == [line for line in shown(text).splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize(("environment", "rows"), [({"TMUX": "1"}, 5), ({}, 3), ({"TMUX": "1", "STY": "1"}, 3)])
+def test_lines_that_a_terminal_broke_anew_are_wiped_as_a_whole(monkeypatch, environment, rows):
+    for name in (*_REFLOWING, "STY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, height=24)
+    region = Region(console)
+    region.draw("short\n" + "x" * 90 + "\n" + "y" * 60)
+    console.width = 50
+    out.truncate(out.seek(0))
+    region.close()
+    assert out.getvalue().count("\x1b[2K") == rows  # lines of 5, 90 and 60 in 50 columns: 1 + 2 + 2
+    assert out.getvalue().count("\x1b[1A") == rows - 1
 
 
 def _without_codes(text):
