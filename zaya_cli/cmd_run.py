@@ -168,10 +168,6 @@ class _Writer:
             value["logprobs"] = [_token_json(self.runtime, token) for token in answer.tokens]
         return value
 
-    def _quant(self) -> str | None:
-        quantization = self.runtime.engine.model.config.quantization
-        return None if quantization is None else quantization.experts
-
     def _timings(self, finished: Finished) -> dict[str, float]:
         stats = finished.stats
         return timings_json(

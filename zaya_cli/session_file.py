@@ -17,7 +17,7 @@ from zaya_core.bounded_file import read_file
 from zaya_core.errors import MissingFileError, UsageError
 from zaya_core.events import FinishReason
 from zaya_core.exclusive import Lock, holder_of, try_lock
-from zaya_core.private_file import close_to_others, make_private_folder, write_atomically
+from zaya_core.private_file import close_to_others, make_private_folder, write_bytes_atomically
 from zaya_core.sealed_json import sealed, unsealed_or_edited
 
 _VERSION = 1
@@ -70,7 +70,7 @@ def write_session(path: Path, session: Session) -> None:
     value = {"zaya_session": _VERSION, "saved": datetime.now().astimezone().isoformat(), **asdict(session)}
     text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")  # half a character cannot be shown
     content = sealed(json.loads(text))
-    write_atomically(path, lambda temporary: _write(temporary, content))
+    write_bytes_atomically(path, content)
 
 
 def read_session(path: Path) -> Loaded:
@@ -199,10 +199,6 @@ def _modified(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_mtime_ns
     return 0
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _session(value: Any) -> Session:

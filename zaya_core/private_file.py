@@ -30,7 +30,12 @@ def close_to_others(path: Path) -> None:
         path.chmod(mode & 0o700)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """As `write_atomically`, for what is in memory."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file of mode 0600, then put it in place of `path` in one step.
 
     Whatever happens, `path` is the old file or the whole new one. Raises what `write` raises, and OSError.

@@ -28,13 +28,16 @@ COMMANDS = [
 ]
 
 
-def started(place, *arguments, **settings):
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
+def spawned(place, program, *arguments, **settings):
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=place,
         env={**os.environ, "PYTHONPATH": str(Path(zaya_cli.__file__).parents[1]), "HF_HUB_OFFLINE": "1"}, **settings,
     )  # fmt: skip
-    assert process.stdout is not None
+
+
+def started(place, *arguments, **settings):
+    process = spawned(place, PROGRAM, *arguments, **settings)
     assert process.stdout.read(1) == b"."
     return process
 
@@ -86,11 +89,7 @@ def test_an_interrupt_while_exit_handlers_run_leaves_with_the_code_that_was_deci
         "app.main = lambda: (atexit.register(lambda: (os.write(2, b'!'), time.sleep(60))), run())\n"
         "from zaya_cli.__main__ import main; main()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", slow, "config", "path"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(zaya_cli.__file__).parents[1])},
-    )  # fmt: skip
-    assert process.stderr is not None
+    process = spawned(tmp_path, slow, "config", "path")
     assert process.stderr.read(1) == b"!"
     process.send_signal(signal.SIGINT)
     assert ended(process) == (0, "")
@@ -106,11 +105,7 @@ def test_an_interrupt_inside_of_a_callback_is_not_swallowed(tmp_path):
     )
     (tmp_path / "hook.py").write_text(hook)
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import hook; " + PROGRAM
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "config", "show"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(zaya_cli.__file__).parents[1])},
-    )  # fmt: skip
-    assert process.stderr is not None
+    process = spawned(tmp_path, program, "config", "show")
     assert process.stderr.read(1) == b"!"
     process.send_signal(signal.SIGINT)
     assert ended(process) == (130, "")

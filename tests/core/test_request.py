@@ -121,4 +121,7 @@ def test_what_the_caller_does_to_its_list_afterwards_changes_nothing(engine):
 
 def test_the_ends_of_the_ranges_are_allowed(engine):
     most = (1 << 64) - 1
-    run(engine, ask(stage=most, candidate=most, snapshot_at=(1, len(PLAIN)), top_logprobs=1000, thinking_budget=0))
+    (events,) = run(
+        engine, ask(stage=most, candidate=most, snapshot_at=(1, len(PLAIN)), top_logprobs=1000, thinking_budget=0)
+    )
+    assert tokens(events)

@@ -11,7 +11,7 @@ from typing import Any
 from zaya_core.bounded_file import read_file
 from zaya_core.errors import MissingFileError, UsageError
 from zaya_core.exclusive import held
-from zaya_core.private_file import make_private_folder, write_atomically
+from zaya_core.private_file import make_private_folder, write_bytes_atomically
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.sealed_json import sealed, unsealed
 from zaya_core.write_errors import write_error
@@ -73,13 +73,9 @@ def save_rollouts(path: Path, identity: Mapping[str, Any], rollouts: Sequence[Ro
         {"version": _VERSION, "identity": identity, "rollouts": [rollout.as_json() for rollout in rollouts]}
     )
     try:
-        write_atomically(path, lambda temporary: _write(temporary, content))
+        write_bytes_atomically(path, content)
     except OSError as error:
         raise write_error(path, error) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
