@@ -20,10 +20,10 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zaya_core.chat import BUILT_IN_TEMPLATE
-from zaya_core.config import ModelConfig, parse_config
-from zaya_core.dummy import VOCABULARY, RandomTensors, full_size_config
-from zaya_core.names import parameters
+from zaya_core.checkpoint.names import parameters
+from zaya_core.config.model_config import ModelConfig, parse_config
+from zaya_core.measure.dummy import VOCABULARY, RandomTensors, full_size_config
+from zaya_core.text.messages import BUILT_IN_TEMPLATE
 
 _SHARD_BYTES = 2_000_000_000
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from quant.dense import products_of
 from quant.kernels.native import Format, NativeProducts, supported_instruction_sets
-from zaya_core.bandwidth import read_bandwidth
+from zaya_core.machine.bandwidth import read_bandwidth
 
 N, K = 4096, 2048
 BYTES = 600e6

@@ -27,16 +27,16 @@ from demo.examples import thought_then_answer
 from demo.problems import Problem, held_out, trace
 from quant.formats import Format
 from quant.int4 import pack_rounded
-from quant.kernels.selection import VARIABLE, cpu_products
+from quant.kernels.resolve import VARIABLE, cpu_products
 from quant.rounding import round_plain
-from zaya_core.calibration import read_calibration_text
-from zaya_core.checkpoint import open_checkpoint
-from zaya_core.config import read_config
-from zaya_core.kv_format import KVFormat
-from zaya_core.model import ZayaModel
-from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
-from zaya_core.quantize import quantize
-from zaya_core.tokenizer import THINK_END, TURN_END, Tokenizer
+from zaya_core.checkpoint.checkpoint import open_checkpoint
+from zaya_core.config.kv_format import KVFormat
+from zaya_core.config.model_config import read_config
+from zaya_core.model.model import ZayaModel
+from zaya_core.quantize.calibration import read_calibration_text
+from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
+from zaya_core.quantize.run import quantize
+from zaya_core.text.tokenizer import THINK_END, TURN_END, Tokenizer
 
 _BATCH = 32
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zaya_core.private_file import write_atomically
+from zaya_core.files.private_file import write_atomically
 
 _WEIGHTS, _BYTES = 32, 18  # of one Q4_0 block: a float16 scale, then 32 codes of 4 bits
 _NOISE_BLOCKS = 1 << 20

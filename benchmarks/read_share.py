@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from zaya_cli.cmd_bench import machine_facts
-from zaya_cli.threads import default_threads
-from zaya_core.bandwidth import read_bandwidth
-from zaya_core.bench import Bench, PreparedCase
-from zaya_core.dummy import dummy_model
-from zaya_core.memory import keep_freed_memory, spare_the_collector
+from zaya_cli.commands.bench import machine_facts
+from zaya_cli.machine.threads import default_threads
+from zaya_core.machine.bandwidth import read_bandwidth
+from zaya_core.machine.memory import keep_freed_memory, spare_the_collector
+from zaya_core.measure.bench import Bench, PreparedCase
+from zaya_core.measure.dummy import dummy_model
 
 _STEPS = 8  # of a turn
 _READ = 800 << 20  # bytes of a reading

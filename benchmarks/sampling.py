@@ -14,8 +14,8 @@ import time
 import torch
 from torch import Tensor
 
-from zaya_core.memory import keep_freed_memory
-from zaya_core.sampling import RandomKey, Sampler, SamplingParams
+from zaya_core.machine.memory import keep_freed_memory
+from zaya_core.sampling.sampler import RandomKey, Sampler, SamplingParams
 
 VOCABULARY = 262_272
 # Name, parameters, ids that a repetition penalty has seen, log-probabilities reported.

@@ -42,10 +42,10 @@ from typing import Any
 
 from benchmarks.random_gguf import Sizes, write_random_gguf
 from benchmarks.workers import Worker, serve
-from zaya_cli.machine import processor
-from zaya_cli.threads import default_threads
-from zaya_core.bench import Kind
-from zaya_core.kv_format import KVFormat
+from zaya_cli.machine.hardware import processor
+from zaya_cli.machine.threads import default_threads
+from zaya_core.config.kv_format import KVFormat
+from zaya_core.measure.bench import Kind
 
 _MODULE = "benchmarks.vs_llama_cpp"
 _ROWS = ("decode", "sequences", "prefill-512", "prefill-4096", "depth", "int8-dense", "int8", "int8-kv")
@@ -258,10 +258,10 @@ def _within_zaya(figures: Sequence[Figures]) -> list[str]:
 def _zaya(arguments: argparse.Namespace) -> None:
     import torch
 
-    from zaya_core.bench import Bench, PreparedCase
-    from zaya_core.dummy import dummy_model
-    from zaya_core.memory import keep_freed_memory, spare_the_collector
-    from zaya_core.products import products_in_use
+    from zaya_core.kernels.resolve import products_in_use
+    from zaya_core.machine.memory import keep_freed_memory, spare_the_collector
+    from zaya_core.measure.bench import Bench, PreparedCase
+    from zaya_core.measure.dummy import dummy_model
 
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()  # both as the program does
@@ -303,7 +303,7 @@ def _llama_cpp(arguments: argparse.Namespace) -> None:
 def _memory(arguments: argparse.Namespace) -> None:
     import torch
 
-    from zaya_core.bandwidth import BYTES, read_bandwidth
+    from zaya_core.machine.bandwidth import BYTES, read_bandwidth
 
     torch.set_num_threads(arguments.threads)
     block = torch.ones(BYTES // 8, dtype=torch.int64)

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from quant.kernels.native import supported_instruction_sets
-from zaya_core.bandwidth import read_bandwidth
+from zaya_core.machine.bandwidth import read_bandwidth
 
 
 def main() -> None:
@@ -98,9 +98,9 @@ def _measure(
 
 
 def _zaya(arguments: argparse.Namespace) -> dict[str, Any]:
-    from zaya_core.dummy import dummy_model
     from zaya_core.load import load_model
-    from zaya_core.memory import keep_freed_memory, peak_memory_bytes, spare_the_collector
+    from zaya_core.machine.memory import keep_freed_memory, peak_memory_bytes, spare_the_collector
+    from zaya_core.measure.dummy import dummy_model
 
     keep_freed_memory()  # this and the collector as the program does
     started = time.perf_counter()
@@ -123,7 +123,7 @@ def _zaya(arguments: argparse.Namespace) -> dict[str, Any]:
 def _transformers(arguments: argparse.Namespace) -> dict[str, Any]:
     from transformers import ZayaForCausalLM
 
-    from zaya_core.memory import peak_memory_bytes
+    from zaya_core.machine.memory import peak_memory_bytes
 
     started = time.perf_counter()
     model = ZayaForCausalLM.from_pretrained(arguments.folder, dtype=torch.bfloat16)

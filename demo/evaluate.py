@@ -20,8 +20,8 @@ from demo.examples import render
 from demo.problems import Problem, held_out, operations_in
 from demo.rollouts import LONGEST_ANSWER, answer_all, boxed_answer
 from zaya_core import Request, SamplingParams
-from zaya_core.events import TokenEvent
-from zaya_core.kv_format import KVFormat
+from zaya_core.config.kv_format import KVFormat
+from zaya_core.engine.events import TokenEvent
 
 BUNDLED = Path(__file__).parent.parent / "zaya_core" / "bundled" / "demo"
 ROWS = 32  # running at once in the Engine

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from quant.kernels.native import NativeProducts
 from quant.kernels.pointers import strided
-from quant.kernels.selection import cpu_products
+from quant.kernels.resolve import cpu_products
 from quant.matrix import Stack, expect_columns, expect_index, multiply_by_slices, rows_of_slice
 
 _NATIVE_ROWS = 96  # with more, oneDNN's bf16 products are faster than the native ones: 414 against 353 GFLOP/s at 512

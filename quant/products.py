@@ -14,7 +14,7 @@ from torch import Tensor
 
 from quant.formats import GROUP, TILE
 from quant.kernels.native import NativeProducts
-from quant.kernels.selection import cpu_products
+from quant.kernels.resolve import cpu_products
 from quant.matrix import multiply_by_slices
 from quant.tiles import unpack_int4, unpack_int4_scales, unpack_int8
 

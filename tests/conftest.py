@@ -13,7 +13,7 @@ import tempfile
 
 import pytest
 
-from zaya_cli.interrupt import ENDING
+from zaya_cli.terminal.interrupt import ENDING
 
 for _number in (signal.SIGINT, *ENDING):
     if signal.getsignal(_number) is signal.SIG_IGN:  # a program that a test starts would begin with it ignored, too

@@ -27,7 +27,7 @@ def model():
 
 
 def test_plain_text_encodes_to_the_known_ids():
-    from zaya_core.tokenizer import load_tokenizer
+    from zaya_core.text.tokenizer import load_tokenizer
 
     assert load_tokenizer(str(FOLDER)).encode(TEXT) == IDS[1:-1]
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zaya_cli.versions import DISTRIBUTION, installed_version
+from zaya_cli.machine.versions import DISTRIBUTION, installed_version
 
 if sys.version_info >= (3, 11):
     import tomllib

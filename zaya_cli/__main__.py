@@ -39,7 +39,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """KeyboardInterrupt; but a library in C that imports Python swallows that, or aborts, so that we leave at once."""
     libraries = filter(None, map(sys.modules.get, _IMPORTING_IN_C))
     if any(getattr(library.__spec__, "_initializing", False) for library in libraries):
-        if (echo := sys.modules.get("zaya_cli.echo")) is not None:
+        if (echo := sys.modules.get("zaya_cli.terminal.echo")) is not None:
             echo.restore_terminal()
         os._exit(_INTERRUPTED)
     raise KeyboardInterrupt

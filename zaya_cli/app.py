@@ -8,16 +8,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from zaya_cli import options
-from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
-from zaya_cli.flag_errors import wants_json
-from zaya_cli.flag_groups import with_flags
-from zaya_cli.output import prepare_streams, write_answer, write_note
-from zaya_cli.rsa_options import RsaFlags
-from zaya_cli.settings import Setting, defaults_by_command, read_config_file, settings_of, unknown_variables
+from zaya_cli.flags import options
+from zaya_cli.flags.completion import Shell, complete_model, completion_script, prepare_completion
+from zaya_cli.flags.errors import wants_json
+from zaya_cli.flags.groups import with_flags
+from zaya_cli.flags.settings import Setting, defaults_by_command, read_config_file, settings_of, unknown_variables
+from zaya_cli.machine.versions import installed_version
+from zaya_cli.rsa.options import RsaFlags
+from zaya_cli.terminal.output import prepare_streams, write_answer, write_note
 from zaya_cli.user_files import config_file, expect_current_folder
-from zaya_cli.versions import installed_version
 
 app = typer.Typer(
     name="zaya",
@@ -123,9 +123,9 @@ def run(
       zaya run hard.txt --rsa 8
     """
     with reported(as_json=format != "text"):
-        from zaya_cli.cmd_run import RunSettings
-        from zaya_cli.cmd_run import run as command
-        from zaya_cli.generation import GenerationSettings
+        from zaya_cli.commands.run import RunSettings
+        from zaya_cli.commands.run import run as command
+        from zaya_cli.flags.generation import GenerationSettings
         from zaya_cli.runtime import RuntimeSettings
 
         command(
@@ -177,9 +177,9 @@ def chat(
       zaya chat --resume
     """
     with reported():
-        from zaya_cli.cmd_chat import ChatSettings
-        from zaya_cli.cmd_chat import chat as command
-        from zaya_cli.generation import GenerationSettings
+        from zaya_cli.commands.chat import ChatSettings
+        from zaya_cli.commands.chat import chat as command
+        from zaya_cli.flags.generation import GenerationSettings
         from zaya_cli.runtime import RuntimeSettings
 
         command(
@@ -234,8 +234,8 @@ def pull(
       HF_HOME=/big/disk zaya pull Zyphra/ZAYA1-8B --revision main
     """
     with reported():
-        from zaya_cli.cmd_pull import PullSettings
-        from zaya_cli.cmd_pull import pull as command
+        from zaya_cli.commands.pull import PullSettings
+        from zaya_cli.commands.pull import pull as command
 
         command(
             PullSettings(
@@ -269,7 +269,7 @@ def models_list(format: options.InfoFormat = "text") -> None:
       zaya models list --format json
     """
     with reported(as_json=format == "json"):
-        from zaya_cli.cmd_models import list_models
+        from zaya_cli.commands.models import list_models
 
         list_models(format)
 
@@ -289,7 +289,7 @@ def models_rm(
       zaya models rm Zyphra/ZAYA1-base --yes
     """
     with reported():
-        from zaya_cli.cmd_models import remove_model
+        from zaya_cli.commands.models import remove_model
 
         remove_model(name, yes, dry_run)
 
@@ -313,7 +313,7 @@ def models_verify(
       zaya models verify Zyphra/ZAYA1-8B --remove-damaged || zaya pull
     """
     with reported():
-        from zaya_cli.cmd_models import verify_models
+        from zaya_cli.commands.models import verify_models
 
         verify_models(names or (), remove_damaged)
 
@@ -338,7 +338,7 @@ def doctor(
       zaya doctor --device cuda --no-self-test
     """
     with reported(as_json=format == "json"):
-        from zaya_cli.cmd_doctor import doctor as command
+        from zaya_cli.commands.doctor import doctor as command
 
         command(all_settings(), device, run_self_test, format)
 
@@ -369,7 +369,7 @@ def config_show(format: options.InfoFormat = "text") -> None:
       zaya config show --format json
     """
     with reported(as_json=format == "json"):
-        from zaya_cli.cmd_config import show_config
+        from zaya_cli.commands.config import show_config
 
         show_config(all_settings(), format)
 
@@ -429,8 +429,8 @@ def bench(
         source = ctx.get_parameter_source("model")
         if dummy and (source is None or source.name != "COMMANDLINE"):
             model = None  # that of a setting is meant for commands that need one
-        from zaya_cli.cmd_bench import BenchSettings
-        from zaya_cli.cmd_bench import bench as command
+        from zaya_cli.commands.bench import BenchSettings
+        from zaya_cli.commands.bench import bench as command
 
         command(
             BenchSettings(
@@ -472,7 +472,7 @@ def info(
       zaya info --model Zyphra/ZAYA1-8B --format json
     """
     with reported(as_json=format == "json"):
-        from zaya_cli.cmd_info import info as command
+        from zaya_cli.commands.info import info as command
 
         command(str(folder) if folder is not None else model, format)
 
@@ -497,8 +497,8 @@ def quantize(
       zaya quantize --model ~/models/ZAYA1-8B --format int8 --out ~/models/ZAYA1-8B-int8 --verify
     """
     with reported():
-        from zaya_cli.cmd_quantize import QuantizeCommand
-        from zaya_cli.cmd_quantize import quantize as command
+        from zaya_cli.commands.quantize import QuantizeCommand
+        from zaya_cli.commands.quantize import quantize as command
 
         command(QuantizeCommand(model, format, dense, calibrate, out, verify, threads, quiet))
 

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 from typer.exceptions import Abort, TyperException
 
-from zaya_cli.flag_errors import usage_sentence
-from zaya_cli.lost_output import discard_stdout, lost_output, settle_stdout
+from zaya_cli.flags.errors import usage_sentence
 from zaya_cli.system_errors import exit_code_of_system, system_sentence
-from zaya_cli.visible import visible
+from zaya_cli.terminal.lost_output import discard_stdout, lost_output, settle_stdout
+from zaya_cli.terminal.visible import visible
 from zaya_core import errors
 from zaya_core.redaction import redacted
 
@@ -90,7 +90,7 @@ def error_json(error: BaseException) -> dict[str, Any]:
 
 def show_traceback(error: BaseException) -> None:
     """For ZAYA_DEBUG=1, with the exceptions that led to this one."""
-    from zaya_cli.output import write_note
+    from zaya_cli.terminal.output import write_note
 
     if os.environ.get("ZAYA_DEBUG") == "1":
         write_note("".join(traceback.format_exception(error)).rstrip())
@@ -99,7 +99,7 @@ def show_traceback(error: BaseException) -> None:
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[None]:
     """Turn any exception of a command into its sentence and exit code."""
-    from zaya_cli.output import write_json, write_note
+    from zaya_cli.terminal.output import write_json, write_note
 
     try:
         yield

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zaya_cli.fit_report import smallest_change
-from zaya_cli.inventory import choose, present_models
-from zaya_cli.machine import memory_of
-from zaya_cli.model_folder import find_model_folder, weight_bytes
-from zaya_cli.output import write_note
-from zaya_cli.quantized_folder import find_quantized_folder
+from zaya_cli.machine.hardware import memory_of
+from zaya_cli.machine.threads import threads_to_use
+from zaya_cli.models.fit_report import smallest_change
+from zaya_cli.models.folder import find_model_folder, weight_bytes
+from zaya_cli.models.inventory import choose, present_models
+from zaya_cli.models.quantized_folder import find_quantized_folder
 from zaya_cli.sizes import gigabytes
-from zaya_cli.threads import threads_to_use
-from zaya_core.config import read_config
+from zaya_cli.terminal.output import write_note
+from zaya_core.config.kv_format import KVFormat
+from zaya_core.config.model_config import read_config
 from zaya_core.errors import MemoryFitError, UsageError
-from zaya_core.kv_format import KVFormat
-from zaya_core.memory_fit import USUAL_CONTEXT, memory_need
+from zaya_core.machine.memory_fit import USUAL_CONTEXT, memory_need
 
 if TYPE_CHECKING:
-    from zaya_core.engine import Engine
-    from zaya_core.model import ZayaModel
-    from zaya_core.tokenizer import Tokenizer
+    from zaya_core.engine.engine import Engine
+    from zaya_core.model.model import ZayaModel
+    from zaya_core.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def open_runtime(settings: RuntimeSettings) -> Runtime:
         tokenizer = background.submit(_load_tokenizer, folder)
         _check_memory(name, folder, settings)
         model = _load_model(folder, settings, threads)
-        from zaya_core.engine import Engine
+        from zaya_core.engine.engine import Engine
 
         engine = Engine(model, tokenizer.result(), context=settings.context)
     _report_unknown_keys(model.config.unknown_keys)
@@ -86,7 +86,7 @@ def _find(settings: RuntimeSettings) -> tuple[str, Path, str | None]:
 
 
 def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
-    """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.memory_fit`."""
+    """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.machine.memory_fit`."""
     config = read_config(folder)
     if settings.context is not None and settings.context > config.max_position_embeddings:
         most = f"{config.max_position_embeddings:,}"
@@ -116,7 +116,7 @@ def _check(settings: RuntimeSettings) -> None:
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:
-    from zaya_core.tokenizer import load_tokenizer
+    from zaya_core.text.tokenizer import load_tokenizer
 
     return load_tokenizer(folder)
 
@@ -124,9 +124,9 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaModel:
     import torch
 
+    from zaya_core.kernels.resolve import products_in_use
     from zaya_core.load import load_model
-    from zaya_core.memory import keep_freed_memory, spare_the_collector
-    from zaya_core.products import products_in_use
+    from zaya_core.machine.memory import keep_freed_memory, spare_the_collector
 
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
@@ -148,7 +148,7 @@ def _report_template(tokenizer: Tokenizer) -> None:
 
 def _report_notes(model: ZayaModel, folder: Path) -> None:
     """What is odd in the folder and does no harm."""
-    from zaya_core.generation_config import read_sampling_defaults
+    from zaya_core.engine.generation_config import read_sampling_defaults
 
     for note in (*model.notes, *read_sampling_defaults(folder).notes):
         write_note(f"zaya: {note}")
@@ -163,7 +163,7 @@ def _report_slow_format(model: ZayaModel) -> None:
 
 def _report_unused_gpu(device: str) -> None:
     """A model never falls back to the CPU silently where there is a card."""
-    from zaya_core.device import unused_gpu
+    from zaya_core.machine.device import unused_gpu
 
     reason = unused_gpu() if device == "auto" else None
     if reason is not None:

@@ -10,10 +10,10 @@ import os
 import socket
 from collections.abc import Iterator
 
-from zaya_cli.visible import one_line
+from zaya_cli.terminal.visible import one_line
 from zaya_core.errors import GenerationError, ZayaError
+from zaya_core.files.write_errors import NO_ROOM
 from zaya_core.redaction import redacted
-from zaya_core.write_errors import NO_ROOM
 
 _MEMORY = "Out of memory: close other programs, use a shorter context (--ctx) or fewer prompts at once."
 _THREADS = "The system starts no more threads for this program: close other programs, or raise the limit (ulimit -u)."

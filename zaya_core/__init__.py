@@ -24,20 +24,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zaya_core.config import ModelConfig as ModelConfig
-    from zaya_core.engine import Engine as Engine
-    from zaya_core.engine import Request as Request
+    from zaya_core.config.model_config import ModelConfig as ModelConfig
+    from zaya_core.engine.engine import Engine as Engine
+    from zaya_core.engine.engine import Request as Request
     from zaya_core.load import load_model as load_model
-    from zaya_core.sampling import SamplingParams as SamplingParams
-    from zaya_core.tokenizer import load_tokenizer as load_tokenizer
+    from zaya_core.sampling.sampler import SamplingParams as SamplingParams
+    from zaya_core.text.tokenizer import load_tokenizer as load_tokenizer
 
 _HOME_OF = {
-    "Engine": "zaya_core.engine",
-    "ModelConfig": "zaya_core.config",
-    "Request": "zaya_core.engine",
-    "SamplingParams": "zaya_core.sampling",
+    "Engine": "zaya_core.engine.engine",
+    "ModelConfig": "zaya_core.config.model_config",
+    "Request": "zaya_core.engine.engine",
+    "SamplingParams": "zaya_core.sampling.sampler",
     "load_model": "zaya_core.load",
-    "load_tokenizer": "zaya_core.tokenizer",
+    "load_tokenizer": "zaya_core.text.tokenizer",
 }
 
 __all__ = ["Engine", "ModelConfig", "Request", "SamplingParams", "load_model", "load_tokenizer"]

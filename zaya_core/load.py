@@ -15,22 +15,22 @@ from quant.formats import Format
 from quant.large_pages import share_large_pages
 from quant.matrix import Matrix, Stack
 from quant.nf4 import MissingLibraryError
-from zaya_core.attention import Attention
-from zaya_core.cache import BlockPool
-from zaya_core.cca import CausalConvolutions, CCAProjection
-from zaya_core.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.config import ModelConfig, read_config
-from zaya_core.device import Placement, choose_placement
+from zaya_core.cache.cache import BlockPool
+from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from zaya_core.checkpoint.names import RESIDUAL_PARTS
+from zaya_core.config.kv_format import KVFormat, expect_kv_format
+from zaya_core.config.model_config import ModelConfig, read_config
 from zaya_core.errors import CheckpointError, DeviceError
-from zaya_core.experts import Experts
-from zaya_core.fused import fuse, fuse_all, fuse_embedding, fuse_head
-from zaya_core.kv_format import KVFormat, expect_kv_format
-from zaya_core.model import Block, ZayaModel, cache_layout
-from zaya_core.names import RESIDUAL_PARTS
-from zaya_core.norm import QKNorm, RMSNorm
-from zaya_core.residual import ResidualScaling
-from zaya_core.rope import RotaryEmbedding
-from zaya_core.router import Router
+from zaya_core.kernels.fused import fuse, fuse_all, fuse_embedding, fuse_head
+from zaya_core.machine.device import Placement, choose_placement
+from zaya_core.model.attention import Attention
+from zaya_core.model.cca import CausalConvolutions, CCAProjection
+from zaya_core.model.experts import Experts
+from zaya_core.model.model import Block, ZayaModel, cache_layout
+from zaya_core.model.norm import QKNorm, RMSNorm
+from zaya_core.model.residual import ResidualScaling
+from zaya_core.model.rope import RotaryEmbedding
+from zaya_core.model.router import Router
 
 
 def load_model(
@@ -40,7 +40,7 @@ def load_model(
 
     On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files where they are large; others
     are copied, small parameters to float32.
-    dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `zaya_core.cache`.
+    dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `zaya_core.cache.cache`.
     Raises: the errors of `read_config`, `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
     """
     expect_kv_format(kv)

@@ -1,4 +1,4 @@
-// Queries, keys and values of Compressed Convolutional Attention (zaya_core/cca.py has the same in torch).
+// Queries, keys and values of Compressed Convolutional Attention (zaya_core/model/cca.py has the same in torch).
 
 #include <algorithm>
 #include <cmath>

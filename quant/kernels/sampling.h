@@ -1,4 +1,4 @@
-// What becomes of the logits of a row, in the C interface (zaya_core/sampling.py has the definition of a draw).
+// What becomes of the logits of a row, in the C interface (zaya_core/sampling/sampler.py has the definition of a draw).
 
 #pragma once
 

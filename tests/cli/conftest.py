@@ -13,11 +13,12 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+import zaya_cli
 from tests.cli.loopback_hub import REPO, running
 from tests.core.tiny_models import reference_model, save_native
 from tests.core.tokenizers_made_here import gemma_text, write_folder
-from zaya_cli import cmd_pull, download
-from zaya_core.chat import BUILT_IN_TEMPLATE
+from zaya_cli.models import download
+from zaya_core.text.messages import BUILT_IN_TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def zaya(monkeypatch, capsys, tmp_path):
 @pytest.fixture
 def quickly_read(monkeypatch):
     """`zaya bench` reads 1 MB of memory in place of 2 GB, ten times or more for every case."""
-    monkeypatch.setattr("zaya_core.bench.BYTES", 1 << 20)
+    monkeypatch.setattr("zaya_core.measure.bench.BYTES", 1 << 20)
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def start(hub, tmp_path):
     def start(*arguments, **changes):
         environment = {
             **os.environ,
-            "PYTHONPATH": str(Path(cmd_pull.__file__).parents[1]),
+            "PYTHONPATH": str(Path(zaya_cli.__file__).parents[1]),
             "HF_HOME": str(tmp_path / "home"),
             "HF_ENDPOINT": hub.url,
             "HF_HUB_OFFLINE": "0",

@@ -21,15 +21,16 @@ from rich.table import Table
 from rich.text import Text
 from safetensors.torch import load_file, save_file
 
+import zaya_cli
 from tests.cli.conftest import biased_folder
 from tests.cli.terminal import Terminal
 from tests.core.rsa.faulty_server import Behaviour, served
 from tests.fuzz.budget import rounds
-from zaya_cli import markdown
-from zaya_cli.completion import complete_model
-from zaya_cli.model_folder import BUNDLED
-from zaya_cli.output import VisibleConsole
-from zaya_cli.visible import escaped, one_line, visible
+from zaya_cli.flags.completion import complete_model
+from zaya_cli.models.folder import BUNDLED
+from zaya_cli.terminal import markdown
+from zaya_cli.terminal.output import VisibleConsole
+from zaya_cli.terminal.visible import escaped, one_line, visible
 
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 HOSTILE = "a\x1b]0;pwned\x07\x1b[?1000h\x1b]52;c;cHdu\x07\x9b31m\u202eb\u2066\r\x08\x7f\u2028c"
@@ -353,12 +354,14 @@ def test_a_name_that_is_no_utf_8_goes_through_a_pipe_as_it_is(tmp_path):
 
 def test_only_what_makes_text_visible_writes_to_the_terminal():
     """The others send codes and figures of their own."""
-    root = Path(markdown.__file__).parent
-    writers = {"output.py", "render.py", "echo.py", "clipboard.py", "line_input.py", "cmd_bench.py"}
-    for path in sorted(root.glob("*.py")):
+    root = Path(zaya_cli.__file__).parent
+    terminal = {root / "terminal" / name for name in ("output.py", "echo.py")}
+    chat = {root / "chat" / name for name in ("clipboard.py", "line_input.py")}
+    writers = {*terminal, *chat, root / "answer" / "render.py", root / "commands" / "bench.py"}
+    for path in sorted(root.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called not in ("print", "typer.echo", "traceback.print_exc"), path
                 assert called != "Console" or ast.unparse(node) == "Console(quiet=True)", path
-                assert called not in ("sys.stdout.write", "sys.stderr.write") or path.name in writers, path
+                assert called not in ("sys.stdout.write", "sys.stderr.write") or path in writers, path

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zaya_cli.control_groups import cpu_quota, memory_limit
+from zaya_cli.machine.control_groups import cpu_quota, memory_limit
 
 MB = 1 << 20
 SYSTEM = "0::/system.slice/job.scope/worker"

@@ -48,9 +48,9 @@ def place(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import os\n"
         "if os.environ.get('BROKEN'):\n"
-        "    import zaya_cli.cmd_run\n"
+        "    import zaya_cli.commands.run\n"
         "    def broken(*_): raise KeyError('nobody foresaw this')\n"
-        "    zaya_cli.cmd_run.collect_prompts = broken\n"
+        "    zaya_cli.commands.run.collect_prompts = broken\n"
     )
     return tmp_path
 

@@ -15,10 +15,10 @@ import pytest
 import zaya_cli
 from tests.cli.conftest import Result
 from zaya_cli.failures import EXIT_CODES, exit_code_of, sentence_of
-from zaya_cli.model_folder import BUNDLED
+from zaya_cli.models.folder import BUNDLED
 from zaya_cli.system_errors import system_sentence
-from zaya_core.bounded_file import read_at_most, read_file
 from zaya_core.errors import MissingFileError, UsageError
+from zaya_core.files.bounded_file import read_at_most, read_file
 
 LONG = "a" * 300
 RUN = ("run", "-m", "demo", "-n", "1")

@@ -14,7 +14,7 @@ import pytest
 
 import zaya_cli
 from tests.cli.terminal import Terminal
-from zaya_cli.model_folder import BUNDLED
+from zaya_cli.models.folder import BUNDLED
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there")
 
@@ -98,7 +98,7 @@ def test_an_interrupt_while_exit_handlers_run_leaves_with_the_code_that_was_deci
 def test_an_interrupt_inside_of_a_callback_is_not_swallowed(tmp_path):
     """Python prints what a callback raises, and would go on as if nobody had pressed Ctrl-C."""
     hook = (
-        "import zaya_cli.cmd_config as c, os, time\n"
+        "import zaya_cli.commands.config as c, os, time\n"
         "class Slow:\n"
         "    def __del__(self): os.write(2, b'!'); time.sleep(60)\n"
         "c.show_config = lambda *_: Slow() and None\n"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from zaya_cli import machine
+from zaya_cli.machine import hardware as machine
 
 GB = 10**9
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.loopback_hub import REPO
 from tests.core.rsa.faulty_server import Behaviour, served
-from zaya_cli.model_folder import BUNDLED
+from zaya_cli.models.folder import BUNDLED
 
 RSA = ("run", "-p", "hello", "--rsa", 2, "--rsa-rounds", 1, "--rsa-think", 40, "--rsa-tail", 20, "--rsa-answer", 20)
 

@@ -65,13 +65,15 @@ for line in sys.stdin:
 
 def test_what_needs_no_tensors_needs_no_torch():
     """Listing models, judging memory and downloading start at once, also where PyTorch is damaged."""
-    modules = "cmd_pull, cmd_models, cmd_config, cmd_doctor, inventory, fit_report, machine"
     script = (
-        f"import sys; sys.modules['torch'] = None\nfrom zaya_cli import {modules}\n"
-        "inventory.present_models(); machine.system_memory()\n"
+        "import sys; sys.modules['torch'] = None\n"
+        "from zaya_cli.commands import config, doctor, models, pull\n"
+        "from zaya_cli.machine import hardware\n"
+        "from zaya_cli.models import fit_report, inventory\n"
+        "inventory.present_models(); hardware.system_memory()\n"
         "raw = {'model_type': 'zaya', 'layer_types': ['hybrid'] * 40}\n"
-        "from zaya_core.config import parse_config\n"
-        "assert len(fit_report.fits_of(parse_config(raw), 10**11, machine.Memory('x', 1, 1))) == 3"
+        "from zaya_core.config.model_config import parse_config\n"
+        "assert len(fit_report.fits_of(parse_config(raw), 10**11, hardware.Memory('x', 1, 1))) == 3"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -14,8 +14,8 @@ import pytest
 from huggingface_hub import constants, get_token
 
 from tests.cli.loopback_hub import REPO
-from zaya_cli.credentials import prepare_hub_token, prepare_server_keys
-from zaya_cli.model_folder import BUNDLED
+from zaya_cli.models.credentials import prepare_hub_token, prepare_server_keys
+from zaya_cli.models.folder import BUNDLED
 from zaya_core.errors import UsageError
 from zaya_core.redaction import is_secret_name, public_url, redacted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zaya_cli import threads
+from zaya_cli.machine import threads
 
 
 @pytest.mark.parametrize(("quota", "expected"), [(None, 4), (2.0, 2), (0.5, 1), (1.5, 2), (64.0, 4)])

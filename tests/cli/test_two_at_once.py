@@ -16,21 +16,21 @@ import pytest
 
 from tests.cli.hub_cache import cache_repo, repo_folder
 from tests.cli.terminal import Terminal
-from zaya_cli.conversation import Conversation
+from zaya_cli.chat.conversation import Conversation
+from zaya_cli.chat.input_history import InputHistory
+from zaya_cli.chat.session_file import SessionFolder
+from zaya_cli.chat.session_keeper import SessionKeeper
 from zaya_cli.failures import exit_code_of, sentence_of
-from zaya_cli.generation import GenerationSettings
-from zaya_cli.input_history import InputHistory
-from zaya_cli.model_folder import BUNDLED, DEFAULT_REPO
-from zaya_cli.model_locks import downloading_alone, reading
-from zaya_cli.session_file import SessionFolder
-from zaya_cli.session_keeper import SessionKeeper
-from zaya_core.engine import Engine
+from zaya_cli.flags.generation import GenerationSettings
+from zaya_cli.models.folder import BUNDLED, DEFAULT_REPO
+from zaya_cli.models.locks import downloading_alone, reading
+from zaya_core.engine.engine import Engine
 from zaya_core.errors import NoLocksError, UsageError
-from zaya_core.exclusive import held, lock_beside, try_lock
+from zaya_core.files.exclusive import held, lock_beside, try_lock
 from zaya_core.load import load_model
 from zaya_core.rsa.saved import alone_in
-from zaya_core.sampling import SamplingParams
-from zaya_core.tokenizer import load_tokenizer
+from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.text.tokenizer import load_tokenizer
 
 DEMO = BUNDLED / "demo"
 OURS = rf"\(process {os.getpid()}\)"
@@ -240,7 +240,7 @@ def test_without_locks_a_chat_goes_on_says_so_once_and_on_leaving_and_overwrites
     say(earlier, "one")
     leave(earlier)
     before = [(path.name, path.read_bytes()) for path in sorted(folder.folder.iterdir())]
-    monkeypatch.setattr("zaya_cli.session_file.try_lock", refuse)
+    monkeypatch.setattr("zaya_cli.chat.session_file.try_lock", refuse)
     told: list[str] = []
     keeper = chat()
     keeper._complain = told.append
@@ -252,7 +252,7 @@ def test_without_locks_a_chat_goes_on_says_so_once_and_on_leaving_and_overwrites
 
 
 def test_what_two_chats_type_at_once_is_remembered_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("zaya_cli.input_history.LARGEST", 1 << 30)
+    monkeypatch.setattr("zaya_cli.chat.input_history.LARGEST", 1 << 30)
     histories = [InputHistory(tmp_path / "history") for _ in range(2)]
     typed = [[f"{number} {turn}\n" + f"{'x' * 500}\n" * 200 for turn in range(10)] for number in range(2)]
 

@@ -1,6 +1,6 @@
 """Model folders that are damaged, incomplete or hostile, as data: what is done to a good one, and what must be said.
 
-Used in-process by `tests/core/test_checkpoint.py` and through the command by `tests/cli/test_hostile_folders.py`.
+Used in-process by `core/checkpoint/test_checkpoint.py` and through the command by `cli/test_hostile_folders.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.core.tokenizers_made_here import gemma_text
-from zaya_core.config import parse_config
+from zaya_core.checkpoint.names import parameters
+from zaya_core.config.model_config import parse_config
 from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError, ZayaError
-from zaya_core.names import parameters
 
 INDEX = "model.safetensors.index.json"
 FIRST = "model-00001-of-00002.safetensors"

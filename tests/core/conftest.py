@@ -7,7 +7,7 @@ import pytest
 from tests.core.tiny_models import reference_model, save_native
 from tests.core.tokenizers_made_here import gemma_text, write_folder
 from zaya_core.load import load_model
-from zaya_core.tokenizer import load_tokenizer
+from zaya_core.text.tokenizer import load_tokenizer
 
 VOCABULARY = 704  # of the tokenizer below, rounded up
 

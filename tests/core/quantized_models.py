@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 
 from tests.core.tiny_models import reference_model, save_native, save_original
 from tests.core.tokenizers_made_here import gemma_text, write_folder
-from zaya_core.checkpoint import open_checkpoint
-from zaya_core.config import read_config
+from zaya_core.checkpoint.checkpoint import open_checkpoint
+from zaya_core.checkpoint.names import parameters
+from zaya_core.config.model_config import read_config
 from zaya_core.load import ModelParts
-from zaya_core.names import parameters
-from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
-from zaya_core.quantize import quantize
+from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
+from zaya_core.quantize.run import quantize
 
 SIZES = {"vocab_size": 704, "hidden_size": 64, "head_dim": 16, "moe_intermediate_size": 64, "router_hidden_size": 16}
 
@@ -40,7 +40,7 @@ def dequantized_folder(quantized: Path, out: Path) -> Path:
     """The same model as floats, in the native layout or, as its config says, in the original one."""
     config = read_config(quantized)
     checkpoint = open_checkpoint(quantized, config)
-    from zaya_core.device import choose_placement
+    from zaya_core.machine.device import choose_placement
 
     parts = ModelParts(config, checkpoint, choose_placement("cpu", "float32", checkpoint.dtype))
     raw = json.loads((quantized / "config.json").read_text())

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from zaya_core.cache import BlockPool, Cache, CacheLayout
+from zaya_core.cache.cache import BlockPool, Cache, CacheLayout
 
 _MODULUS = 65_521  # sums stay exact in float32
 _BANK = 997

@@ -2,7 +2,7 @@
 
 Every parameter is drawn at random so that nothing is an identity: scales away from one, biases away from zero, a
 temperature that differs between heads, balancing biases that decide. The rewrite to the original layout is
-written here a second time, independent of `zaya_core/names.py`.
+written here a second time, independent of `zaya_core/checkpoint/names.py`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from demo.evaluate import BUNDLED
 from demo.problems import held_out
 from demo.rollouts import boxed_answer
 from zaya_core import Engine, Request, SamplingParams
-from zaya_core.events import Finished, TextEvent, ThinkingEnded, TokenEvent
+from zaya_core.engine.events import Finished, TextEvent, ThinkingEnded, TokenEvent
 
 GREEDY = SamplingParams(temperature=0)
 LONGEST = 200

@@ -14,15 +14,15 @@ import torch
 from demo.evaluate import BUNDLED
 from tests.core.reading_model import ReadingModel
 from tests.fuzz.budget import rounds
-from zaya_core.cache import BlockPool
-from zaya_core.engine import Engine, Request
+from zaya_core.cache.cache import BlockPool
+from zaya_core.cache.layout import BLOCK
+from zaya_core.engine.engine import Engine, Request
+from zaya_core.engine.events import Event, Failed, Finished, TextEvent, TokenEvent
 from zaya_core.errors import UsageError, ZayaError
-from zaya_core.events import Event, Failed, Finished, TextEvent, TokenEvent
-from zaya_core.kv_layout import BLOCK
 from zaya_core.load import load_model
-from zaya_core.sampling import Sampler, SamplingParams
-from zaya_core.stream import split_text
-from zaya_core.tokenizer import load_tokenizer
+from zaya_core.sampling.sampler import Sampler, SamplingParams
+from zaya_core.text.splitter import split_text
+from zaya_core.text.tokenizer import load_tokenizer
 
 LONGEST = 3 * BLOCK
 WRONG: list[dict[str, Any]] = [

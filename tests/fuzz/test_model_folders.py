@@ -17,11 +17,11 @@ import pytest
 
 from tests.core.broken_folders import FIRST, INDEX, good_folder, write_json
 from tests.fuzz.budget import rounds
-from zaya_core.checkpoint import open_checkpoint
-from zaya_core.config import parse_config, read_config
+from zaya_core.checkpoint.checkpoint import open_checkpoint
+from zaya_core.config.model_config import parse_config, read_config
+from zaya_core.engine.generation_config import read_sampling_defaults
 from zaya_core.errors import ModelNotFoundError, ZayaError
-from zaya_core.generation_config import read_sampling_defaults
-from zaya_core.tokenizer import load_tokenizer
+from zaya_core.text.tokenizer import load_tokenizer
 
 ODD: list[Any] = [None, True, False, 0, 1, -1, 2, 106, 10**30, -(10**400), 0.5, 1e308, float("nan"), float("inf"), 50.0]
 ODD += [

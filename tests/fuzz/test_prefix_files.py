@@ -11,11 +11,11 @@ import torch
 
 from tests.fuzz.budget import rounds
 from tests.fuzz.damage import damaged_bytes, damaged_json
-from zaya_cli.model_folder import BUNDLED
+from zaya_cli.models.folder import BUNDLED
+from zaya_core.cache.prefix_file import load_prefixes, save_prefixes
+from zaya_core.cache.prefixes import Prefix
 from zaya_core.errors import CheckpointError
 from zaya_core.load import load_model
-from zaya_core.prefix import Prefix
-from zaya_core.prefix_file import load_prefixes, save_prefixes
 
 IDS = tuple(range(20, 45))
 LENGTHS = (9, 25)

@@ -21,21 +21,21 @@ import torch
 
 from quant.assemble import packed_matrix, packed_stack, quantize_matrix
 from quant.dense import DenseMatrix, DenseStack
-from quant.kernels.decode import AttentionKind, Places
-from quant.kernels.key_values import KeyValues
 from quant.kernels.native import supported_instruction_sets
-from quant.kernels.prompt_attention import attend_prompt, can_attend
 from tests.fuzz.budget import rounds
 from tests.fuzz.spoiled import DTYPES, NO_NUMBERS, spoiled
-from zaya_cli.model_folder import BUNDLED
-from zaya_core.attention import AttentionInputs
-from zaya_core.cache import BlockTable, Cache
+from zaya_cli.models.folder import BUNDLED
+from zaya_core.cache.cache import BlockTable, Cache
+from zaya_core.cache.layout import BLOCK
+from zaya_core.cache.parking import ParkedCache
+from zaya_core.config.kv_format import KVFormat
 from zaya_core.errors import UsageError
-from zaya_core.kv_format import KVFormat
-from zaya_core.kv_layout import BLOCK
+from zaya_core.kernels.decode import AttentionKind, Places
+from zaya_core.kernels.key_values import KeyValues
+from zaya_core.kernels.prompt_attention import attend_prompt, can_attend
 from zaya_core.load import load_model
-from zaya_core.parking import ParkedCache
-from zaya_core.sampling import RandomKey, SamplingParams, draw, largest, normalise, penalise_repetition
+from zaya_core.model.attention import AttentionInputs
+from zaya_core.sampling.sampler import RandomKey, SamplingParams, draw, largest, normalise, penalise_repetition
 
 REFUSED = (ValueError, IndexError, UsageError)
 SETS = supported_instruction_sets()

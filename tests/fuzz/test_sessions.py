@@ -8,8 +8,8 @@ import pytest
 
 from tests.fuzz.budget import rounds
 from tests.fuzz.damage import damaged_json
-from zaya_cli.conversation import Exchange
-from zaya_cli.session_file import Loaded, Session, SessionFolder
+from zaya_cli.chat.conversation import Exchange
+from zaya_cli.chat.session_file import Loaded, Session, SessionFolder
 from zaya_core.errors import UsageError
 
 SESSION = Session(

@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz.budget import rounds
 from tests.fuzz.damage import damaged_bytes
 from zaya_cli.app import all_settings
-from zaya_cli.settings import defaults_by_command, read_config_file
+from zaya_cli.flags.settings import defaults_by_command, read_config_file
 from zaya_core.errors import UsageError
 
 WHOLE = b"""# everything that can be set

@@ -15,11 +15,11 @@ import pytest
 
 from tests.core import tokenizers_made_here as made
 from tests.fuzz.budget import rounds
-from zaya_core import template_limits
-from zaya_core.chat import ChatTemplate
 from zaya_core.errors import CheckpointError
-from zaya_core.template_marks import ControlNames
-from zaya_core.tokenizer import Tokenizer, load_tokenizer
+from zaya_core.text import template_limits
+from zaya_core.text.messages import ChatTemplate
+from zaya_core.text.template_marks import ControlNames
+from zaya_core.text.tokenizer import Tokenizer, load_tokenizer
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<bos>", "<zyphra_tool_call>"]
 # Pieces of control tokens, and what an edit may take out of the middle of one.

@@ -12,7 +12,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from tests.fuzz.budget import rounds
-from zaya_cli.line_input import TerminalInput
+from zaya_cli.chat.line_input import TerminalInput
 
 PIECES = (
     b"hello", "\u4f60\u597d".encode(), "e\u0301\U0001f469\u200d\U0001f52c".encode(), b"/help", b"/", b'"""', b"\\",

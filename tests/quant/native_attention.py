@@ -7,9 +7,9 @@ import ctypes
 import torch
 from torch import Tensor
 
-from quant.kernels.key_values import KeyValuePointers, KeyValues
-from quant.kernels.layer import NativeLayer, _Layer
 from quant.kernels.native import supported_instruction_sets
+from zaya_core.kernels.key_values import KeyValuePointers, KeyValues
+from zaya_core.kernels.layer import NativeLayer, _Layer
 
 BLOCK, BLOCKS = 256, 12
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from quant.kernels.native import Format, supported_instruction_sets
-from quant.kernels.selection import _choose
+from quant.kernels.resolve import _choose
 from quant.tiles import pack_int4, pack_int4_scales, pack_int8, padded_rows
 
 SETS = supported_instruction_sets()

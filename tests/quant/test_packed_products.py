@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quant.assemble import packed_matrix, packed_stack, quantize_matrix
-from quant.kernels.selection import cpu_products
+from quant.kernels.resolve import cpu_products
 
 N, K = 40, 192
 

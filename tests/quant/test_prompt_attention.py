@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from quant.kernels.native import supported_instruction_sets
-from quant.kernels.prompt_attention import attend_prompt, can_attend
 from tests.quant.native_attention import expected, layer_of, near, noise
+from zaya_core.kernels.prompt_attention import attend_prompt, can_attend
 
 SETS = [name for name, products in supported_instruction_sets().items() if products.has_prompt_attention]
 pytestmark = pytest.mark.skipif(not SETS, reason="no native prompt attention on this machine")

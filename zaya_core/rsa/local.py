@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from zaya_core.engine import Engine, Request
-from zaya_core.events import (
+from zaya_core.engine.engine import Engine, Request
+from zaya_core.engine.events import (
     Event,
     Failed,
     Finished,
@@ -17,7 +17,6 @@ from zaya_core.events import (
     TokenEvent,
     Unparked,
 )
-from zaya_core.known_ids import common_length
 from zaya_core.rsa.canary import LoopCanary
 from zaya_core.rsa.params import PromptSizes
 from zaya_core.rsa.rollouts import (
@@ -33,7 +32,8 @@ from zaya_core.rsa.rollouts import (
     reason_of,
 )
 from zaya_core.rsa.tails import handed_on
-from zaya_core.stream import Kind
+from zaya_core.text.known_ids import common_length
+from zaya_core.text.splitter import Kind
 
 
 @dataclass

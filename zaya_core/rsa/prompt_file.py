@@ -14,9 +14,9 @@ from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.ext import loopcontrols
 
-from zaya_core.bounded_file import decoded, read_file
-from zaya_core.chat import MAX_TEMPLATE_BYTES, compile_in_sandbox
 from zaya_core.errors import UsageError
+from zaya_core.files.bounded_file import decoded, read_file
+from zaya_core.text.messages import MAX_TEMPLATE_BYTES, compile_in_sandbox
 
 NEEDED = ("question", "candidates")
 KNOWN = (*NEEDED, "n")

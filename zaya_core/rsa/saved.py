@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from zaya_core.bounded_file import read_file
 from zaya_core.errors import MissingFileError, UsageError
-from zaya_core.exclusive import held
-from zaya_core.private_file import make_private_folder, write_bytes_atomically
+from zaya_core.files.bounded_file import read_file
+from zaya_core.files.exclusive import held
+from zaya_core.files.private_file import make_private_folder, write_bytes_atomically
+from zaya_core.files.sealed_json import sealed, unsealed
+from zaya_core.files.write_errors import write_error
 from zaya_core.rsa.rollouts import Rollout
-from zaya_core.sealed_json import sealed, unsealed
-from zaya_core.write_errors import write_error
 
 _VERSION = 2  # 1 had no checksum
 _MOST_BYTES = 1 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zaya_core.rsa.rollouts import RolloutRequest, RolloutState
-from zaya_core.tokenizer import THINK_END, Tokenizer
+from zaya_core.text.tokenizer import THINK_END, Tokenizer
 
 
 def handed_on(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from zaya_core.engine import Engine
+from zaya_core.cache.layout import BLOCK
+from zaya_core.engine.engine import Engine
 from zaya_core.errors import MemoryFitError
-from zaya_core.kv_layout import BLOCK
 from zaya_core.load import load_model
 from zaya_core.rsa import RsaParams, solve
 from zaya_core.rsa.canary import CHUNK, LoopCanary, compression_ratio
@@ -16,7 +16,7 @@ from zaya_core.rsa.local import EngineGenerator
 from zaya_core.rsa.rollouts import RolloutMoved, RolloutRequest, RolloutStarted
 from zaya_core.rsa.solver import aggregation_messages
 from zaya_core.rsa.tails import handed_on, last_tokens, tail_of
-from zaya_core.sampling import RandomKey, Sampler, SamplingParams
+from zaya_core.sampling.sampler import RandomKey, Sampler, SamplingParams
 
 LONG = "Tell me why " + "the sum of two odd numbers is even and " * 5 + "so on?"
 QUESTION = [{"role": "user", "content": LONG}]

@@ -17,8 +17,8 @@ from zaya_core.rsa.endpoint.reply import SLACK, Part, Reply
 from zaya_core.rsa.endpoint.watch import Watch
 from zaya_core.rsa.params import LEAST_BUDGET
 from zaya_core.rsa.rollouts import Rollout
-from zaya_core.stream import Kind
-from zaya_core.tokenizer import THINK_END, Tokenizer
+from zaya_core.text.splitter import Kind
+from zaya_core.text.tokenizer import THINK_END, Tokenizer
 
 _SHRINKS = 8  # how often a request is asked for with a smaller budget
 _NOTHING = Reply(is_whole=False)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from zaya_core.known_ids import common_length
 from zaya_core.rsa.endpoint.conversation import Asked, ContextShrank, Conversation
 from zaya_core.rsa.endpoint.outcome import failed, unfinished
 from zaya_core.rsa.endpoint.server import Finder, Wait
@@ -25,8 +24,9 @@ from zaya_core.rsa.rollouts import (
     RolloutStarted,
     RolloutText,
 )
-from zaya_core.stream import Kind
-from zaya_core.tokenizer import Tokenizer
+from zaya_core.text.known_ids import common_length
+from zaya_core.text.splitter import Kind
+from zaya_core.text.tokenizer import Tokenizer
 
 _POLL_SECONDS = 0.2
 _SILENCE_TOLD = 5.0  # seconds; then every second

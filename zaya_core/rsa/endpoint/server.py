@@ -26,8 +26,8 @@ from zaya_core.rsa.endpoint.models import choose_model, context_of, entries_of, 
 from zaya_core.rsa.endpoint.repetition import Repetition
 from zaya_core.rsa.endpoint.reply import Part, Reply
 from zaya_core.rsa.rollouts import Messages
-from zaya_core.sampling import SamplingParams
-from zaya_core.tokenizer import Tokenizer
+from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.text.tokenizer import Tokenizer
 
 _PROBE: Messages = ({"role": "user", "content": "1 + 1"},)
 _LISTING_RETRIES = 2  # who types a wrong address should not wait long

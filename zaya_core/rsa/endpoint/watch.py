@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zaya_core.rsa.rollouts import RolloutRequest
-from zaya_core.stream import Kind
+from zaya_core.text.splitter import Kind
 
 
 class Abandoned(Exception):

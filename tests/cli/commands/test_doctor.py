@@ -1,0 +1,160 @@
+"""`zaya doctor` names what it found, what is wrong and why, and never fails itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from zaya_cli.commands import doctor as cmd_doctor
+from zaya_cli.models.folder import BUNDLED
+from zaya_core.load import load_model
+from zaya_core.machine import device, gpu_hardware
+from zaya_core.machine.gpu_hardware import GpuHardware
+from zaya_core.measure import self_test
+
+
+@pytest.fixture
+def report(zaya):
+    """Findings by topic, the exit code, from `zaya doctor`."""
+
+    def run(*arguments):
+        result = zaya("doctor", "--format", "json", *arguments)
+        findings: dict[str, list[dict[str, str]]] = {}
+        for finding in json.loads(result.out):
+            findings.setdefault(finding["topic"], []).append(finding)
+        return findings, result.code
+
+    return run
+
+
+def test_everything_is_reported_and_the_self_test_passes(report):
+    findings, code = report("--device", "cpu")
+    assert code == 0
+    assert set(findings) >= {"zaya", "libraries", "system", "threads", "memory", "PyTorch", "device", "kernels", "disk"}
+    assert findings["self-test"][0]["state"] == "ok"
+    assert findings["kernels"][0]["text"].startswith("CPU: ")
+
+
+def test_the_text_is_a_block_of_plain_lines(zaya):
+    result = zaya("doctor", "--no-self-test")
+    assert (result.code, result.err) == (0, "")
+    assert "\x1b" not in result.out
+    assert "self-test" not in result.out
+    assert "4,096, 32,768, 131,072 tokens" in result.out
+
+
+def test_the_table_says_for_each_format_whether_it_fits(report):
+    findings, _ = report("--no-self-test")
+    texts = [finding["text"] for finding in findings["fit"]]
+    assert [text.split()[0] for text in texts[1:]] == ["bf16", "int8", "int4"]
+    assert all(text.count(" GB ") == 3 for text in texts[1:])
+
+
+def test_no_secret_is_printed(zaya, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("HF_ENDPOINT", "http://example.invalid")
+    out = zaya("doctor", "--no-self-test").out
+    assert "hf_secret" not in out
+    assert "HF_TOKEN=(set)" in out
+    assert "HF_ENDPOINT=http://example.invalid" in out
+
+
+@pytest.mark.parametrize(
+    ("hardware", "cuda", "hip", "words"),
+    [
+        (GpuHardware("NVIDIA", True), None, None, "built for CPUs only: install its CUDA build"),
+        (GpuHardware("AMD", True), None, None, "built for CPUs only: install its ROCm build"),
+        (GpuHardware("AMD", True), "12.8", None, "built for CUDA 12.8: install its ROCm build"),
+        (GpuHardware("NVIDIA", False), "12.8", None, "driver is not loaded"),
+        (GpuHardware("NVIDIA", True), "12.8", None, "driver may be older"),
+    ],
+)
+def test_a_card_that_is_not_used_is_explained(report, monkeypatch, hardware, cuda, hip, words):
+    monkeypatch.setattr(device, "gpu_hardware", lambda: [hardware])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.version.cuda", cuda)
+    monkeypatch.setattr("torch.version.hip", hip)
+    findings, code = report("--no-self-test")
+    assert code == 0
+    assert findings["GPU"][0]["state"] == "note"
+    assert words in findings["GPU"][0]["text"]
+
+
+def test_an_asked_for_card_that_is_missing_is_a_problem(report, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    findings, code = report("--device", "cuda", "--no-self-test")
+    assert code == 1
+    assert findings["device"][0]["state"] == "problem"
+
+
+def test_a_pytorch_that_cannot_be_imported_is_a_finding(report, monkeypatch):
+    for name in [name for name in sys.modules if name == "torch" or name.startswith(("zaya_core.", "quant"))]:
+        if name not in ("zaya_core.errors",):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    findings, code = report()
+    assert code == 1
+    assert "cannot be imported" in findings["device"][0]["text"]
+    assert findings["disk"]
+
+
+def test_a_damaged_configuration_is_a_problem_among_others(report, monkeypatch, tmp_path):
+    (tmp_path / "config.toml").write_text("seed = [")
+    monkeypatch.setenv("ZAYA_CONFIG", str(tmp_path / "config.toml"))
+    findings, code = report("--no-self-test")
+    assert code == 1
+    assert findings["config"][0]["state"] == "problem"
+    assert findings["disk"]
+
+
+def test_a_part_that_fails_does_not_end_the_report(report, monkeypatch):
+    monkeypatch.setattr(cmd_doctor, "_system", lambda: 1 / 0)
+    findings, code = report("--no-self-test")
+    assert code == 1
+    assert "ZeroDivisionError" in findings["failure"][0]["text"]
+    assert findings["disk"]
+
+
+@pytest.mark.parametrize("disturbed", ["step", "not finite", "no folder"])
+def test_the_self_test_fails_when_the_model_computes_wrongly(monkeypatch, tmp_path, disturbed):
+    folder = BUNDLED / "demo"
+    if disturbed == "no folder":
+        folder = tmp_path
+    real = load_model
+
+    def load(*arguments):
+        model = real(*arguments)
+        forward = model.__call__
+
+        class Wrong:
+            device, new_cache = model.device, model.new_cache
+
+            def __call__(self, ids, cache=None, **options):
+                logits = forward(ids, cache, **options)
+                if disturbed == "not finite":
+                    return logits * float("nan")
+                return logits + (ids.shape[1] == 1)
+
+        return Wrong()
+
+    monkeypatch.setattr(self_test, "load_model", load)
+    result = self_test.self_test(folder, "cpu")
+    assert not result.passed
+    assert result.summary
+
+
+def test_cards_are_found_in_the_devices_of_the_system(monkeypatch, tmp_path):
+    if sys.platform == "win32":
+        pytest.skip("Windows has no /sys")
+    for name, kind, vendor in (("0", "0x030000", "0x1002"), ("1", "0x030200", "0x10de"), ("2", "0x020000", "0x10de")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "class").write_text(kind + "\n")
+        (tmp_path / name / "vendor").write_text(vendor + "\n")
+    (tmp_path / "3").mkdir()
+    monkeypatch.setattr(gpu_hardware, "_PCI_DEVICES", tmp_path)
+    monkeypatch.setattr(gpu_hardware, "_DRIVER_MARKS", {"NVIDIA": (tmp_path / "0",), "AMD": (tmp_path / "none",)})
+    assert gpu_hardware.gpu_hardware() == [GpuHardware("AMD", False), GpuHardware("NVIDIA", True)]
+    monkeypatch.setattr(gpu_hardware, "_PCI_DEVICES", tmp_path / "none")
+    assert gpu_hardware.gpu_hardware() == [GpuHardware("NVIDIA", True)]

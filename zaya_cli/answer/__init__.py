@@ -1,0 +1,1 @@
+"""What is asked, and an answer as it is shown or printed."""

@@ -1,0 +1,335 @@
+"""The slash commands of the chat: one table for carrying out, `/help` and completion."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+
+from zaya_cli.answer.prompts import read_text_file
+from zaya_cli.chat.pasted_path import pasted_path
+from zaya_cli.chat.repl import Leave, Repl
+from zaya_cli.flags.options import ThinkingMode
+from zaya_cli.terminal.visible import one_line
+from zaya_core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Command:
+    """`argument`: "" for none, `[x]` for one that may be left out, `<x>` for one that must be there; `|` separates
+    the only values that it may have."""
+
+    name: str
+    argument: str
+    help: str
+    run: Callable[[Repl, str], None]
+    choices: Callable[[Repl], Iterable[str]] | None = None
+
+    @property
+    def usage(self) -> str:
+        return f"/{self.name} {self.argument}".strip()
+
+    @property
+    def values(self) -> list[str]:
+        """The values that the argument may have, none if any text will do."""
+        return self.argument.strip("[]<>").split("|") if "|" in self.argument else []
+
+
+def obey(repl: Repl, line: str) -> None:
+    """Carry out a line that begins with a slash. Raises UsageError, and what the command raises."""
+    name, _, argument = line[1:].strip().partition(" ")
+    argument = argument.strip()
+    command = _BY_NAME.get(name)
+    if command is None:
+        close = difflib.get_close_matches(name, _BY_NAME, n=1)
+        hint = f"did you mean /{close[0]}? " if close else ""
+        raise UsageError(f"/{name} is not a command; {hint}/help lists them, //{name} sends it as text.")
+    if argument and not command.argument:
+        raise UsageError(f"/{name} takes no argument.")
+    if not argument and command.argument.startswith("<"):
+        raise UsageError(f"Type {command.usage}.")
+    if argument and command.values and argument not in command.values:
+        raise UsageError(f"/{name} {argument}: type {command.usage}.")
+    command.run(repl, argument)
+
+
+class CommandCompleter(Completer):
+    """Names of commands behind a slash at the very beginning, then their arguments."""
+
+    def __init__(self, repl: Repl):
+        self._repl = repl
+
+    def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+        text = document.text_before_cursor
+        if not text.startswith("/") or "\n" in text:
+            return
+        name, space, argument = text[1:].partition(" ")
+        if not space:
+            for command in COMMANDS:
+                if command.name.startswith(name):
+                    yield Completion(command.name, -len(name), display=command.usage, display_meta=command.help)
+        elif name in _BY_NAME:
+            yield from self._arguments(_BY_NAME[name], argument, event)
+
+    def _arguments(self, command: Command, argument: str, event: CompleteEvent) -> Iterable[Completion]:
+        if command.argument == "<path>":
+            for found in PathCompleter(expanduser=True).get_completions(Document(argument), event):
+                yield Completion(found.text, found.start_position, display=one_line(found.display_text))
+        else:
+            values = command.values or (command.choices(self._repl) if command.choices else ())
+            fitting = (value for value in values if value.startswith(argument))
+            yield from (Completion(value, -len(argument), display=one_line(value)) for value in fitting)
+
+
+def _help(repl: Repl, argument: str) -> None:
+    if argument:
+        command = _BY_NAME.get(argument.removeprefix("/"))
+        if command is None:
+            raise UsageError(f"/{argument} is not a command; /help lists them.")
+        repl.console.print(f"{command.usage}  {command.help}")
+        return
+    width = max(len(command.usage) for command in COMMANDS)
+    for command in COMMANDS:
+        repl.console.print(f"{command.usage:<{width}}  {command.help}")
+    repl.console.print(_KEYS)
+
+
+def _exit(repl: Repl, argument: str) -> None:
+    raise Leave
+
+
+def _clear(repl: Repl, argument: str) -> None:
+    is_kept = repl.keeper.begin_anew()
+    repl.staged.clear()
+    repl.say("A new conversation. The old one is kept: /sessions." if is_kept else "A new conversation.")
+
+
+def _system(repl: Repl, argument: str) -> None:
+    if argument:
+        repl.conversation.system = None if argument == "off" else argument
+    repl.say(f"System message: {repl.conversation.system or 'none'}")
+
+
+def _set(repl: Repl, argument: str) -> None:
+    name, _, text = argument.partition(" ")
+    if not name:
+        for known in _SETTINGS:
+            repl.console.print(f"{known} {_setting(repl, known)}")
+        return
+    if name not in _SETTINGS:
+        raise UsageError(f"{name} is not a setting; there are {', '.join(_SETTINGS)}.")
+    if text:
+        _change_setting(repl, name, text.strip())
+    repl.say(f"{name} {_setting(repl, name)}")
+
+
+def _setting(repl: Repl, name: str) -> object:
+    value = getattr(_home_of(repl, name), name)
+    return "off" if value is None else value
+
+
+def _home_of(repl: Repl, name: str) -> Any:
+    return repl.conversation.settings if name in _LENGTHS else repl.conversation.sampling
+
+
+def _change_setting(repl: Repl, name: str, text: str) -> None:
+    kind = _SETTINGS[name]
+    try:
+        value = None if text == "off" and name in _LENGTHS else kind(text)
+    except ValueError:
+        kinds = {int: "a whole number", float: "a number"}
+        raise UsageError(f"{name} is {text!r}; it must be {kinds[kind]}.") from None
+    if name in _LENGTHS:
+        if value is not None and value < _LENGTHS[name]:
+            raise UsageError(f"{name} is {value}; it must be {_LENGTHS[name]} or more, or off.")
+        repl.conversation.settings = replace(repl.conversation.settings, **{name: value})  # type: ignore[arg-type]
+    else:
+        repl.conversation.sampling = replace(repl.conversation.sampling, **{name: value})  # type: ignore[arg-type]
+
+
+def _stats(repl: Repl, argument: str) -> None:
+    repl.shows_stats = argument == "on" if argument else not repl.shows_stats
+    repl.say(f"Statistics are {'on' if repl.shows_stats else 'off'}.")
+
+
+def _think(repl: Repl, argument: str) -> None:
+    if argument:
+        mode: Any = argument
+        repl.conversation.settings = replace(repl.conversation.settings, thinking=mode)
+        repl.say(f"Thinking: {argument}")
+        return
+    thinking = next((exchange.thinking for exchange in reversed(repl.conversation.exchanges)), "")
+    if not thinking:
+        raise UsageError("There is no thinking to show.")
+    repl.say(thinking)
+
+
+def _regenerate(repl: Repl, argument: str) -> None:
+    repl.answer(repl.conversation.ask_again())
+
+
+def _undo(repl: Repl, argument: str) -> None:
+    question = repl.conversation.undo()
+    repl.say(f"Taken back: {question.splitlines()[0][:60] if question.strip() else question}")
+
+
+def _continue(repl: Repl, argument: str) -> None:
+    repl.answer(repl.conversation.go_on())
+
+
+def _edit(repl: Repl, argument: str) -> None:
+    conversation = repl.conversation
+    last = conversation.unanswered or (conversation.exchanges[-1].question if conversation.exchanges else "")
+    try:
+        text = repl.input.edit(last).strip()
+    except (EOFError, KeyboardInterrupt):  # out of the line that the editor left behind
+        text = ""
+    if not text or text == last:
+        repl.say("Nothing was changed.")
+    elif last:
+        repl.answer(conversation.ask_again(text))
+    else:
+        repl.ask(text)
+
+
+def _file(repl: Repl, argument: str) -> None:
+    path = pasted_path(argument)
+    text = read_text_file(path)
+    repl.staged[str(path)] = f"{path.name}:\n{text}"
+    tokens = len(repl.runtime.engine.tokenizer.encode(text))
+    repl.say(f"{one_line(path.name)}, {tokens:,} tokens, goes with the next message (/clear forgets it).")
+
+
+def _save(repl: Repl, argument: str) -> None:
+    path = _file_of(argument)
+    repl.say(repl.keeper.save(argument or None) if path is None else repl.keeper.export(path))
+
+
+def _load(repl: Repl, argument: str) -> None:
+    path = _file_of(argument)
+    repl.say(repl.keeper.load(argument or None) if path is None else repl.keeper.load_file(path))
+    repl.staged.clear()
+    if repl.conversation.exchanges:
+        repl.show_exchange(repl.conversation.exchanges[-1])
+
+
+def _file_of(argument: str) -> Path | None:
+    """The file that is meant; None for a bare name, which is a session's. Raises UsageError for another ending."""
+    separators = ("/", os.sep, os.altsep or "/")
+    if not argument.startswith("~") and not any(separator in argument for separator in separators):
+        return None
+    path = pasted_path(argument)
+    if "\0" in str(path):
+        raise UsageError(f"{argument!r} is not the name of a file.")
+    if path.suffix.lower() != ".json":
+        raise UsageError(f"{argument!r} is not a name, and as a file it must end in .json.")
+    return path
+
+
+def _names(repl: Repl) -> list[str]:
+    return repl.keeper.folder.names()
+
+
+def _sessions(repl: Repl, argument: str) -> None:
+    names = repl.keeper.folder.names()
+    for name in names:
+        mark = " (this one)" if name in (repl.keeper.name, repl.keeper.automatic) else ""
+        repl.console.print(one_line(name) + mark)
+    if not names:
+        repl.say("No session was saved yet.")
+
+
+def _copy(repl: Repl, argument: str) -> None:
+    from zaya_cli.chat.clipboard import copy
+
+    if not repl.conversation.exchanges:
+        raise UsageError("There is no answer to copy yet.")
+    repl.say(f"The last answer was sent to {copy(repl.conversation.exchanges[-1].answer)}.")
+
+
+def _tokens(repl: Repl, argument: str) -> None:
+    used, context = repl.conversation.tokens_in_use(), repl.runtime.engine.context
+    encode = repl.runtime.engine.tokenizer.encode
+    for exchange in repl.conversation.exchanges:
+        texts = {"question": exchange.question, "thinking": exchange.thinking, "answer": exchange.answer}
+        counts = ", ".join(f"{kind} {len(encode(text)):,}" for kind, text in texts.items())
+        repl.console.print(f"{counts}: {exchange.question.splitlines()[0][:40] if exchange.question.strip() else ''}")
+    left = f"{context - used:,} are left" if used <= context else "more than there are: /undo or /clear makes room"
+    repl.console.print(f"{used:,} of {context:,} tokens of the context are used, {left}.")
+
+
+def _info(repl: Repl, argument: str) -> None:
+    for line in header(repl):
+        repl.console.print(line)
+    sampling = repl.conversation.sampling
+    settings = ", ".join(f"{name} {_setting(repl, name)}" for name in _SETTINGS)
+    repl.console.print(f"{settings}, thinking {repl.conversation.settings.thinking}")
+    repl.console.print(f"session {repl.keeper.name or repl.keeper.automatic or 'not kept'}, seed {sampling.seed}")
+    repl.console.print(f"system message: {repl.conversation.system or 'none'}")
+
+
+def header(repl: Repl) -> list[str]:
+    """What runs, where and why there."""
+    model = repl.runtime.engine.model
+    dtype = str(model.dtype).removeprefix("torch.")
+    return [
+        f"{repl.runtime.name} · {dtype} · context {repl.runtime.engine.context:,} tokens",
+        f"{model.placement_reason}; {repl.runtime.threads} threads",
+    ]
+
+
+def _rsa(repl: Repl, argument: str) -> None:
+    if argument and argument != "off" and not (argument.isascii() and argument.isdigit() and int(argument)):
+        raise UsageError(f"/rsa {argument}: give how many candidates think about the next question, such as 8, or off.")
+    if argument not in ("", "off") and repl.conversation.sampling.temperature == 0:
+        raise UsageError("/rsa needs a temperature above 0, or all candidates think the same: /set temperature 1.")
+    if argument:
+        repl.candidates = None if argument == "off" else int(argument)
+    repl.say("Markovian RSA: " + (f"{repl.candidates} candidates for the next answer" if repl.candidates else "off"))
+
+
+_SETTINGS: dict[str, type] = {
+    "temperature": float,
+    "top_p": float,
+    "top_k": int,
+    "min_p": float,
+    "repetition_penalty": float,
+    "seed": int,
+    "max_tokens": int,
+    "thinking_budget": int,
+}
+_LENGTHS = {"max_tokens": 1, "thinking_budget": 0}  # the least of each; they may be off
+
+COMMANDS: tuple[Command, ...] = (
+    Command("help", "[command]", "this list, or one line of it", _help, lambda _: _BY_NAME),
+    Command("regen", "", "another answer to the last question", _regenerate),
+    Command("continue", "", "go on with an answer that was stopped or cut", _continue),
+    Command("undo", "", "take back the last question and its answer", _undo),
+    Command("edit", "", "change the last question in your editor and ask it instead", _edit),
+    Command("file", "<path>", "send a text file with the next message", _file),
+    Command("copy", "", "copy the last answer to the clipboard", _copy),
+    Command("think", f"[{'|'.join(get_args(ThinkingMode))}]", "how thinking is shown; alone: the last one", _think),
+    Command("rsa", "[N, off]", "N candidates and rounds of aggregation for the next answer", _rsa),
+    Command("system", "[text]", "show or set the system message; off removes it", _system),
+    Command("set", "[name value]", "show or change sampling, lengths and the seed", _set, lambda _: _SETTINGS),
+    Command("stats", "[on|off]", "tokens, speed, memory and seed after each answer", _stats),
+    Command("tokens", "", "how much of the context is used, and by what", _tokens),
+    Command("info", "", "model, device, settings and session", _info),
+    Command("save", "[name]", "save the conversation, also in a file: PATH.json", _save),
+    Command("load", "[name]", "go on with a saved one, also from a file: PATH.json", _load, _names),
+    Command("sessions", "", "list what is saved, the newest first", _sessions),
+    Command("clear", "", "begin a new conversation", _clear),
+    Command("exit", "", "leave (also Ctrl-D)", _exit),
+)
+_BY_NAME: dict[str, Command] = {command.name: command for command in COMMANDS}
+_KEYS = (
+    'Alt-Enter or \\ at the end adds a line, """ opens and closes a block, pasted text is one message.\n'
+    "Ctrl-G opens your editor, Ctrl-R searches what you typed before, Ctrl-C stops an answer and keeps it.\n"
+    "//text sends a message that begins with a slash."
+)

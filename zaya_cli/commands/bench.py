@@ -1,0 +1,233 @@
+"""`zaya bench`: prefill and decode rates of a model, or of random weights of its sizes, beside the memory's speed."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from zaya_cli.machine.hardware import memory_of, processor
+from zaya_cli.machine.threads import threads_to_use
+from zaya_cli.machine.versions import installed_version
+from zaya_cli.models.folder import find_model_folder
+from zaya_cli.models.inventory import choose, present_models
+from zaya_cli.models.quantized_folder import find_quantized_folder
+from zaya_cli.terminal.output import stdout_console, write_json
+from zaya_core.config.kv_format import KVFormat
+from zaya_core.errors import UsageError, ZayaError
+from zaya_core.kernels.resolve import products_in_use
+from zaya_core.load import load_model
+from zaya_core.machine.memory import keep_freed_memory, peak_memory_bytes, spare_the_collector
+from zaya_core.measure.bench import Bench, Measurement
+from zaya_core.measure.dummy import dummy_model
+from zaya_core.model.model import ZayaModel
+from zaya_core.sampling.sampler import SamplingParams
+
+BenchFormat = Literal["md", "csv", "json", "jsonl"]
+_LEAST_EXPERTS_AT_8 = 6.0  # of 16, as a trained model spreads 8 rows; with fewer a step would read too little
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What to measure. Lists are numbers with commas, as typed."""
+
+    model: str | None
+    dummy: bool
+    quant: str | None
+    dense: str | None
+    prompts: str
+    tokens: str
+    depths: str
+    batches: str
+    repeats: int
+    threads: int | None
+    device: str
+    format: BenchFormat
+    kv: KVFormat = "auto"
+
+
+def bench(settings: BenchSettings) -> None:
+    """Measure and print. Raises UsageError for impossible settings, and the errors of loading."""
+    prompts, tokens = _numbers("-p", settings.prompts, 0), _numbers("-n", settings.tokens, 0)
+    depths, batches = _numbers("-d", settings.depths, 0), _numbers("-b", settings.batches, 1)
+    if settings.dummy and settings.model is not None:
+        raise UsageError(f"--dummy measures random weights, --model {settings.model} a model: leave one of them out.")
+    if settings.repeats < 1 or not depths or not batches:
+        raise UsageError("Nothing would be measured: -r must be 1 or more, -d and -b need a number each.")
+    products_in_use()  # what ZAYA_KERNELS asks for must be there
+    torch.set_num_threads(threads := threads_to_use(settings.threads))
+    keep_freed_memory()
+    model, name = _open(settings)
+    spare_the_collector()
+    cases = [(depth, batch) for depth in depths for batch in batches]
+    shown, checked = tee(_measure(Bench(model, settings.repeats), cases, prompts, tokens))
+    _WRITERS[settings.format](shown, {"machine": machine_facts(model, threads), "model": _model_facts(model, name)})
+    if settings.dummy:
+        _expect_spread(checked)
+
+
+def _numbers(flag: str, text: str, least: int) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"{flag} is {text!r}; give whole numbers with commas, such as 1,8.") from None
+    if any(number < least for number in numbers):
+        raise UsageError(f"{flag} is {text!r}; every number must be {least} or more.")
+    return numbers
+
+
+def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
+    if settings.dummy:
+        quant = settings.quant or "int4"
+        dense = settings.dense or ("bf16" if quant == "bf16" else "int8")
+        model = dummy_model(quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
+        return model, "random weights"
+    name, folder = _find(settings)
+    return load_model(folder, settings.device, kv=settings.kv), name
+
+
+def _find(settings: BenchSettings) -> tuple[str, Path]:
+    """Name and folder of the model, as `zaya run` would take it."""
+    if settings.dense is not None or settings.quant == "bf16":
+        raise UsageError("--dense and --quant bf16 are formats of random weights: add --dummy, or leave them out.")
+    if settings.quant is not None:
+        folder = find_quantized_folder(settings.model, settings.quant)
+        return folder.name, folder
+    chosen = settings.model or choose(present_models(), memory_of(settings.device), kv=settings.kv).model.name
+    return chosen, find_model_folder(chosen)
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\rmaking random weights {done:,} of {total:,}" + ("\r\x1b[K" if done == total else ""))
+
+
+def _measure(
+    bench: Bench, cases: list[tuple[int, int]], prompts: list[int], tokens: list[int]
+) -> Iterator[Measurement]:
+    for depth, batch in cases:
+        for count in filter(None, prompts):
+            yield bench.measure(bench.prefill(count, batch, depth))
+        for count in filter(None, tokens):
+            yield bench.measure(bench.decode(count, batch, depth))
+            yield bench.measure(bench.decode(count, batch, depth, SamplingParams()))
+
+
+def _uses_too_few_experts(measurement: Measurement) -> bool:
+    case = measurement.case
+    return case.kind == "decode" and case.batch >= 8 and case.distinct_experts < _LEAST_EXPERTS_AT_8
+
+
+def _expect_spread(results: Iterator[Measurement]) -> None:
+    few = [one.case.distinct_experts for one in results if _uses_too_few_experts(one)]
+    if few:
+        raise ZayaError(
+            f"8 rows or more used {min(few):.1f} experts a layer, where a trained model uses {_LEAST_EXPERTS_AT_8:.0f} "
+            "or more: the rates above are better than real ones. Please report it."
+        )
+
+
+def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
+    """What a rate depends on besides the model, for the last line of JSON."""
+    return {
+        "platform": platform.platform(),
+        "processor": processor(),
+        "device": str(model.device),
+        "threads": threads,
+        "zaya": installed_version(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "kernels": [one.name for one in products_in_use()],
+    }
+
+
+def _model_facts(model: ZayaModel, name: str) -> dict[str, Any]:
+    packed, dtype, kv = model.config.quantization, str(model.dtype).removeprefix("torch."), model.pool.layout.kv
+    return {"name": name, "format": packed.describe() if packed else dtype, "kv": dtype if kv == "auto" else kv}
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
+
+
+def _as_dict(measurement: Measurement, device: str) -> dict[str, Any]:
+    """peak_memory_bytes: the most of this process until now."""
+    case = measurement.case
+    first_token = {"seconds_to_first_token": _seconds_to_first_token(measurement)} if case.kind == "prefill" else {}
+    read = {
+        "bytes_per_step": case.bytes_per_step,
+        "bytes_per_token": case.bytes_per_step / case.batch,
+        "read_bandwidth": measurement.read_bandwidth,
+        "share_of_bandwidth": measurement.share_of_bandwidth,
+    }
+    return {
+        "kind": case.kind,
+        "sampling": case.sampling,
+        "batch": case.batch,
+        "depth": case.depth,
+        "tokens": case.tokens,
+        "tokens_per_second": measurement.tokens_per_second,
+        "sd": measurement.sd,
+        "distinct_experts": case.distinct_experts,
+        **(read if case.kind == "decode" else {}),
+        **first_token,
+        "peak_memory_bytes": peak_memory_bytes(torch.device(device)),
+    }
+
+
+def _seconds_to_first_token(measurement: Measurement) -> float:
+    """All rows of the batch wait for the whole of it."""
+    return measurement.case.tokens / measurement.tokens_per_second
+
+
+def _note(measurement: Measurement) -> str:
+    if measurement.case.kind == "prefill":
+        return f"first token after {_seconds_to_first_token(measurement):.2f} s"
+    read = f"{measurement.case.bytes_per_step / 1e9:.2f} GB a step, {measurement.share_of_bandwidth:.0%} of "
+    few = _uses_too_few_experts(measurement)
+    warning = f"; too few experts ({_LEAST_EXPERTS_AT_8:.0f} or more are real)" if few else ""
+    return f"{read}{measurement.read_bandwidth / 1e9:.1f} GB/s{warning}"
+
+
+def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
+    machine, model = facts["machine"], facts["model"]
+    kernels, console = "; ".join(machine["kernels"]), stdout_console()
+    console.print(f"{model['name']} ({model['format']}, K/V {model['kv']}), {kernels}, {machine['threads']} threads")
+    console.print(f"zaya {machine['zaya']}, torch {machine['torch']}, {machine['device']}, {machine['platform']}\n")
+    console.print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
+    for one in results:
+        case = one.case
+        test = f"{case.kind} {case.tokens // case.batch}" + (", sampling" if case.sampling else "")
+        rates = f"{one.tokens_per_second:.2f} | {one.sd:.2f} | {case.distinct_experts:.1f}"
+        console.print(f"| {test} | {case.batch} | {case.depth} | {rates} | {_note(one)} |")
+    console.print(f"\npeak memory {peak_memory_bytes(torch.device(machine['device'])) / 1e9:.1f} GB")
+
+
+def _write_csv(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
+    rows = [_as_dict(one, facts["machine"]["device"]) for one in results]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _write_json(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
+    rows = [_as_dict(one, facts["machine"]["device"]) for one in results]
+    write_json(
+        {"results": rows, **facts, "peak_memory_bytes": max((row["peak_memory_bytes"] for row in rows), default=0)}
+    )
+
+
+def _write_jsonl(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
+    write_json(facts)
+    for one in results:
+        write_json(_as_dict(one, facts["machine"]["device"]))
+
+
+_WRITERS = {"md": _write_md, "csv": _write_csv, "json": _write_json, "jsonl": _write_jsonl}

@@ -1,0 +1,192 @@
+"""`zaya doctor`: what this machine and this installation are, with verdicts, as a block to paste into a bug report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import psutil
+
+from zaya_cli.failures import sentence_of
+from zaya_cli.flags.settings import Setting, read_config_file, unknown_variables
+from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory, why_not_writable
+from zaya_cli.machine.threads import default_threads
+from zaya_cli.machine.versions import installed_version
+from zaya_cli.models import hub
+from zaya_cli.models.folder import BUNDLED
+from zaya_cli.sizes import gigabytes
+from zaya_cli.terminal.output import stdout_console, write_json
+from zaya_cli.terminal.visible import one_line
+from zaya_cli.user_files import config_file, history_file, quantized_models, sessions_folder
+from zaya_core.errors import ZayaError
+from zaya_core.redaction import is_secret_name, redacted
+
+State = Literal["ok", "note", "problem"]
+
+_LIBRARIES = ("torch", "safetensors", "tokenizers", "huggingface-hub", "transformers", "bitsandbytes", "triton")
+_CONTEXTS = (4_096, 32_768, 131_072)
+_PUBLISHED = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}  # ZAYA1-8B: all other sizes are the defaults
+_VARIABLES = ("ZAYA_", "HF_", "CUDA_VISIBLE", "HIP_VISIBLE", "OMP_", "ONEDNN_")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. A problem keeps something from working; a note is worth knowing."""
+
+    topic: str
+    text: str
+    state: State = "ok"
+
+
+def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, format: Literal["text", "json"]) -> None:
+    """Print the report, each part as soon as it is known. Raises SystemExit(1) if there is a problem."""
+    console = stdout_console()
+    findings = []
+    for finding in _findings(settings, device, run_self_test):
+        finding = replace(finding, text=redacted(finding.text))
+        findings.append(finding)
+        if format == "text":
+            mark = {"ok": " ", "note": "!", "problem": "X"}[finding.state]
+            console.print(one_line(f"{mark} {finding.topic:<10}{finding.text}"))
+    problems = [finding for finding in findings if finding.state == "problem"]
+    if format == "json":
+        write_json([{"topic": f.topic, "text": f.text, "state": f.state} for f in findings])
+    elif problems:
+        console.print(f"\n{len(problems)} problem{'s' * (len(problems) != 1)}, marked X.")
+    else:
+        console.print("\nNo problems. Lines marked ! are worth reading.")
+    if problems:
+        raise SystemExit(1)
+
+
+def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool) -> Iterator[Finding]:
+    """A part that fails is a finding, and the rest goes on."""
+    parts: list[Callable[[], Iterator[Finding]]] = [
+        _versions, _system, lambda: _devices(device), _products, _disk, lambda: _configuration(settings), _models,
+        lambda: _memory_fit(device),
+    ]  # fmt: skip
+    if run_self_test:
+        parts.append(lambda: _self_test(device))
+    for part in parts:
+        try:
+            yield from part()
+        except Exception as error:  # a broken installation is what this command is for
+            yield Finding("failure", sentence_of(error), "problem")
+
+
+def _versions() -> Iterator[Finding]:
+    found = {name: installed_version(name) for name in _LIBRARIES}
+    python = f"Python {platform.python_version()} ({sys.executable})"
+    yield Finding("zaya", f"{installed_version()} on {python}")
+    yield Finding("libraries", ", ".join(f"{name} {number}" for name, number in found.items() if number))
+
+
+def _system() -> Iterator[Finding]:
+    yield Finding("system", f"{platform.platform()}, {processor()}")
+    logical = os.cpu_count() or 1
+    yield Finding("threads", f"{default_threads()} by default, of {logical} logical processors")
+    memory = system_memory()
+    swap = gigabytes(psutil.swap_memory().total)
+    numbers = f"{gigabytes(memory.total)}, {gigabytes(memory.free)} free, swap {swap}"
+    yield Finding("memory", f"{numbers} ({memory.place})")
+    names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
+    shown = (f"{name}={'(set)' if is_secret_name(name) else os.environ[name]}" for name in names)
+    yield Finding("variables", ", ".join(shown) or "none that matter here")
+
+
+def _devices(device: str) -> Iterator[Finding]:
+    try:
+        import torch
+    except Exception as error:  # also a damaged installation, which raises OSError and others
+        yield Finding("device", f"PyTorch cannot be imported ({error}): install it again, see the README", "problem")
+        return
+    from zaya_core.machine.device import choose_placement, pytorch_build, unused_gpu, visible_gpus
+
+    yield Finding("PyTorch", f"{torch.__version__}, built for {pytorch_build()}")
+    for gpu in visible_gpus():
+        capability = "" if gpu.capability is None else f", compute capability {'.'.join(map(str, gpu.capability))}"
+        text = f"{gpu.name}, {gigabytes(gpu.total_memory)}, {gigabytes(gpu.free_memory)} free{capability}"
+        if gpu.capability is not None and gpu.capability < (8, 0):
+            yield Finding("GPU", f"{text}; it computes in float32, which takes twice the memory", "note")
+        else:
+            yield Finding("GPU", text)
+    if (reason := unused_gpu()) is not None:
+        yield Finding("GPU", f"not used: {reason} (README: If the GPU is not seen)", "note")
+    elif not visible_gpus():
+        yield Finding("GPU", "none found")
+    try:
+        yield Finding("device", choose_placement(device, "auto", torch.bfloat16).reason)
+    except ZayaError as error:
+        yield Finding("device", str(error), "problem")
+
+
+def _products() -> Iterator[Finding]:
+    from zaya_core.kernels.resolve import products_in_use
+
+    for products in products_in_use():
+        yield Finding("kernels", f"{products.name} ({products.reason})", "ok" if products.is_fast else "note")
+
+
+def _disk() -> Iterator[Finding]:
+    written = {"hub cache": hub.cache_root(), "quantized models": quantized_models(), "sessions": sessions_folder()}
+    for what, folder in {**written, "history": history_file().parent}.items():
+        if (obstacle := why_not_writable(folder)) is not None:
+            yield Finding(
+                "disk", f"nothing can be written into the folder of the {what}, {folder}: {obstacle}", "problem"
+            )
+        elif what in ("hub cache", "quantized models"):
+            yield Finding("disk", f"{gigabytes(free_disk(folder))} free for the {what}, {folder}")
+
+
+def _configuration(settings: Mapping[str, Setting]) -> Iterator[Finding]:
+    for sentence in unknown_variables(settings):
+        yield Finding("variables", sentence, "note")
+    path = config_file()
+    try:
+        values = read_config_file(path, settings)
+    except ZayaError as error:
+        yield Finding("config", str(error), "problem")
+        return
+    yield Finding("config", f"{path} sets {', '.join(values)}" if values else f"{path} sets nothing")
+
+
+def _models() -> Iterator[Finding]:
+    from zaya_cli.models.inventory import choose, present_models
+
+    models = present_models()
+    for model in models:
+        if model.place != "bundled":
+            text = f"{model.name}, {model.format}, {gigabytes(model.nbytes)}"
+            yield Finding("model", f"{text}: {model.problem}", "note") if model.problem else Finding("model", text)
+    try:
+        choice = choose(models, memory_of("auto"))
+        yield Finding("default", f"{choice.model.name} ({choice.reason})")
+    except ZayaError as error:
+        yield Finding("default", str(error), "note")
+
+
+def _memory_fit(device: str) -> Iterator[Finding]:
+    """ZAYA1-8B in each format at some lengths of context, for the memory of the device."""
+    from zaya_core.config.model_config import parse_config
+    from zaya_core.machine.memory_fit import FORMATS, longest_context, memory_need, weight_bytes
+
+    memory = memory_of(device)
+    config = parse_config(_PUBLISHED)
+    contexts = ", ".join(f"{context:,}" for context in _CONTEXTS)
+    yield Finding("fit", f"ZAYA1-8B in {gigabytes(memory.total)} ({memory.place}) with {contexts} tokens of context:")
+    for format in FORMATS:
+        nbytes = weight_bytes(config, format)
+        needs = [memory_need(config, nbytes, context) for context in _CONTEXTS]
+        words = " | ".join(f"{gigabytes(need.total)} {need.verdict(memory.total, memory.free)}" for need in needs)
+        yield Finding("fit", f"{format:<5}{words} | at most {longest_context(config, nbytes, memory.total):,} tokens")
+
+
+def _self_test(device: str) -> Iterator[Finding]:
+    from zaya_core.measure.self_test import self_test
+
+    result = self_test(BUNDLED / "demo", device)
+    yield Finding("self-test", f"{result.summary} ({result.seconds:.1f} s)", "ok" if result.passed else "problem")

@@ -1,0 +1,174 @@
+"""`zaya quantize`: make a smaller folder of a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zaya_cli.machine.threads import threads_to_use
+from zaya_cli.models.folder import DEFAULT_REPO, expect_openable, find_model_folder, folder_bytes
+from zaya_cli.models.locks import reading
+from zaya_cli.models.quantized_folder import SourceName, default_out, source_name
+from zaya_cli.sizes import duration, gigabytes
+from zaya_cli.terminal.output import draws, stderr_console, write_answer
+from zaya_cli.user_files import from_home
+from zaya_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zaya_core.quantize.calibration import CalibrationText
+    from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
+    from zaya_core.quantize.plan import SourceFiles
+    from zaya_core.quantize.run import Progress
+
+NO_CALIBRATION = "none"
+
+
+@dataclass(frozen=True)
+class QuantizeCommand:
+    """All that `zaya quantize` was asked for. calibrate: a file, "none", or None for the built-in text."""
+
+    model: str | None
+    format: str
+    dense: str
+    calibrate: str | None
+    out: Path | None
+    verify: bool
+    threads: int | None
+    quiet: bool
+
+
+def quantize(command: QuantizeCommand) -> None:
+    """Write the folder, print its path on stdout.
+
+    With --verify and a folder that exists already, only compare. Raises the errors of `zaya_core.quantize.run`.
+    """
+    if command.threads is not None and command.threads < 1:
+        raise UsageError(f"--threads is {command.threads}; it must be 1 or more.")
+    source = find_model_folder(command.model or DEFAULT_REPO)
+    name = source_name(command.model, source)
+    out = expect_openable(from_home(command.out or default_out(name, command.format, command.dense)))
+    console = stderr_console("auto")
+    if not (command.verify and out.exists()):
+        run_job(command, quantization_job(command, source, name, out), console)
+    if command.verify:
+        _verify(source, out, console)
+    write_answer(f"{out}\n")
+
+
+def quantization_job(
+    command: QuantizeCommand, source: Path, name: SourceName, out: Path, files: SourceFiles | None = None
+) -> QuantizationJob:
+    """What `run_job` does. See `zaya_core.quantize.job` for the errors, and for `files`."""
+    from zaya_core.quantize.job import QuantizationJob
+
+    return QuantizationJob(source, out, _settings(command, source, name), files)
+
+
+def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) -> None:
+    """Make the folder with progress. Raises the errors of `zaya_core.quantize.run`, KeyboardInterrupt with a note."""
+    import torch
+
+    from zaya_core.machine.memory import keep_freed_memory, peak_memory_bytes
+    from zaya_core.quantize.run import quantize as run
+
+    keep_freed_memory()
+    torch.set_num_threads(threads_to_use(command.threads))
+    started = time.perf_counter()
+    with reading(job.source), _progress(console, command.quiet) as show:
+        try:
+            run(job, show)
+        except KeyboardInterrupt:
+            if not command.quiet:
+                console.print("Stopped. The same command goes on from here.")
+            raise
+    if not command.quiet:
+        sizes = f"{gigabytes(folder_bytes(job.out))} instead of {gigabytes(_source_bytes(job))}"
+        peak = f"peak memory {peak_memory_bytes(torch.device('cpu')) / 2**30:.2f} GiB"
+        console.print(f"{sizes} · {duration(time.perf_counter() - started)} · {peak}")
+
+
+def _settings(command: QuantizeCommand, source: Path, name: SourceName) -> QuantizeSettings:
+    from zaya_core.quantize.job import QuantizeSettings
+
+    uses_calibration = "int4" in (command.format, command.dense) and command.calibrate != NO_CALIBRATION
+    return QuantizeSettings(
+        experts=command.format,  # type: ignore[arg-type]
+        dense=None if command.dense == "bf16" else command.dense,  # type: ignore[arg-type]
+        calibration=_calibration(command, source) if uses_calibration else None,
+        source_name=name.name,
+        source_revision=name.revision,
+    )
+
+
+def _calibration(command: QuantizeCommand, source: Path) -> CalibrationText:
+    from zaya_core.quantize.calibration import read_calibration_text
+    from zaya_core.text.tokenizer import load_tokenizer
+
+    path = None if command.calibrate is None else from_home(command.calibrate)
+    return read_calibration_text(path, load_tokenizer(source))
+
+
+def _source_bytes(job: QuantizationJob) -> int:
+    return sum(job.checkpoint.stored_bytes(name) for name in job.checkpoint.parameters)
+
+
+@contextmanager
+def _progress(console: Console, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar with the time left on a terminal, a line for every tenth elsewhere."""
+    if quiet:
+        yield lambda progress: None
+    elif draws(console):
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=console, transient=True, speed_estimate_period=600) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda progress: bar.update(
+                task, description=progress.at, completed=progress.done, total=progress.total
+            )
+    else:
+        yield _TenthLines(console)
+
+
+class _TenthLines:
+    """One line whenever another tenth of the work is done."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.started = time.perf_counter()
+        self.first: int | None = None
+        self.shown = -1
+
+    def __call__(self, progress: Progress) -> None:
+        self.first = progress.done if self.first is None else self.first
+        tenth = 10 * progress.done // progress.total
+        if tenth <= self.shown:
+            return
+        self.shown = tenth
+        left = ""
+        if progress.total > progress.done > self.first:
+            rate = (progress.done - self.first) / (time.perf_counter() - self.started)
+            left = f", {duration((progress.total - progress.done) / rate)} left"
+        self.console.print(f"{10 * tenth} %: {progress.at}{left}")
+
+
+def _verify(source: Path, out: Path, console: Console) -> None:
+    from zaya_core.quantize.verify import verify
+
+    console.print(f"{'matrix':<46}{'format':>8}{'relative error':>16}{'largest error':>15}{'largest weight':>16}")
+    for one in verify(source, out):
+        figures = f"{one.relative:>16.3%}{one.largest:>15.3g}{one.largest_weight:>16.3g}"
+        console.print(f"{one.name:<46}{one.kind:>8}{figures}")
+    console.print(f"{out} fits its source {source}.")

@@ -1,0 +1,80 @@
+"""What this machine has: processor, memory (of the graphics card in use, or this process's share), and disk."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from zaya_cli.machine.control_groups import memory_limit
+from zaya_core.machine.gpu_hardware import gpu_hardware
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of memory where a model would lie. `free` counts what the system can give back at once, such as caches."""
+
+    place: str
+    total: int
+    free: int
+
+
+def processor() -> str:
+    """The model's name; the interpreter knows only the architecture on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def memory_of(device: str) -> Memory:
+    """Of the device that "auto", "cpu", "cuda" or "cuda:N" means here. Imports torch only where there may be a card."""
+    if device != "cpu" and gpu_hardware():
+        from zaya_core.machine.device import visible_gpus
+
+        gpus = visible_gpus()
+        number = device.partition(":")[2]
+        index = int(number) if number.isdigit() else 0
+        if index < len(gpus):
+            return Memory(gpus[index].name, gpus[index].total_memory, gpus[index].free_memory)
+    return system_memory()
+
+
+def system_memory() -> Memory:
+    """The system's memory, or the share of it that a control group (a container) grants."""
+    of_system = psutil.virtual_memory()
+    limit = memory_limit()
+    if limit is None or limit[0] >= of_system.total:
+        return Memory("main memory", of_system.total, of_system.available)
+    return Memory("main memory, limited by a control group", limit[0], min(limit[1], of_system.available))
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free on the disk where `folder` is, or would be made."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why no file can be made in `folder`, or the folder itself; None if that works. Leaves nothing."""
+    try:
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def on_same_disk(one: Path, other: Path) -> bool:
+    """Whether both folders are, or would be made, on the same disk."""
+    return _existing(one).stat().st_dev == _existing(other).stat().st_dev
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())

@@ -1,0 +1,1 @@
+"""Models on the Hub and on this machine: names, folders, downloads, locks."""

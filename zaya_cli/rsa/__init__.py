@@ -1,0 +1,1 @@
+"""Markovian RSA for a terminal: flags, generator, live table, answer."""

@@ -1,0 +1,1 @@
+"""All state of rows between two passes: paged keys and values, CCA state, kept prefixes."""

@@ -1,0 +1,1 @@
+"""Safetensors files of a model folder: names and shapes, opening, writing, fingerprints."""

@@ -1,0 +1,276 @@
+"""Open the safetensors files of a model folder: memory-mapped, validated, with every name accounted for.
+
+Nothing is read or allocated before all headers have been checked against the shapes that the configuration implies.
+Tensors are views of the mapped files, so that a checkpoint of 17.7 GB opens in a fraction of a second and never has a
+second copy in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from quant.formats import StoredTensor
+from quant.large_pages import prefer_large_pages
+from zaya_core.checkpoint.names import expected_tensors, layout_of_names, packed_parameters, parameters
+from zaya_core.checkpoint.weight_files import find_weights
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.errors import CheckpointError
+from zaya_core.files.folder_files import listed, printable
+
+_DTYPES = {
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "F8_E4M3": torch.float8_e4m3fn,
+}
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a header says of one tensor; no data is read for it."""
+
+    shard: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Checkpoint:
+    """The tensors of a validated model folder, by native name.
+
+    Attributes: `parameters`, all of them in the order of `names.parameters`; `packed`, those of them that are stored
+    packed; `dtype`, that of activations, which is that of the large matrices where they are stored as floats;
+    `head_copy`, where a head is stored although it is the embedding.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: ModelConfig,
+        shards: Mapping[str, Any],
+        infos: Mapping[str, TensorInfo],
+        head_copy: TensorInfo | None = None,
+    ):
+        self.folder = folder
+        self.head_copy = head_copy
+        self.parameters = {parameter.name: parameter for parameter in parameters(config)}
+        self._shards = shards
+        self._infos = infos if head_copy is None else {**infos, _HEAD: head_copy}
+        self.packed = packed_parameters(config, infos)
+        self.dtype = self._dtype_of_activations(config)
+
+    def _dtype_of_activations(self, config: ModelConfig) -> torch.dtype:
+        if config.quantization is not None and config.quantization.dtype is not None:
+            return getattr(torch, config.quantization.dtype)
+        return self.stored_dtype(_EMBEDDING)
+
+    def tensor(self, name: str) -> Tensor:
+        """The parameter, as a view of the mapped file in its stored dtype."""
+        (source,) = self.parameters[name].sources
+        return self._read(source)
+
+    def experts(self, name: str) -> list[Tensor]:
+        """The E matrices of a stack, each a view of the mapped file, stored together or apart."""
+        parameter = self.parameters[name]
+        matrices: list[Tensor] = []
+        for source in parameter.sources:
+            tensor = self._read(source)
+            matrices += tensor.unbind(0) if tensor.ndim == 3 else [tensor]
+        return matrices
+
+    def packed_tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a packed parameter by suffix, views of the mapped file; those of a stack begin with E."""
+        return {suffix: self._read(source) for suffix, source in self.packed[name].sources.items()}
+
+    def stored_bytes(self, name: str) -> int:
+        """Bytes of the parameter in the files."""
+        packed = self.packed.get(name)
+        sources = self.parameters[name].sources if packed is None else packed.sources.values()
+        return self.nbytes_of(sources)
+
+    def stored_dtype(self, name: str) -> torch.dtype:
+        """The dtype of a parameter that is stored as floats."""
+        return _DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
+
+    def places_of(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
+        """By weight file, the tensors in it that these float parameters are read from, or compared with."""
+        places: dict[str, set[str]] = {}
+        for name in names:
+            if name == _EMBEDDING and self.head_copy is not None:
+                places.setdefault(self.head_copy.shard, set()).add(_HEAD)
+            for source in self.parameters[name].sources:
+                places.setdefault(self._infos[source].shard, set()).add(source)
+        return {file: frozenset(tensors) for file, tensors in places.items()}
+
+    def nbytes_of(self, tensors: Iterable[str]) -> int:
+        """Bytes of tensors, by their names in the files."""
+        return sum(_nbytes(self._infos[tensor]) for tensor in tensors)
+
+    def expect_equal_head(self) -> None:
+        """Compare a stored copy of the head with the embedding that takes its place. Raises CheckpointError."""
+        if self.head_copy is None:
+            return
+        head = self._shards[self.head_copy.shard].get_tensor(_HEAD)
+        embedding = self.tensor(_EMBEDDING)
+        for start in range(0, len(head), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            if not torch.equal(head[rows].float(), embedding[rows].float()):
+                raise CheckpointError(
+                    f"{self.folder} has a {_HEAD} that differs from {_EMBEDDING} (in rows {start} to "
+                    f"{start + len(head[rows]) - 1}), but its config.json says that they are one "
+                    "(tie_word_embeddings): set that to false if the head was trained by itself, or download the files "
+                    "again, all of one revision."
+                )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the files."""
+        if self.head_copy is None:
+            return ()
+        return (f"{_HEAD} is stored although it is equal to {_EMBEDDING}, which is used for both.",)
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the weight files."""
+        return list(self._shards)
+
+    def _read(self, source: str) -> Tensor:
+        return prefer_large_pages(self._shards[self._infos[source].shard].get_tensor(source))
+
+
+def open_checkpoint(folder: str | Path, config: ModelConfig) -> Checkpoint:
+    """Map all shards of a model folder and account for every tensor, both ways.
+
+    Raises: ModelNotFoundError when files are missing; CheckpointError when a header is damaged, or when tensors are
+    missing, extra, misshapen, stored twice or in an unsupported dtype: all of them listed by name.
+    """
+    folder = Path(folder)
+    weight_map, names = find_weights(folder)
+    shards = {name: _open_shard(folder / name) for name in names}
+    infos, faults = _collect(shards)
+    if weight_map is not None:
+        faults += _index_faults(weight_map, infos)
+    if config.quantization is None:
+        _expect_layout(folder, config, infos)
+    head_copy = _take_head_copy(config, infos)
+    faults += _account(_expected(folder, config, infos), infos)
+    if faults:
+        raise CheckpointError(
+            f"{folder} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
+            "Download the files again, all of one revision."
+        )
+    return Checkpoint(folder, config, shards, infos, head_copy)
+
+
+def _take_head_copy(config: ModelConfig, infos: dict[str, TensorInfo]) -> TensorInfo | None:
+    """Take the head out of the accounts where it is the embedding, which programs for training store once more."""
+    head, embedding = infos.get(_HEAD), infos.get(_EMBEDDING)
+    if head is None or embedding is None or not config.tie_word_embeddings:
+        return None
+    is_readable = head.shape == embedding.shape and head.dtype in _DTYPES
+    return infos.pop(_HEAD) if is_readable else None
+
+
+def _open_shard(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return safe_open(_name_in_utf8(path, file.fileno()), framework="pt", device="cpu")
+    except OSError as error:
+        reason = error.strerror or _reason(error)
+        raise CheckpointError(f"{path} cannot be read ({reason}): check its permissions and the disk.") from None
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({_reason(error)}; it has {path.stat().st_size:,} bytes): download this file again."
+        ) from None
+
+
+def _name_in_utf8(path: Path, descriptor: int) -> str:
+    """The library takes no other names; those that Linux has besides lead through the open file."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return f"/proc/self/fd/{descriptor}"
+    return str(path)
+
+
+def _expect_layout(folder: Path, config: ModelConfig, names: Mapping[str, TensorInfo]) -> None:
+    """Thousands of missing and extra names would say the same, but not what to do."""
+    layout = layout_of_names(names)
+    if layout is not None and layout != config.layout:
+        raise CheckpointError(
+            f"{folder} has weights of the {layout} layout, but its config.json describes the {config.layout} one: "
+            "the files are of two revisions or repositories; download config.json and the weights from the same one."
+        )
+
+
+def _collect(shards: Mapping[str, Any]) -> tuple[dict[str, TensorInfo], list[str]]:
+    infos: dict[str, TensorInfo] = {}
+    twice = []
+    for shard, opened in shards.items():
+        for name in opened.keys():  # noqa: SIM118 - not a mapping
+            header = opened.get_slice(name)
+            if name in infos:
+                twice.append(f"{name} (in {infos[name].shard} and {shard})")
+            infos[name] = TensorInfo(shard, tuple(header.get_shape()), header.get_dtype())
+    return infos, _fault("stored twice", twice)
+
+
+def _index_faults(weight_map: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> list[str]:
+    misplaced = [
+        f"{name} (index: {shard}, found in {infos[name].shard if name in infos else 'no file'})"
+        for name, shard in weight_map.items()
+        if name not in infos or infos[name].shard != shard
+    ]
+    unlisted = [name for name in infos if name not in weight_map]
+    return _fault("not where the index says", misplaced) + _fault("not in the index", unlisted)
+
+
+def _expected(folder: Path, config: ModelConfig, infos: Mapping[str, TensorInfo]) -> dict[str, StoredTensor]:
+    try:
+        return expected_tensors(config, infos)
+    except ValueError as error:
+        raise CheckpointError(f"{folder} has a config.json that no quantized folder can have: {error}.") from None
+
+
+def _account(expected: Mapping[str, StoredTensor], infos: Mapping[str, TensorInfo]) -> list[str]:
+    missing = [name for name in expected if name not in infos]
+    extra = [name for name in infos if name not in expected]
+    present = [name for name in expected if name in infos]
+    misshapen = [
+        f"{name} is {list(infos[name].shape)} instead of {list(expected[name].shape)}"
+        for name in present
+        if infos[name].shape != expected[name].shape
+    ]
+    strange = [
+        f"{name} is {infos[name].dtype}"
+        for name in present
+        if _DTYPES.get(infos[name].dtype) not in expected[name].dtypes
+    ]
+    return (
+        _fault("missing", missing)
+        + _fault("extra", extra)
+        + _fault("misshapen", misshapen)
+        + _fault("of a dtype that is not read there (floats: BF16 and F32; F16 overflows in this model)", strange)
+    )
+
+
+def _fault(what: str, names: list[str]) -> list[str]:
+    return [f"{len(names)} {what}: {listed(names)}"] if names else []
+
+
+def _nbytes(info: TensorInfo) -> int:
+    return _DTYPES[info.dtype].itemsize * torch.Size(info.shape).numel()
+
+
+def _reason(error: Exception) -> str:
+    return printable(str(error).strip().split("\n")[0])

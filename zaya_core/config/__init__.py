@@ -1,0 +1,1 @@
+"""What a model is: `config.json` of either layout, read into frozen dataclasses."""

@@ -1,0 +1,1 @@
+"""The scheduler: requests come in, rows are batched, events come out."""

@@ -1,0 +1,154 @@
+"""What one asks of the Engine, and whether it can be asked: every field is checked before anything changes."""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from zaya_core.errors import PromptTooLongError, UsageError
+from zaya_core.sampling.sampler import SamplingParams
+
+MAX_TOP_LOGPROBS = 1000
+MAX_STOPS = 64
+MAX_STOP_CHARACTERS = 1000  # the end of a text is held back as long as it may begin a stop string
+_WORDS = 1 << 64  # the parts of a random key have 64 bits
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt and how to go on from it.
+
+    ids: of any sequence, array or tensor of one dimension whose members are whole numbers; bools are none.
+    max_tokens: None means up to the end of the context. thinking_budget: after so many thinking tokens `</think>` is
+    forced. answer_budget: most tokens that are not thinking; 0 ends a request with its thinking. snapshot_at: prompt
+    positions whose state is worth keeping for later prompts, in any order. keep_state: keep the state at the end, too.
+    stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
+    begun: tokens of the answer that are there already; it goes on as if this request had chosen them, so that an answer
+    that was stopped and continued equals one that was not, and ends without a token where that would have ended.
+    max_tokens counts new tokens, the budgets all.
+    """
+
+    ids: Sequence[int]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    thinking_budget: int | None = None
+    answer_budget: int | None = None
+    top_logprobs: int = 0
+    snapshot_at: tuple[int, ...] = ()
+    keep_state: bool = False
+    stage: int = 0
+    candidate: int = 0
+    ignore_stop_ids: bool = False
+    begun: Sequence[int] = ()
+
+
+def checked(request: Request, vocab_size: int, context: int) -> Request:
+    """The request with a copy of its sequences, and all numbers as int.
+
+    Raises: UsageError for a field of another type or out of its range; PromptTooLongError when prompt and `begun` leave
+    no room in the context.
+    """
+    if not isinstance(request, Request):
+        raise UsageError(f"A request is a Request, not {type(request).__name__}.")
+    ids, begun = (_ids(name, getattr(request, name), vocab_size) for name in ("ids", "begun"))
+    if not ids:
+        raise UsageError("The prompt is empty.")
+    length = len(ids) + len(begun)
+    if length >= context:
+        raise PromptTooLongError(
+            f"The prompt is too long: {length:,} tokens, and the context holds {context:,} including the answer. "
+            "Shorten it or raise --ctx."
+        )
+    if not isinstance(request.sampling, SamplingParams):
+        raise UsageError(f"sampling is {reprlib.repr(request.sampling)}; it must be SamplingParams.")
+    flags = {name: _flag(name, getattr(request, name)) for name in ("keep_state", "ignore_stop_ids")}
+    values: dict[str, Any] = {**_numbers(request), **flags, "ids": ids, "begun": begun, "stop": _stop(request.stop)}
+    return replace(request, **values, snapshot_at=_positions(request.snapshot_at, length))
+
+
+def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
+    """`value` as an int. Raises UsageError for what is no whole number, or below `least` or above `most`."""
+    number = _whole(value)
+    if number is None or number < least or (most is not None and number > most):
+        limits = f"{least} or more" if most is None else f"from {least} to {most:,}"
+        raise UsageError(f"{name} is {reprlib.repr(value)}; it must be a whole number, {limits}.")
+    return number
+
+
+def _numbers(request: Request) -> dict[str, int | None]:
+    limits: dict[str, tuple[int, int | None]] = {
+        "max_tokens": (1, None),
+        "thinking_budget": (0, None),
+        "answer_budget": (0, None),
+        "top_logprobs": (0, MAX_TOP_LOGPROBS),
+        "stage": (0, _WORDS - 1),
+        "candidate": (0, _WORDS - 1),
+    }
+    may_be_none = ("max_tokens", "thinking_budget", "answer_budget")
+    given = {name: getattr(request, name) for name in limits}
+    return {
+        name: None if value is None and name in may_be_none else whole_number(name, value, *limits[name])
+        for name, value in given.items()
+    }
+
+
+def _whole(value: object) -> int | None:
+    """Python's and other libraries' whole numbers, as int; no bools, and no floats, not even whole ones."""
+    if type(value) is int:
+        return value
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # that is what is found out
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _sequence(name: str, value: Any, members: str) -> list[Any]:
+    """The members of a sequence, an array or a tensor of one dimension."""
+    found = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(found, Sequence) or isinstance(found, (str, bytes, bytearray)):
+        raise UsageError(f"{name} is {reprlib.repr(value)}; it must be a sequence of {members}.")
+    return list(found)
+
+
+def _ids(name: str, value: object, vocab_size: int) -> tuple[int, ...]:
+    members = _sequence(name, value, "token ids")
+    # Looking at each of a long prompt's would take as long as all else that is done to queue it.
+    ids = members if set(map(type, members)) <= {int} else [_id(name, member) for member in members]
+    if ids and (min(ids) < 0 or max(ids) >= vocab_size):
+        raise UsageError(f"The prompt has ids outside the vocabulary of {vocab_size:,}: is the tokenizer this model's?")
+    return tuple(ids)
+
+
+def _id(name: str, member: object) -> int:
+    if (id_ := _whole(member)) is None:
+        raise UsageError(f"{name} has {reprlib.repr(member)} among its ids; they must be whole numbers.")
+    return id_
+
+
+def _positions(value: object, length: int) -> tuple[int, ...]:
+    positions = _sequence("snapshot_at", value, "positions")
+    return tuple(sorted({whole_number("A position of snapshot_at", one, 1, length) for one in positions}))
+
+
+def _stop(value: object) -> tuple[str, ...]:
+    texts = _sequence("stop", value, "texts")
+    if len(texts) > MAX_STOPS:
+        raise UsageError(f"stop has {len(texts):,} texts; {MAX_STOPS} is the most.")
+    for text in texts:
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_STOP_CHARACTERS:
+            raise UsageError(
+                f"A stop string is {reprlib.repr(text)}; it must be a text of 1 to {MAX_STOP_CHARACTERS:,} characters."
+            )
+    return tuple(texts)
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} is {reprlib.repr(value)}; it must be True or False.")
+    return value

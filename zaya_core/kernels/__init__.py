@@ -1,0 +1,1 @@
+"""Implementations of the model's steps, and the choice among them."""

@@ -1,0 +1,57 @@
+"""What becomes of the logits of a row, natively (`sampling.h`)."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from quant.kernels.native import NativeProducts
+from quant.kernels.pointers import address, expect_within, rows_of
+
+
+class _Draw(ctypes.Structure):
+    """`ZayaDraw`."""
+
+    _fields_ = (
+        ("threads", ctypes.c_int32),
+        *((name, ctypes.c_float) for name in ("temperature", "top_p", "min_p")),
+        ("top_k", ctypes.c_int64),
+        ("uniform", ctypes.c_double),
+        ("n", ctypes.c_int64),
+        ("logits", ctypes.c_void_p),
+    )
+
+
+def draw_natively(
+    native: NativeProducts, logits: Tensor, temperature: float, top_p: float, min_p: float, top_k: int, uniform: float
+) -> int | None:
+    """One token by the definition in `zaya_core/sampling/sampler.py`; None where the logits are not numbers.
+
+    logits: (V) float32; temperature above 0; top_k: 0 (off) to V; uniform: a random number in [0, 1). Raises
+    ValueError for other logits or top_k.
+    """
+    logits = rows_of(logits, "logits")
+    count, begin = _row(logits)
+    expect_within("top_k", (top_k,), 0, count)
+    draw = _Draw(torch.get_num_threads(), temperature, top_p, min_p, top_k, uniform, count, begin)
+    found = native.library.zaya_draw(native.index, ctypes.byref(draw))
+    return None if found < 0 else int(found)
+
+
+def normalise_natively(native: NativeProducts, logits: Tensor) -> tuple[float, int]:
+    """log(sum(e^logits)), not finite where the logits are no numbers, and the id of the largest, of equals the first.
+
+    logits: (V) float32. Raises ValueError for anything else.
+    """
+    logits, likeliest, threads = rows_of(logits, "logits"), ctypes.c_int64(), torch.get_num_threads()
+    count, begin = _row(logits)
+    row = ctypes.c_int64(count), ctypes.c_void_p(begin)
+    return native.library.zaya_normalise(native.index, threads, *row, ctypes.byref(likeliest)), likeliest.value
+
+
+def _row(logits: Tensor) -> tuple[int, int]:
+    """V, and where the logits begin."""
+    count = max(1, logits.numel())
+    return count, address(logits, "logits", (count,), torch.float32)

@@ -1,0 +1,1 @@
+"""What this machine offers: device, memory, bandwidth, and whether a model fits."""

@@ -1,0 +1,70 @@
+"""Whether a model fits into memory: the bytes of its weights in each format, of keys and values, and of the work.
+
+Computed from `config.json` alone, so that it can be said before anything is downloaded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from quant.formats import bits_per_weight
+from zaya_core.checkpoint.names import parameters
+from zaya_core.config.kv_format import KVFormat
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.quantization import Quantization
+
+Format = Literal["bf16", "int8", "int4"]
+Verdict = Literal["fits", "tight", "does not fit"]
+
+FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")
+USUAL_CONTEXT = 16_384  # tokens; room for a long thought
+WORKSPACE_BYTES = 700_000_000  # the interpreter, torch's libraries, and the rows of one prefill chunk: about
+_MATRICES = Quantization("int8", "int8", None, is_ours=True)  # whatever can be packed
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes that a model needs, by what they are for."""
+
+    weights: int
+    keys_and_values: int
+    workspace: int = WORKSPACE_BYTES
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.keys_and_values + self.workspace
+
+    def verdict(self, total: int, free: int) -> Verdict:
+        """Against `total` bytes of memory, `free` of them unused now. "tight": others would have to give some back."""
+        return "fits" if self.total <= free else "tight" if self.total <= total else "does not fit"
+
+
+def memory_need(
+    config: ModelConfig, weight_bytes: int, context: int = USUAL_CONTEXT, kv: KVFormat = "auto"
+) -> MemoryNeed:
+    """For one conversation of `context` tokens, at most what the model has. Keys and values are in bf16, or int8."""
+    per_token = config.kv_bytes_per_token(kv=kv)
+    return MemoryNeed(weight_bytes, per_token * min(context, config.max_position_embeddings))
+
+
+def weight_bytes(config: ModelConfig, format: Format, dense: Format = "int8") -> int:
+    """Bytes of the weights in memory: experts in `format`, projections and embedding in `dense`; all in bf16 for that.
+
+    What is never quantized (router, norms, convolutions, scales, biases) is float32 in memory.
+    """
+    packing = None if format == "bf16" else Quantization(format, None if dense == "bf16" else dense, None, is_ours=True)
+    bits = 0.0
+    for parameter in parameters(config):
+        packed = packing and packing.format_of(parameter.name)
+        as_float = 16 if _MATRICES.format_of(parameter.name) else 32
+        bits += math.prod(parameter.shape) * (bits_per_weight(packed) if packed else as_float)
+    return int(bits / 8)
+
+
+def longest_context(config: ModelConfig, weight_bytes: int, memory: int, kv: KVFormat = "auto") -> int:
+    """Tokens whose keys and values fit into `memory` bytes beside the weights, in steps of 1,024; 0 for none."""
+    left = memory - weight_bytes - WORKSPACE_BYTES
+    tokens = max(0, left) // config.kv_bytes_per_token(kv=kv) // 1024 * 1024
+    return min(tokens, config.max_position_embeddings)

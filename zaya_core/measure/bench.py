@@ -1,0 +1,207 @@
+"""How fast a model runs: prefill and decode rates at a depth and a batch size, and the bytes that a step reads.
+
+Only the model is measured, and with `sampling` the choice of tokens; tokenizer and terminal are not.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from zaya_core.cache.cache import Cache, Snapshot
+from zaya_core.cache.layout import BLOCK
+from zaya_core.machine.bandwidth import BYTES, PASSES, read_bandwidth
+from zaya_core.model.model import PREFILL_CHUNK, ZayaModel
+from zaya_core.sampling.sampler import RandomKey, Sampler, SamplingParams
+
+_IDS = (300, 200)  # random prompt ids are drawn from the ids after the first, of so many
+
+
+Kind = Literal["prefill", "decode"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: `tokens` of all rows together, `depth` tokens behind the first of each row.
+
+    bytes_per_step: weights, and for decode K and V, that a step reads; distinct_experts: mean over layers and steps.
+    """
+
+    kind: Kind
+    batch: int
+    depth: int
+    tokens: int
+    sampling: bool
+    bytes_per_step: float
+    distinct_experts: float
+
+
+@dataclass(frozen=True)
+class PreparedCase(Case):
+    """A case whose state is there and whose work ran once uncounted. `run`: once more, the seconds that it took."""
+
+    run: Callable[[], float]
+
+    def rate(self) -> float:
+        """Tokens per second of one more run."""
+        return self.tokens / self.run()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A case with the rate of each repeat (tokens per second) and the read bandwidth (bytes per second) in between."""
+
+    case: Case
+    rates: tuple[float, ...]
+    read_bandwidth: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return statistics.mean(self.rates)
+
+    @property
+    def sd(self) -> float:
+        return statistics.stdev(self.rates) if len(self.rates) > 1 else 0.0
+
+    @property
+    def share_of_bandwidth(self) -> float:
+        """What a decode step reads, over what the machine could have read in its time."""
+        return self.case.bytes_per_step * self.tokens_per_second / self.case.batch / self.read_bandwidth
+
+
+@dataclass
+class ExpertCount:
+    """State: distinct experts used, summed over layers and passes."""
+
+    used: int = 0
+    passes: int = 0
+
+    @property
+    def mean(self) -> float:
+        return self.used / self.passes if self.passes else 0.0
+
+
+@dataclass
+class Bench:
+    """Measures one model."""
+
+    model: ZayaModel
+    repeats: int = 5
+    seed: int = 0
+
+    def measure(self, case: PreparedCase) -> Measurement:
+        """Repeat a case, and read the memory's speed after each: in all at least as often as `read_bandwidth` would."""
+        rates, bandwidths = [], []
+        for _ in range(self.repeats):
+            rates.append(case.rate())
+            bandwidths.append(read_bandwidth(self._memory, -(-PASSES // self.repeats)))
+        return Measurement(case, tuple(rates), max(bandwidths))
+
+    def prefill(self, tokens: int, batch: int, depth: int) -> PreparedCase:
+        """Prompts of `tokens` behind `depth` tokens that are there already."""
+        cache, ids = self._filled(batch, depth), self._ids(batch, tokens)
+        start = self._start(cache, tokens)
+        count = self._count_experts(lambda model: self._prefill(model, cache, ids[:, :PREFILL_CHUNK]))
+
+        def run() -> float:
+            cache.restore(start)
+            return self._seconds(lambda: self._prefill(self.model, cache, ids))
+
+        read = self._weight_bytes(count.mean)
+        return PreparedCase("prefill", batch, depth, batch * tokens, False, read, count.mean, run)
+
+    def decode(self, tokens: int, batch: int, depth: int, sampling: SamplingParams | None = None) -> PreparedCase:
+        """Single steps of `batch` rows behind `depth` tokens (at least one); without `sampling` no token is chosen."""
+        cache = self._filled(batch, max(depth, 1))
+        start = self._start(cache, tokens)
+        count = self._count_experts(lambda model: self._decode(model, cache, min(tokens, 8), sampling))
+
+        def run() -> float:
+            cache.restore(start)
+            return self._seconds(lambda: self._decode(self.model, cache, tokens, sampling))
+
+        read = self._weight_bytes(count.mean) + batch * (depth + tokens / 2) * self._kv_bytes
+        return PreparedCase("decode", batch, depth, batch * tokens, sampling is not None, read, count.mean, run)
+
+    @cached_property
+    def _memory(self) -> Tensor:
+        return torch.ones(BYTES // 8, dtype=torch.int64)
+
+    @property
+    def _kv_bytes(self) -> float:
+        return self.model.pool.bytes_per_block / BLOCK
+
+    def _decode(self, model: ZayaModel, cache: Cache, tokens: int, sampling: SamplingParams | None) -> None:
+        sampler = None if sampling is None else Sampler(sampling, RandomKey(sampling.seed))
+        ids = self._ids(len(cache.lengths), tokens)  # given: what random weights choose soon is the same in all rows
+        for step in range(tokens):
+            logits = model(ids[:, step : step + 1], cache)
+            if sampler is not None:
+                for row in logits[:, -1]:
+                    sampler.sample(row, step)
+
+    def _prefill(self, model: ZayaModel, cache: Cache, ids: Tensor) -> None:
+        for chunk in ids.split(PREFILL_CHUNK, dim=1):
+            model(chunk, cache, last_only=True)
+
+    @torch.inference_mode()
+    def _filled(self, batch: int, depth: int) -> Cache:
+        """A cache of `depth` positions; those behind the first chunk are copies, since a rate needs no sense."""
+        cache = self.model.new_cache(batch)
+        if depth:
+            self._prefill(self.model, cache, self._ids(batch, min(depth, PREFILL_CHUNK)))
+            cache.repeat_to(depth)
+        return cache
+
+    def _start(self, cache: Cache, tokens: int) -> Snapshot:
+        """Where every run begins; the pool does not grow in any of them."""
+        start = cache.snapshot()
+        self.model.pool.reserve(cache.blocks_for(tokens))
+        return start
+
+    def _ids(self, batch: int, tokens: int) -> Tensor:
+        first, many = _IDS
+        generator = torch.Generator().manual_seed(self.seed)
+        last = min(first + many * tokens, self.model.config.vocab_size)
+        return torch.randint(min(first, last - 1), last, (batch, tokens), generator=generator)
+
+    def _count_experts(self, work: Callable[[ZayaModel], Any]) -> ExpertCount:
+        """Run once uncounted in time, which also warms up."""
+        count = ExpertCount()
+
+        def note(choice: Tensor) -> None:
+            count.used += len(choice.unique())
+            count.passes += 1
+
+        work(replace(self.model, blocks=[replace(block, note_choice=note) for block in self.model.blocks]))
+        return count
+
+    def _weight_bytes(self, distinct_experts: float) -> float:
+        """Bytes of the weights that one pass multiplies with so many distinct experts in each layer."""
+        model = self.model
+        fixed: float = model.lm_head.nbytes
+        for block in model.blocks:
+            cca, stacks = block.attention.qkv_proj, block.experts
+            fixed += sum(m.nbytes for m in (cca.q_proj, cca.k_proj, cca.v_proj_current, cca.v_proj_delayed))
+            fixed += block.attention.o_proj.nbytes + block.float_nbytes
+            of_one = (stacks.gate_up_proj.nbytes + stacks.down_proj.nbytes) / stacks.num_experts
+            fixed += distinct_experts * of_one
+        return fixed
+
+    def _seconds(self, work: Callable[[], Any]) -> float:
+        self._synchronise()
+        started = time.perf_counter()
+        work()
+        self._synchronise()
+        return time.perf_counter() - started
+
+    def _synchronise(self) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)

@@ -1,0 +1,1 @@
+"""ZAYA spelled out, one layer type a file, and the seam behind which a device computes it."""

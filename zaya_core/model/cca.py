@@ -1,0 +1,92 @@
+"""Compressed Convolutional Attention: queries, keys and values in a narrower width, mixed by two short convolutions.
+
+One code path for a whole prompt, a chunk, or one token: a whole prompt is a chunk that starts from the empty state.
+(Paper: arXiv 2510.04476; reference: `ZayaCCAProjection`.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from quant.matrix import Matrix
+from zaya_core.cache.cache import CacheStep
+
+
+class CausalConvolutions:
+    """A depthwise convolution over time, then one within each head (reference: `conv_qk_depthwise`, `conv_qk_grouped`).
+
+    Neither pads: the caller prepends the W columns before the first token. The depthwise bias applies to those, too.
+    Dtype: float32.
+    """
+
+    def __init__(self, depthwise: tuple[Tensor, Tensor], grouped: tuple[Tensor, Tensor], head_dim: int):
+        """depthwise: weight (C, 1, taps), bias (C); grouped: weight (C, K, taps), bias (C)."""
+        self.depthwise_taps = depthwise[0].float()[:, 0].t().contiguous()  # (taps, C)
+        self.depthwise_bias = depthwise[1].float()
+        weight = grouped[0].float().unflatten(0, (-1, head_dim))  # (heads, K out, K in, taps)
+        self.head_dim = head_dim
+        self.grouped_width = weight.shape[3]
+        self.grouped_weight = weight.permute(0, 3, 2, 1).flatten(1, 2).contiguous()  # (heads, taps * K in, K out)
+        self.grouped_bias = grouped[1].float().unflatten(0, (-1, 1, head_dim))  # (heads, 1, K)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return self.depthwise_taps.nbytes + self.grouped_weight.nbytes
+
+    def __call__(self, columns: Tensor) -> Tensor:
+        """columns: (B, W + T, C) -> (B, T, H + G, K)."""
+        heads, _, head_dim = self.grouped_bias.shape
+        length = columns.shape[1] - len(self.depthwise_taps) + 1
+        mixed = self.depthwise_bias
+        for tap, weight in enumerate(self.depthwise_taps):
+            mixed = torch.addcmul(mixed, columns[:, tap : tap + length], weight)
+        length -= self.grouped_width - 1  # T
+        by_head = mixed.unflatten(2, (heads, head_dim))
+        windows = torch.cat([by_head[:, tap : tap + length] for tap in range(self.grouped_width)], dim=-1)
+        rows = windows.flatten(0, 1).transpose(0, 1)  # (heads, B * T, taps * K)
+        out = torch.baddbmm(self.grouped_bias, rows, self.grouped_weight)
+        return out.transpose(0, 1).unflatten(0, (columns.shape[0], length))
+
+
+class CCAProjection:
+    """Hidden states to queries, keys and values.
+
+    State: reads and replaces the layer's convolution tail and delayed value.
+    """
+
+    def __init__(
+        self,
+        projections: dict[str, Matrix],
+        convolutions: CausalConvolutions,
+        num_attention_heads: int,
+        num_key_value_heads: int,
+    ):
+        self.q_proj = projections["q_proj"]
+        self.k_proj = projections["k_proj"]
+        self.v_proj_current = projections["v_proj_current"]
+        self.v_proj_delayed = projections["v_proj_delayed"]
+        self.convolutions = convolutions
+        self.num_attention_heads = num_attention_heads
+        self.num_key_value_heads = num_key_value_heads
+
+    def __call__(self, x: Tensor, step: CacheStep, layer: int) -> tuple[Tensor, Tensor]:
+        """x: (B, T, D) -> queries and keys (B, T, H + G, K) float32, values (B, T, G, K) in the dtype of x."""
+        query, key = self.q_proj.matmul(x), self.k_proj.matmul(x)
+        columns = torch.cat([step.conv_tail(layer), torch.cat([query, key], dim=-1)], dim=1)  # (B, W + T, C)
+        qk = self.convolutions(columns.float()) + self._skip_path(query.float(), key.float())
+        delayed = torch.cat([step.delayed(layer)[:, None], self.v_proj_delayed.matmul(x)], dim=1)  # (B, 1 + T, ...)
+        value = torch.cat([self.v_proj_current.matmul(x), delayed[:, :-1]], dim=-1)
+        step.keep_state(columns, delayed)
+        return qk, value.unflatten(-1, (self.num_key_value_heads, -1))
+
+    def _skip_path(self, query: Tensor, key: Tensor) -> Tensor:
+        """What bypasses the convolutions: each query averaged with its group's key, each key with its group's queries.
+
+        query: (B, T, H*K), key: (B, T, G*K) -> (B, T, H + G, K)
+        """
+        groups = self.num_key_value_heads
+        grouped = query.unflatten(-1, (groups, self.num_attention_heads // groups, -1))  # (B, T, G, H/G, K)
+        query_mean = (grouped + key.unflatten(-1, (groups, 1, -1))) * 0.5
+        return torch.cat([query_mean.flatten(2, 3), query_mean.mean(dim=3)], dim=2)

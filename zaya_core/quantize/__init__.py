@@ -1,0 +1,1 @@
+"""From a checkpoint to a smaller one: plan, calibration, rounding, verification."""
