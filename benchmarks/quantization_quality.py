@@ -32,6 +32,7 @@ from quant.rounding import round_plain
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import read_config
+from zaya_core.measure.choices import ChoiceRecorder
 from zaya_core.model.model import ZayaModel
 from zaya_core.quantize.calibration import read_calibration_text
 from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
@@ -94,18 +95,17 @@ def _round_experts_plainly(source: Path, out: Path) -> None:
 
 def predictions(model: ZayaModel, rows: list[list[int]], starts: list[int]) -> tuple[list[Tensor], list[Tensor]]:
     """Of each row from its start on: log-probabilities (T, V), and the chosen experts (L, T)."""
-    choices: list[Tensor] = []
-    noting = [replace(block, note_choice=choices.append) for block in model.blocks]
-    model = replace(model, blocks=noting)
+    recorder = ChoiceRecorder(model.steps)
+    model = replace(model, steps=recorder)
     found: list[Tensor] = []
     experts: list[Tensor] = []
     for first in range(0, len(rows), _BATCH):
         batch, batch_starts = rows[first : first + _BATCH], starts[first : first + _BATCH]
         width = max(map(len, batch))
         ids = torch.tensor([row + [0] * (width - len(row)) for row in batch])
-        choices.clear()
+        recorder.choices.clear()
         logits = model(ids, lengths=[len(row) for row in batch]).log_softmax(-1)
-        by_layer = torch.stack(choices).view(len(noting), len(batch), width)
+        by_layer = torch.stack(recorder.choices).view(-1, len(batch), width)
         for i, (row, start) in enumerate(zip(batch, batch_starts, strict=True)):
             found.append(logits[i, start - 1 : len(row) - 1].clone())
             experts.append(by_layer[:, i, start - 1 : len(row) - 1].clone())

@@ -16,7 +16,7 @@ from dataclasses import replace
 from zaya_core.rsa.params import RsaParams
 from zaya_core.rsa.rollouts import Rollout, RolloutRequest
 from zaya_core.rsa.solver import Solver
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 QUESTION = [{"role": "user", "content": "?"}]
 RUNS = 20

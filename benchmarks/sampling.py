@@ -14,8 +14,10 @@ import time
 import torch
 from torch import Tensor
 
+from zaya_core.kernels.resolve import resolve_sampling
 from zaya_core.machine.memory import keep_freed_memory
-from zaya_core.sampling.sampler import RandomKey, Sampler, SamplingParams
+from zaya_core.sampling.draw import RowDraw, draw_rows
+from zaya_core.sampling.params import RandomKey, SamplingParams
 
 VOCABULARY = 262_272
 # Name, parameters, ids that a repetition penalty has seen, log-probabilities reported.
@@ -46,12 +48,11 @@ def make_logits() -> dict[str, Tensor]:
 def time_rows(logits: Tensor, case: tuple[str, SamplingParams, int, int], repeats: int) -> list[float]:
     """Milliseconds of each row, after a few that are not counted."""
     _, params, seen, top_logprobs = case
-    sampler = Sampler(params, RandomKey(params.seed), top_logprobs)
-    sampler.observe(*range(0, 7 * seen, 7))
+    sampling, key, ids = resolve_sampling(logits.device), RandomKey(params.seed), torch.arange(0, 7 * seen, 7)
     milliseconds = []
     for step in range(repeats + 5):
         started = time.perf_counter()
-        sampler.sample(logits, step)
+        draw_rows(sampling, logits[None], [RowDraw(params, key, step, top_logprobs=top_logprobs, seen=ids)])
         milliseconds.append(1e3 * (time.perf_counter() - started))
     return milliseconds[5:]
 

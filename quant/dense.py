@@ -34,7 +34,8 @@ _NATIVE_ROWS = 96  # with more, oneDNN's bf16 products are faster than the nativ
 class DenseMatrix:
     """An (N, K) matrix with an optional bias (N), multiplied in its stored dtype.
 
-    `matmul` accumulates in float32 and returns the dtype of `x`; `matmul_float32` returns the float32 accumulator.
+    `matmul` accumulates in float32 and returns the dtype of `x`; `matmul_float32` returns the float32 accumulator. bf16
+    weights are multiplied in float32 where x is float32.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None):
@@ -59,8 +60,10 @@ class DenseMatrix:
         return is_bf16 and weight.shape[1] % 32 == 0 and weight.is_contiguous()
 
     def matmul(self, x: Tensor) -> Tensor:
-        """x: (..., K) in the dtype of the weights -> (..., N) in the same dtype. Raises ValueError for another x."""
-        self._expect_input(x)
+        """x: (..., K), of the weights' dtype or float32 -> (..., N) in that of x. Raises ValueError for another x."""
+        self.expect_input(x)
+        if x.dtype != self.weight.dtype:
+            return self.matmul_float32(x)
         if x.dtype != torch.bfloat16 or x.device.type != "cpu":
             return F.linear(x, self.weight, self.bias)
         if native := _native_products(self, x.numel() // x.shape[-1]):
@@ -68,10 +71,12 @@ class DenseMatrix:
         return _multiply_bf16(x, self.weight, self.bias)
 
     def matmul_float32(self, x: Tensor) -> Tensor:
-        """x: (..., K) in the dtype of the weights -> (..., N) float32, never rounded to bf16 on the way."""
-        self._expect_input(x)
+        """x: (..., K) as `matmul` takes it -> (..., N) float32, never rounded to bf16 on the way."""
+        self.expect_input(x)
         rows = x.reshape(-1, x.shape[-1])
-        if x.dtype == torch.float32:
+        if x.dtype != self.weight.dtype:
+            y = _multiply_by_slices(rows, self.weight)
+        elif x.dtype == torch.float32:
             y = F.linear(rows, self.weight)
         elif x.device.type != "cpu":
             y = torch.mm(rows, self.weight.t(), out_dtype=torch.float32)
@@ -81,8 +86,9 @@ class DenseMatrix:
             y = _multiply_by_slices(rows.float(), self.weight)
         return self._with_bias(y).view(*x.shape[:-1], self.shape[0])
 
-    def _expect_input(self, x: Tensor) -> None:
-        expect_columns(x, self.weight.shape[1], (self.weight.dtype,), self.weight.device)
+    def expect_input(self, x: Tensor) -> None:
+        """Raises ValueError for an x that is not multiplied."""
+        expect_columns(x, self.weight.shape[1], (self.weight.dtype, torch.float32), self.weight.device)
 
     def _with_bias(self, y: Tensor) -> Tensor:
         return y if self.bias is None else y.add_(self.bias)
@@ -113,7 +119,7 @@ class DenseStack(Stack[DenseMatrix]):
         super().__init__([DenseMatrix(weight) for weight in weights])
 
     def _multiply_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        expect_columns(x, x.shape[1], (self.matrices[0].weight.dtype,), self.matrices[0].weight.device)
+        self.matrices[0].expect_input(x)
         weights = [self.matrices[expert].weight for expert, _ in groups]
         if (
             x.dtype == torch.bfloat16
@@ -147,7 +153,8 @@ def _multiply_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _multiply_by_slices(x: Tensor, weight: Tensor) -> Tensor:
     """x: (M, K) float32, weight: (N, K) bf16 -> (M, N) float32, with one slice of the weights in float32 at a time."""
-    scratch = torch.empty(min(rows_of_slice(weight.shape[1]), len(weight)), weight.shape[1])
+    rows = min(rows_of_slice(weight.shape[1]), len(weight))
+    scratch = torch.empty(rows, weight.shape[1], device=weight.device)
     return multiply_by_slices(x, lambda start, stop: scratch[: stop - start].copy_(weight[start:stop]), len(weight))
 
 

@@ -10,6 +10,8 @@ import os
 import pytest
 import torch
 
+from tests.core.model_parts import layers_of, parts_of
+
 FOLDER = os.environ.get("ZAYA_TEST_MODEL")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="ZAYA_TEST_MODEL names no folder")
 
@@ -52,5 +54,5 @@ def test_a_cached_step_equals_the_whole_pass(model):
     assert (step - whole).abs().max() < 0.5
 
 
-def test_the_skip_class_can_never_win(model):
-    assert not any(block.router.can_skip for block in model.blocks)
+def test_the_skip_class_can_never_win():
+    assert not any(layer.router.can_skip for layer in layers_of(parts_of(FOLDER)))

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from zaya_core.engine.engine import Engine as Engine
     from zaya_core.engine.engine import Request as Request
     from zaya_core.load import load_model as load_model
-    from zaya_core.sampling.sampler import SamplingParams as SamplingParams
+    from zaya_core.sampling.params import SamplingParams as SamplingParams
     from zaya_core.text.tokenizer import load_tokenizer as load_tokenizer
 
 _HOME_OF = {
     "Engine": "zaya_core.engine.engine",
     "ModelConfig": "zaya_core.config.model_config",
     "Request": "zaya_core.engine.engine",
-    "SamplingParams": "zaya_core.sampling.sampler",
+    "SamplingParams": "zaya_core.sampling.params",
     "load_model": "zaya_core.load",
     "load_tokenizer": "zaya_core.text.tokenizer",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,24 @@ from quant.formats import Format
 from quant.large_pages import share_large_pages
 from quant.matrix import Matrix, Stack
 from quant.nf4 import MissingLibraryError
-from zaya_core.cache.cache import BlockPool
+from zaya_core.cache.layout import CacheLayout
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.checkpoint.names import RESIDUAL_PARTS
 from zaya_core.config.kv_format import KVFormat, expect_kv_format
 from zaya_core.config.model_config import ModelConfig, read_config
 from zaya_core.errors import CheckpointError, DeviceError
-from zaya_core.kernels.fused import fuse, fuse_all, fuse_embedding, fuse_head
+from zaya_core.kernels.resolve import in_float32, resolve_steps
 from zaya_core.machine.device import Placement, choose_placement
-from zaya_core.model.attention import Attention
 from zaya_core.model.cca import CausalConvolutions, CCAProjection
 from zaya_core.model.experts import Experts
-from zaya_core.model.model import Block, ZayaModel, cache_layout
+from zaya_core.model.layer import DecoderLayer
+from zaya_core.model.model import ZayaModel
 from zaya_core.model.norm import QKNorm, RMSNorm
 from zaya_core.model.residual import ResidualScaling
 from zaya_core.model.rope import RotaryEmbedding
 from zaya_core.model.router import Router
+from zaya_core.model.steps import Steps
+from zaya_core.model.weights import Embedding, Head
 
 
 def load_model(
@@ -59,51 +61,57 @@ def _expect_library(kind: Format) -> None:
 
 
 def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto") -> ZayaModel:
-    """Assemble the layers. See `load_model`."""
+    """Choose who computes, and hand the weights over. See `load_model`."""
     checkpoint.expect_equal_head()
-    parts = ModelParts(config, checkpoint, placement)
-    embed_tokens = parts.matrix("model.embed_tokens")
-    head = embed_tokens if config.tie_word_embeddings else parts.matrix("lm_head")
-    lm_head = head.with_bias(parts.small("lm_head.bias") if config.lm_head_bias else None)
-    norm = parts.rms_norm("model.norm")
-    scale, bias = (parts.small(f"model.input_hidden_states_{name}") for name in ("scale", "bias"))
-    spelled_out = [parts.block(layer) for layer in range(config.num_hidden_layers)]
-    blocks = [replace(block, fused=fuse(block)) for block in spelled_out]
-    layer_types = sorted(set(config.layer_types))
-    fused_embedding = fuse_embedding(embed_tokens, bias, scale)
-    fused_head = fuse_head(lm_head, norm, placement.dtype)
+    parts = ModelParts(config, checkpoint, placement, kv)
+    return assemble(parts, resolve_steps(parts), placement.reason)
+
+
+def assemble(parts: ModelParts, steps: Steps, placement_reason: str) -> ZayaModel:
+    """The model of these parts, computed by these steps."""
+    config = parts.config
     return ZayaModel(
         config=config,
-        dtype=placement.dtype,
-        device=placement.device,
-        placement_reason=placement.reason,
-        notes=checkpoint.notes,
-        embed_tokens=embed_tokens,
-        input_hidden_states_scale=scale,
-        input_hidden_states_bias=bias,
+        layout=parts.layout,
         rotary={
-            kind: RotaryEmbedding(config.rope_parameters[kind], config.head_dim, placement.device)
-            for kind in layer_types
+            kind: RotaryEmbedding(config.rope_parameters[kind], config.head_dim, parts.layout.device)
+            for kind in sorted(set(config.layer_types))
         },
-        blocks=blocks,
-        norm=norm,
-        lm_head=lm_head,
-        empty_delayed=torch.stack([parts.empty_delayed(block) for block in blocks]),
-        pool=BlockPool(cache_layout(config, placement.dtype, placement.device, kv)),
-        decoder=fuse_all(fused_embedding, blocks, fused_head),
-        fused_embedding=fused_embedding,
-        fused_head=fused_head,
+        steps=steps,
+        states=steps.states(max_rows=1),
+        placement_reason=placement_reason,
+        notes=parts.checkpoint.notes,
     )
 
 
 class ModelParts:
-    """Layers by name, on the device and in the dtype of the placement."""
+    """The parts of a model by name, on the device and in the dtype of the placement (see `ModelWeights`).
 
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, placement: Placement):
+    Weights that the float32 reference multiplies stay in the dtype they are stored in.
+    """
+
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto"):
         self.config = config
         self.checkpoint = checkpoint
-        self.device = placement.device
-        self.dtype = placement.dtype
+        is_reference = in_float32()
+        dtype = torch.float32 if is_reference else placement.dtype
+        self.layout = CacheLayout.of(config, dtype, placement.device, kv)
+        self._weight_dtype = None if is_reference else dtype
+
+    @cached_property
+    def _embed_tokens(self) -> Matrix:
+        return self.matrix("model.embed_tokens")
+
+    def embedding(self) -> Embedding:
+        """The table, and what is done to its rows."""
+        bias, scale = (self.small(f"model.input_hidden_states_{name}") for name in ("bias", "scale"))
+        return Embedding(self._embed_tokens, bias, scale)
+
+    def head(self) -> Head:
+        """The last norm and the vocabulary's matrix, which may be the embedding's."""
+        matrix = self._embed_tokens if self.config.tie_word_embeddings else self.matrix("lm_head")
+        bias = self.small("lm_head.bias") if self.config.lm_head_bias else None
+        return Head(self.rms_norm("model.norm"), matrix.with_bias(bias))
 
     def small(self, name: str) -> Tensor:
         """A parameter whose bytes do not matter, in float32. Raises CheckpointError for values that are not finite."""
@@ -112,7 +120,7 @@ class ModelParts:
             raise CheckpointError(
                 f"{self.checkpoint.folder}: {name} has values that are not finite: download the files again."
             )
-        return share_large_pages(stored.to(self.device, torch.float32))
+        return stored.to(self.layout.device, torch.float32)
 
     def matrix(self, name: str) -> Matrix:
         """The matrix `{name}.weight` with its bias, as floats or packed as it is stored."""
@@ -136,10 +144,10 @@ class ModelParts:
         return packed_stack(packed.kind, one_each, (n, k))
 
     def _on_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {suffix: share_large_pages(tensor.to(self.device)) for suffix, tensor in tensors.items()}
+        return {suffix: share_large_pages(tensor.to(self.layout.device)) for suffix, tensor in tensors.items()}
 
     def _large(self, tensor: Tensor) -> Tensor:
-        return share_large_pages(tensor.to(self.device, self.dtype))
+        return share_large_pages(tensor.to(self.layout.device, self._weight_dtype))
 
     def rms_norm(self, name: str) -> RMSNorm:
         """A norm by name."""
@@ -149,20 +157,24 @@ class ModelParts:
         """A merge of a branch into the residual stream by name."""
         return ResidualScaling(*(self.small(f"{name}.{part}") for part in RESIDUAL_PARTS))
 
-    def empty_delayed(self, block: Block) -> Tensor:
+    def empty_delayed(self, layer: DecoderLayer) -> Tensor:
         """V's delayed half for no token: `v_proj_delayed(0)`, which is not zero where the projection has a bias."""
-        delayed = block.attention.qkv_proj.v_proj_delayed
-        width = torch.zeros(self.config.delayed_width, device=self.device, dtype=self.dtype)
-        return width if delayed.bias is None else width + delayed.bias
+        bias = layer.qkv_proj.v_proj_delayed.bias
+        zeros = torch.zeros(self.config.delayed_width, device=self.layout.device, dtype=self.layout.dtype)
+        return zeros if bias is None else zeros + bias.to(zeros.dtype)
 
-    def block(self, layer: int) -> Block:
+    def layer(self, number: int) -> DecoderLayer:
         """One decoder layer."""
-        prefix = f"model.layers.{layer}."
-        return Block(
-            layer=layer,
-            layer_type=self.config.layer_types[layer],
+        prefix, config = f"model.layers.{number}.", self.config
+        temp = self.small(prefix + "self_attn.qk_norm.temp")
+        return DecoderLayer(
+            number=number,
+            layer_type=config.layer_types[number],
+            dtype=self.layout.dtype,
             input_layernorm=self.rms_norm(prefix + "input_layernorm"),
-            attention=self._attention(prefix + "self_attn."),
+            qkv_proj=self._cca(prefix + "self_attn.qkv_proj."),
+            qk_norm=QKNorm(temp, config.num_attention_heads, config.head_dim),
+            o_proj=self.matrix(prefix + "self_attn.o_proj"),
             post_attention_residual_scale=self.residual_scaling(prefix + "post_attention_residual_scale"),
             post_attention_layernorm=self.rms_norm(prefix + "post_attention_layernorm"),
             router=self._router(prefix + "mlp.gate."),
@@ -170,20 +182,16 @@ class ModelParts:
             post_mlp_residual_scale=self.residual_scaling(prefix + "post_mlp_residual_scale"),
         )
 
-    def _attention(self, prefix: str) -> Attention:
+    def _cca(self, prefix: str) -> CCAProjection:
         config = self.config
-        qkv = prefix + "qkv_proj."
-        projections = {
-            name: self.matrix(qkv + name) for name in ("q_proj", "k_proj", "v_proj_current", "v_proj_delayed")
-        }
+        names = ("q_proj", "k_proj", "v_proj_current", "v_proj_delayed")
         convolutions = CausalConvolutions(
-            (self.small(qkv + "conv_qk_depthwise.weight"), self.small(qkv + "conv_qk_depthwise.bias")),
-            (self.small(qkv + "conv_qk_grouped.weight"), self.small(qkv + "conv_qk_grouped.bias")),
+            (self.small(prefix + "conv_qk_depthwise.weight"), self.small(prefix + "conv_qk_depthwise.bias")),
+            (self.small(prefix + "conv_qk_grouped.weight"), self.small(prefix + "conv_qk_grouped.bias")),
             config.head_dim,
         )
-        cca = CCAProjection(projections, convolutions, config.num_attention_heads, config.num_key_value_heads)
-        norm = QKNorm(self.small(prefix + "qk_norm.temp"), config.num_attention_heads, config.head_dim)
-        return Attention(cca, norm, self.matrix(prefix + "o_proj"))
+        projections = {name: self.matrix(prefix + name) for name in names}
+        return CCAProjection(projections, convolutions, config.num_attention_heads, config.num_key_value_heads)
 
     def _router(self, prefix: str) -> Router:
         names = [name for name in self.checkpoint.parameters if name.startswith(prefix)]

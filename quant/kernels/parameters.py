@@ -11,6 +11,7 @@ from torch import Tensor
 
 from quant.kernels.native import NativeProducts
 from quant.kernels.pointers import Format, address, matrix_addresses
+from quant.large_pages import share_large_pages
 
 
 class MatrixPointers(ctypes.Structure):
@@ -42,7 +43,7 @@ class Parameters:
         """The address of a float32 tensor's numbers, row by row; None for None. Raises ValueError for another shape."""
         if tensor is None:
             return None
-        tensor = tensor.contiguous()
+        tensor = share_large_pages(tensor.contiguous())
         self.keep(tensor)
         return address(tensor, name, shape, torch.float32)
 

@@ -14,11 +14,15 @@ VARIABLE = "ZAYA_KERNELS"
 
 @dataclass(frozen=True)
 class CpuProducts:
-    """The products chosen for the CPU and why; `native` is None where torch's are used."""
+    """The products chosen for the CPU and why; `native` is None where torch's are used.
+
+    `is_reference`: in float32, whatever the weights are stored in.
+    """
 
     name: str
     reason: str
     native: NativeProducts | None
+    is_reference: bool = False
 
     def native_for(self, format: Format) -> NativeProducts | None:
         """The native products, if they have this format."""
@@ -38,7 +42,7 @@ def cpu_products() -> CpuProducts:
 def _choose(wanted: str, sets: Mapping[str, NativeProducts]) -> CpuProducts:
     kind, _, instruction_set = wanted.partition(":")
     if kind in ("torch", "reference"):
-        return CpuProducts(kind, f"{VARIABLE}={wanted}", None)
+        return CpuProducts(kind, f"{VARIABLE}={wanted}", None, is_reference=kind == "reference")
     if kind not in ("auto", "native"):
         raise ValueError(f"{VARIABLE}={wanted}: use auto, torch, reference, native or native:INSTRUCTION_SET.")
     if instruction_set and instruction_set not in sets:

@@ -29,7 +29,7 @@ from zaya_core.errors import NoLocksError, UsageError
 from zaya_core.files.exclusive import held, lock_beside, try_lock
 from zaya_core.load import load_model
 from zaya_core.rsa.saved import alone_in
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.tokenizer import load_tokenizer
 
 DEMO = BUNDLED / "demo"

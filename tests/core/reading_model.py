@@ -5,13 +5,18 @@ Fast, exact in any batch and chunk, and whatever a pool mixes up, forgets or sha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from zaya_core.cache.cache import BlockPool, Cache, CacheLayout
+from zaya_core.cache.cache import Cache
+from zaya_core.cache.layout import CacheLayout
+from zaya_core.cache.states import TensorStates
+from zaya_core.cache.step import CacheStep
+from zaya_core.kernels.resolve import resolve_sampling
+from zaya_core.sampling.draw import Drawn, RowDraw, draw_rows
 
 _MODULUS = 65_521  # sums stay exact in float32
 _BANK = 997
@@ -20,15 +25,19 @@ _BANK = 997
 class ReadingModel:
     """In place of `ZayaModel`. K holds the ids, V their positions, `delayed` a checksum of all that came before."""
 
-    def __init__(self, vocab_size: int, context: int = 4096, max_blocks: int | None = None):
+    def __init__(self, vocab_size: int, context: int = 4096):
         self.config = SimpleNamespace(vocab_size=vocab_size, max_position_embeddings=context)
         self.device = torch.device("cpu")
-        self.pool = BlockPool(CacheLayout(1, 1, 2, 1, 1, torch.float32, self.device), max_blocks)
+        self.layout = CacheLayout(1, 1, 2, 1, 1, torch.float32, self.device)
+        self.steps = self  # its own
         self._bank = torch.randn(_BANK, vocab_size, generator=torch.Generator().manual_seed(0))
         self.passes = 0
 
-    def new_cache(self, batch_size: int = 1) -> Cache:
-        return Cache.empty(self.pool, torch.zeros(1, 1), batch_size)
+    def states(self, max_rows: int, max_blocks: int | None = None) -> TensorStates:
+        return TensorStates(self.layout, torch.zeros(1, 1), max_blocks)
+
+    def draw(self, logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Exception]:
+        return draw_rows(resolve_sampling(self.device), logits, rows)
 
     def __call__(
         self,
@@ -39,7 +48,7 @@ class ReadingModel:
         is_prompt: bool = False,
     ) -> Tensor:
         self.passes += 1
-        with cache.begin(ids.shape[1]) as step:
+        with CacheStep.begin(cache, ids.shape[1]) as step:
             positions = step.positions.expand(ids.shape)
             keys, values = (x[:, :, None, None].expand(-1, -1, 1, 2).float() for x in (ids, positions))
             keys, values = step.append(0, keys, values)

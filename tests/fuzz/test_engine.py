@@ -14,13 +14,13 @@ import torch
 from demo.evaluate import BUNDLED
 from tests.core.reading_model import ReadingModel
 from tests.fuzz.budget import rounds
-from zaya_core.cache.cache import BlockPool
-from zaya_core.cache.layout import BLOCK
+from zaya_core.cache.arrangement import BLOCK
 from zaya_core.engine.engine import Engine, Request
 from zaya_core.engine.events import Event, Failed, Finished, TextEvent, TokenEvent
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.load import load_model
-from zaya_core.sampling.sampler import Sampler, SamplingParams
+from zaya_core.sampling import draw
+from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.splitter import split_text
 from zaya_core.text.tokenizer import load_tokenizer
 
@@ -66,18 +66,18 @@ class FaultyModel:
 
 @contextmanager
 def failing_samplers(rng: random.Random) -> Iterator[None]:
-    sample = Sampler.sample
+    sampled = draw.draw_row
 
-    def fail_sometimes(self: Any, logits: Any, step: int, forced: int | None = None) -> Any:
+    def fail_sometimes(*asked: Any) -> Any:
         if rng.random() < 0.003:
             raise ValueError("a sampler's own fault")
-        return sample(self, logits, step, forced)
+        return sampled(*asked)
 
-    Sampler.sample = fail_sometimes  # type: ignore[method-assign]
+    draw.draw_row = fail_sometimes  # type: ignore[assignment]
     try:
         yield
     finally:
-        Sampler.sample = sample  # type: ignore[method-assign]
+        draw.draw_row = sampled
 
 
 Faulty: Any = FaultyModel  # it stands for a ZayaModel
@@ -88,9 +88,10 @@ class Case:
 
     def __init__(self, model: Any, tokenizer: Any, number: int):
         self.rng = rng = random.Random(number)
+        self.max_blocks = random.Random(number).choice((1, 2, 3, 4, 6, 12, 40))
         self.model, self.tokenizer = Faulty(model), tokenizer
         self.chunk = rng.choice((7, 64, 200, 1024))
-        self.engine = Engine(self.model, tokenizer, rng.choice((1, 2, 4, 16)), self.chunk, LONGEST)
+        self.engine = Engine(self.model, tokenizer, rng.choice((1, 2, 4, 16)), self.chunk, LONGEST, self.max_blocks)
         vocabulary = model.config.vocab_size
         self._beginnings = [[rng.randrange(vocabulary) for _ in range(LONGEST)] for _ in range(2)]
         self.asked: dict[int, Request] = {}
@@ -129,7 +130,7 @@ class Case:
         try:
             self.asked[self.engine.submit(request)] = request
         except ZayaError:  # larger than the pool
-            assert len(request.ids) > BLOCK * self.model.pool.max_blocks
+            assert len(request.ids) > BLOCK * self.max_blocks
 
     def step(self) -> None:
         for _ in range(self.rng.choice((1, 3, 10))):
@@ -140,8 +141,7 @@ class Case:
             assert found or was_idle
 
     def note(self, found: list[Event]) -> None:
-        pool = self.model.pool
-        assert pool.max_blocks is None or pool.blocks_in_use <= pool.max_blocks
+        assert self.engine.states.pool.blocks_in_use <= self.max_blocks
         for event in found:
             self.events.setdefault(event.request_id, []).append(event)
 
@@ -172,15 +172,8 @@ class Case:
                 self.events.pop(id_, None)
 
     def alone(self, request: Request) -> list[Event]:
-        unbounded = unbounded_twin(self.model._model)
-        return list(Engine(unbounded, self.tokenizer, context=LONGEST).generate([replace(request, keep_state=False)]))
-
-
-def unbounded_twin(model: Any) -> Any:
-    with_pool = {**vars(model), "pool": BlockPool(model.pool.layout)}
-    twin = object.__new__(type(model))
-    vars(twin).update(with_pool)
-    return twin
+        unbounded = Engine(self.model._model, self.tokenizer, context=LONGEST)
+        return list(unbounded.generate([replace(request, keep_state=False)]))
 
 
 def ended(events: list[Event]) -> bool:
@@ -201,7 +194,7 @@ def check(case: Case, request: Request, events: list[Event], was_cancelled: bool
     expected = case.alone(request)
     tokens, end, last = said(events), events[-1], expected[-1]
     if isinstance(end, Failed):
-        assert has_faults or len(request.ids) + 60 > BLOCK * case.model.pool.max_blocks
+        assert has_faults or len(request.ids) + 60 > BLOCK * case.max_blocks
         assert tokens == said(expected)[: len(tokens)]
         return
     assert isinstance(end, Finished)
@@ -238,22 +231,16 @@ def play(model: Any, tokenizer: Any, number: int) -> None:
     for id_, request in case.asked.items():
         check(case, request, case.events[id_], id_ in case.cancelled, has_faults)
     case.engine.prefixes.clear()
-    assert case.model.pool.blocks_in_use == 0
-
-
-def bounded(model: Any, number: int) -> Any:
-    twin = unbounded_twin(model)
-    twin.pool.max_blocks = random.Random(number).choice((1, 2, 3, 4, 6, 12, 40))
-    return twin
+    assert case.engine.states.pool.blocks_in_use == 0
 
 
 def test_the_schedule_never_shows_in_a_text(tokenizer: Any) -> None:
     model = ReadingModel(768, LONGEST)
     for number in rounds(16):
-        play(bounded(model, number), tokenizer, number)
+        play(model, tokenizer, number)
 
 
 def test_the_native_kernels_do_not_show_the_schedule_either(bundled: Any, tokenizer: Any) -> None:
     torch.set_num_threads(1)
     for number in rounds(3):
-        play(bounded(bundled, number), tokenizer, 10_000 + number)
+        play(bundled, tokenizer, 10_000 + number)

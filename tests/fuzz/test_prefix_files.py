@@ -42,8 +42,8 @@ def plain(prefixes):
         (
             prefix.ids,
             {name: tensor.clone() for name, tensor in prefix.snapshot.tables[0].read(len(prefix.ids)).items()},
-            prefix.snapshot.conv_tail.clone(),
-            prefix.snapshot.delayed.clone(),
+            prefix.snapshot.cca.conv_tail.clone(),
+            prefix.snapshot.cca.delayed.clone(),
         )
         for prefix in prefixes
     ]
@@ -78,18 +78,18 @@ def test_a_damaged_state_is_what_was_saved_or_is_not_used(model, prefixes, tmp_p
     path = tmp_path / "state"
     save_prefixes(path, prefixes, "these weights")
     content, expected = path.read_bytes(), plain(prefixes)
-    assert same(plain(load_prefixes(path, model.pool, "these weights")), expected)
-    blocks, refused, before = model.pool.blocks_in_use, 0, _peak_bytes()
+    assert same(plain(load_prefixes(path, model.states, "these weights")), expected)
+    blocks, refused, before = model.states.pool.blocks_in_use, 0, _peak_bytes()
     for case in rounds(120):
         path.write_bytes(damaged(content, random.Random(case)))
         try:
-            assert same(plain(load_prefixes(path, model.pool, "these weights")), expected), case
+            assert same(plain(load_prefixes(path, model.states, "these weights")), expected), case
             continue
         except CheckpointError as error:
             said = str(error)
         refused += 1
         assert str(path) in said
-        assert model.pool.blocks_in_use == blocks
+        assert model.states.pool.blocks_in_use == blocks
     assert refused > 70
     assert _peak_bytes() - before < 256 << 20
 

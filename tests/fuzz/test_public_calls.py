@@ -25,21 +25,27 @@ from quant.kernels.native import supported_instruction_sets
 from tests.fuzz.budget import rounds
 from tests.fuzz.spoiled import DTYPES, NO_NUMBERS, spoiled
 from zaya_cli.models.folder import BUNDLED
-from zaya_core.cache.cache import BlockTable, Cache
-from zaya_core.cache.layout import BLOCK
+from zaya_core.cache.arrangement import BLOCK
+from zaya_core.cache.blocks import BlockTable
+from zaya_core.cache.cache import Cache
 from zaya_core.cache.parking import ParkedCache
+from zaya_core.cache.step import CacheStep
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.errors import UsageError
 from zaya_core.kernels.decode import AttentionKind, Places
 from zaya_core.kernels.key_values import KeyValues
+from zaya_core.kernels.native import NativeSteps
 from zaya_core.kernels.prompt_attention import attend_prompt, can_attend
+from zaya_core.kernels.resolve import resolve_sampling
 from zaya_core.load import load_model
-from zaya_core.model.attention import AttentionInputs
-from zaya_core.sampling.sampler import RandomKey, SamplingParams, draw, largest, normalise, penalise_repetition
+from zaya_core.model.forward_pass import ForwardPass
+from zaya_core.sampling.logits import largest, penalise_repetition
+from zaya_core.sampling.params import RandomKey, SamplingParams
 
 REFUSED = (ValueError, IndexError, UsageError)
 SETS = supported_instruction_sets()
 N, K = 40, 128
+SAMPLING = resolve_sampling(torch.device("cpu"))
 
 
 KINDS: dict[str, tuple[str, KVFormat]] = {
@@ -100,7 +106,7 @@ def state(cache):
     """All that a cache holds."""
     rows = zip(cache.tables, cache.row_lengths, strict=True)
     stored = [tensor for table, length in rows for tensor in table.read(length).values()]
-    return [torch.tensor(cache.row_lengths), cache.conv_tail, cache.delayed, *stored]
+    return [torch.tensor(cache.row_lengths), *cache.cca, *stored]
 
 
 def is_unchanged(cache, before):
@@ -169,9 +175,9 @@ def model_call(random):
     is_right = is_tensor(ids, torch.int64, torch.int32) and ids.dim() == 2 and ids.numel() > 0
     is_right = is_right and int(ids.min()) >= 0 and int(ids.max()) < model.config.vocab_size
     fits = (
-        cache is None or (isinstance(cache, Cache) and cache.pool is model.pool and cache.batch_size == len(ids))
-        if is_right
-        else False
+        is_right
+        and (cache is None or isinstance(cache, Cache))
+        and (cache is None or (cache.pool.layout is model.layout and cache.batch_size == len(ids)))
     )
     is_right = is_right and fits and lengths_fit(lengths, ids.shape[0], ids.shape[1], int(last_only))
     before = state(cache) if isinstance(cache, Cache) else None
@@ -214,9 +220,9 @@ def cache_call(random):
             lambda: cache.select([0]).restore(stranger.snapshot()),
             model is other and stranger.batch_size == 1,
         ),
-        "begin": (lambda: cache.begin(number), is_whole(number, 1)),
+        "begin": (lambda: CacheStep.begin(cache, number), is_whole(number, 1)),
         "read": (lambda: cache.tables[0].read(some_length), 0 <= some_length <= len(cache.tables[0].blocks) * BLOCK),
-        "park": (lambda: ParkedCache.of(cache.select([0])).back_in(other.pool), model is other),
+        "park": (lambda: ParkedCache.of(cache.select([0])).back_in(other.states), model is other),
         "repeat": (lambda: cache.select([0]).repeat_to(some_length), repeats(cache.row_lengths[0], some_length)),
     }
     name = random.choice(sorted(calls))
@@ -225,7 +231,7 @@ def cache_call(random):
     assert (done is not None) == is_right, name
     assert is_unchanged(cache, before), name
     if name == "select" and done:
-        assert same_bits([done[0].conv_tail], [cache.conv_tail[:, several]])
+        assert same_bits([done[0].cca.conv_tail], [cache.cca.conv_tail[:, several]])
 
 
 def repeats(stored, length):
@@ -239,10 +245,10 @@ def written_call(random):
     tensors = cache.tables[0].read(cache.row_lengths[0])
     name = random.choice(sorted(tensors))
     spoilt = {**tensors, name: spoiled(random, tensors[name])}
-    used = model.pool.blocks_in_use
-    table = answer(lambda: BlockTable.written(model.pool, spoilt))
+    used = model.states.pool.blocks_in_use
+    table = answer(lambda: BlockTable.written(model.states.pool, spoilt))
     if table is None:
-        assert model.pool.blocks_in_use == used
+        assert model.states.pool.blocks_in_use == used
     else:
         assert is_alike(spoilt[name], tensors[name])
         assert same_bits(table.read(cache.row_lengths[0]).values(), spoilt.values())
@@ -256,20 +262,20 @@ def arguments(kind):
     """Of each fused step, with two rows."""
     torch.manual_seed(0)
     model = model_of(kind)
-    layer, config = model.blocks[1].fused.native, model.config
-    step = filled_cache(Random(3), model, 2).begin(5, [5, 2])
+    layer, config = model.steps._layers[1], model.config
+    step = CacheStep.begin(filled_cache(Random(3), model, 2), 5, [5, 2])
     step.__enter__()
-    inputs = AttentionInputs.by_layer_type(config, model.rotary, step)
+    inputs = ForwardPass(config, model.rotary, step).by_type
     residual = torch.randn(2, 5, config.hidden_size)
     state = torch.randn(10, layer.router_width)
     qkv = [torch.randn(2, 5, width) for width in (layer.query_width, layer.key_width, layer.key_width)]
     angles = next(iter(inputs.values())).angles
-    storage = [tensors[1].clone() for tensors in model.pool.tensors.values()]
+    storage = [tensors[1].clone() for tensors in model.states.pool.tensors.values()]
     steps = {
         "project": (layer.project, [residual, step.conv_tail(1), step.delayed(1), step.lengths, *angles]),
         "mix": (layer.mix, [qkv[0], residual, state]),
-        "head": (model.fused_head, [residual]),
-        "embedding": (model.fused_embedding, [torch.randint(3, 700, (2, 5))]),
+        "head": (model.steps._head, [residual]),
+        "embedding": (model.steps._embedding, [torch.randint(3, 700, (2, 5))]),
     }
     if can_attend(layer, model.dtype):
         given = [*qkv, *storage, step.tables, step.ends - step.lengths, step.lengths]
@@ -311,12 +317,16 @@ def decode_call(random):
     model = model_of(random.choice(("bf16", "codes")))
     cache = filled_cache(random, model, 2)
     before = state(cache)
-    with_room = cache.begin(1)
+    with_room = CacheStep.begin(cache, 1)
     with_room.__enter__()
-    inputs = AttentionInputs.by_layer_type(model.config, model.rotary, with_room)
-    native, names = model.decoder._native, model.decoder._kinds
+    inputs = ForwardPass(model.config, model.rotary, with_room).by_type
+    native, names = model.steps._decoder, model.steps._kinds
     kinds = [AttentionKind(*inputs[name].table, inputs[name].first_visible) for name in names]
-    places = {"slots": with_room.slot_numbers, "tables": with_room.block_numbers, "ends": with_room.totals}
+    places: dict[str, Any] = {
+        "slots": with_room.slot_numbers,
+        "tables": with_room.block_numbers,
+        "ends": with_room.totals,
+    }
     name = random.choice(sorted(places))
     wrong = random.choice((-1, 10**9, 2**40))
     spoilt = {**places, name: [*places[name][:1], [wrong] * len(places["tables"][0]) if name == "tables" else wrong]}
@@ -328,10 +338,10 @@ def decode_call(random):
         kinds = [
             kind._replace(cos=kind.cos[:, :end].contiguous(), sin=kind.sin[:, :end].contiguous()) for kind in kinds
         ]
-    storage = model.decoder._storage_of(model.pool)
+    storage = model.steps._storage_of(model.states.pool)
     ids = torch.randint(3, 700, (2, 1))
     with pytest.raises(ValueError):
-        native(ids, (cache.conv_tail, cache.delayed), kinds, storage, Places(**spoilt))
+        native(ids, cache.cca, kinds, storage, Places(**spoilt))
     with_room._give_back()
     assert is_unchanged(cache, before)
 
@@ -472,8 +482,8 @@ def sampling_call(random):
     count = random.choice((-1, 0, 1, 3, 10**6, True, 2.0))
     seen = spoiled(random, torch.randint(0, len(logits), (2,)))
     calls = {
-        "normalise": (lambda one: normalise(one), is_right),
-        "draw": (lambda one: draw(one, params, RandomKey(1), 0), is_right),
+        "normalise": (lambda one: SAMPLING.normalise(one), is_right),
+        "draw": (lambda one: SAMPLING.draw(one, params, RandomKey(1), 0), is_right),
         "largest": (lambda one: largest(one, count), is_right and is_whole(count, 0, row.numel())),
         "penalise": (
             lambda one: penalise_repetition(one, seen, 1.5),
@@ -507,7 +517,7 @@ CALLS = {  # how often each
 
 def test_a_call_is_refused_with_nothing_changed_or_right():
     calls = dict(CALLS)
-    if model_of("bf16").decoder is None:  # no native products of bf16 weights on this machine
+    if not isinstance(model_of("bf16").steps, NativeSteps):  # no native products of bf16 weights on this machine
         del calls[fused_call], calls[decode_call]
     for number in rounds(600):
         torch.manual_seed(number)

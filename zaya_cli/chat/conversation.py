@@ -14,7 +14,7 @@ from zaya_core.text.splitter import split_text
 
 if TYPE_CHECKING:
     from zaya_core.engine.engine import Engine, Request
-    from zaya_core.sampling.sampler import SamplingParams
+    from zaya_core.sampling.params import SamplingParams
 
 STOPPED = "[stopped]"
 

@@ -259,8 +259,8 @@ class SessionKeeper:
         return max(max(some, default=0) for some in ids) < self.conversation.engine.model.config.vocab_size
 
     def _state_bytes(self) -> int:
-        pool = self.conversation.engine.model.pool
-        return pool.bytes_per_block * pool.blocks_in_use
+        pool = self.conversation.engine.states.pool
+        return pool.layout.bytes_per_block * pool.blocks_in_use
 
     def _save_state(self, name: str) -> int:
         from zaya_core.cache.prefix_file import save_prefixes
@@ -278,7 +278,7 @@ class SessionKeeper:
 
         engine = self.conversation.engine
         try:
-            prefixes = load_prefixes(self.folder.state_path(name), engine.model.pool, self._weights)
+            prefixes = load_prefixes(self.folder.state_path(name), engine.states, self._weights)
         except FileNotFoundError:
             return _READ_AGAIN
         except ZayaError as error:

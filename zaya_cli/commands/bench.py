@@ -28,7 +28,7 @@ from zaya_core.machine.memory import keep_freed_memory, peak_memory_bytes, spare
 from zaya_core.measure.bench import Bench, Measurement
 from zaya_core.measure.dummy import dummy_model
 from zaya_core.model.model import ZayaModel
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 BenchFormat = Literal["md", "csv", "json", "jsonl"]
 _LEAST_EXPERTS_AT_8 = 6.0  # of 16, as a trained model spreads 8 rows; with fewer a step would read too little
@@ -149,7 +149,7 @@ def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
 
 
 def _model_facts(model: ZayaModel, name: str) -> dict[str, Any]:
-    packed, dtype, kv = model.config.quantization, str(model.dtype).removeprefix("torch."), model.pool.layout.kv
+    packed, dtype, kv = model.config.quantization, str(model.dtype).removeprefix("torch."), model.layout.kv
     return {"name": name, "format": packed.describe() if packed else dtype, "kv": dtype if kv == "auto" else kv}
 
 

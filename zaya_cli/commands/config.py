@@ -75,7 +75,7 @@ def _of_model(name: str | None) -> dict[str, Origin]:
     try:
         folder = find_model_folder(name) if name else choose(present_models(), system_memory()).model.folder
         from zaya_core.engine.generation_config import sampling_defaults
-        from zaya_core.sampling.sampler import SamplingParams
+        from zaya_core.sampling.params import SamplingParams
 
         here, built_in = sampling_defaults(folder), SamplingParams()
     except ZayaError:

@@ -32,7 +32,7 @@ from zaya_core.text.tokenizer import without_surrogates
 if TYPE_CHECKING:
     from zaya_cli.commands.run import RunSettings
     from zaya_core.rsa.prompt_file import PromptFile
-    from zaya_core.sampling.sampler import SamplingParams
+    from zaya_core.sampling.params import SamplingParams
 
 
 def run(settings: RunSettings) -> None:

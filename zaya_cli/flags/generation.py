@@ -13,7 +13,7 @@ from zaya_cli.terminal.output import write_note
 
 if TYPE_CHECKING:
     from zaya_core.engine.engine import Request
-    from zaya_core.sampling.sampler import SamplingParams
+    from zaya_core.sampling.params import SamplingParams
     from zaya_core.text.tokenizer import Tokenizer
 
 

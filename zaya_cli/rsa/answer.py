@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from zaya_cli.flags.generation import GenerationSettings
     from zaya_core.engine.engine import Engine
-    from zaya_core.sampling.sampler import SamplingParams
+    from zaya_core.sampling.params import SamplingParams
 
 
 NO_ANSWER = "No candidate came to an answer: give them more tokens (--rsa-think, --rsa-answer), or try another --seed."

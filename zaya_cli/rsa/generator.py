@@ -58,14 +58,14 @@ def open_source(runtime: RuntimeSettings, flags: RsaFlags, stop: tuple[str, ...]
 
 
 def _local(settings: RuntimeSettings, flags: RsaFlags, stop: tuple[str, ...]) -> Source:
+    from zaya_core.engine.engine import Engine
     from zaya_core.rsa.local import EngineGenerator
 
     runtime = open_runtime(settings)
-    engine, model = runtime.engine, runtime.engine.model
-    engine.max_rows = flags.parallel
-    if model.pool.max_blocks is None:
-        room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
-        model.pool.max_blocks = max(1, int(room / model.pool.bytes_per_block))
+    model, tokenizer = runtime.engine.model, runtime.engine.tokenizer
+    room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
+    max_blocks = max(1, int(room / model.layout.bytes_per_block))
+    engine = Engine(model, tokenizer, flags.parallel, context=settings.context, max_blocks=max_blocks)
     placement = placement_of(runtime)
     summary = f"{model.placement_reason}; {runtime.threads} threads"
     generator = EngineGenerator(engine, stop)

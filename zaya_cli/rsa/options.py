@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zaya_core.rsa.params import RsaParams
     from zaya_core.rsa.prompt import Aggregation
     from zaya_core.rsa.prompt_file import PromptFile
-    from zaya_core.sampling.sampler import SamplingParams
+    from zaya_core.sampling.params import SamplingParams
 
 _PANEL = "Markovian RSA"
 
@@ -209,7 +209,7 @@ def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
 
     Raises it also for flags that RSA has its own of.
     """
-    from zaya_core.sampling.sampler import SamplingParams
+    from zaya_core.sampling.params import SamplingParams
 
     for flag, value in (("--max-tokens", settings.max_tokens), ("--thinking-budget", settings.thinking_budget)):
         if value is not None:
@@ -229,7 +229,7 @@ def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
 
 def aggregate_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
     """Of the one rollout that `--rsa-select aggregate` adds: as Zyphra's own script has it, changed by flags."""
-    from zaya_core.sampling.sampler import SamplingParams
+    from zaya_core.sampling.params import SamplingParams
 
     usual = SamplingParams(temperature=0.6, top_p=0.95, top_k=40, seed=seed)
     return replace(usual, **settings.given_sampling())

@@ -1,121 +1,55 @@
-"""Where keys and values lie in a block of 256 positions: as attention multiplies them, so that nothing is turned over.
-
-A block's heads lie one after the other. In each, sixteen words of 32 bits lie beside each other as the lanes of a
-vector, and a word holds `each` numbers that are multiplied one after the other: 1 in float32, 2 in bf16, 4 in int8. Of
-keys the lanes are positions and a word holds numbers of one key; of values the lanes are numbers of a value and a word
-holds positions. Example, bf16, K = 128: key 37 of a head, number 5, is the second half of word 37 % 16 of line 5 // 2
-of tile 37 // 16; value 37, number 5, is the second half of word 5 of line 37 // 2 of tile 0.
-
-`quant/kernels/key_values.h` is the same for the native kernels.
-"""
+"""Sizes of the state that a row of a model has, whatever device keeps it."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
-BLOCK = 256
-_LANES = 16
-_WORD = 4  # bytes
-
-
-class Arrangement(Protocol):
-    """How one kind of tensor lies in blocks. N and n: any number of positions, of blocks."""
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Of what belongs to one position."""
-
-    @property
-    def block_shape(self) -> tuple[int, ...]: ...
-
-    def write(self, storage: Tensor, slots: Tensor, rows: Tensor) -> None:
-        """Put rows (N, *row_shape) at slots (N) int64, block * BLOCK + position, of storage (n, *block_shape)."""
-
-    def rows(self, blocks: Tensor) -> Tensor:
-        """blocks: (..., *block_shape) -> a copy or view (..., BLOCK, *row_shape)."""
+from zaya_core.cache.arrangement import BLOCK
+from zaya_core.config.kv_format import KVFormat, bytes_of_head
+from zaya_core.config.model_config import ModelConfig
 
 
 @dataclass(frozen=True)
-class _Heads:
-    """What keys and values have in common: a row for each of the heads."""
+class CacheLayout:
+    """Sizes of the state of one row: L, G, K, W, C and the width of a delayed value."""
 
-    heads: int
+    num_layers: int
+    num_key_value_heads: int
     head_dim: int
+    conv_tail: int
+    cca_channels: int
     dtype: torch.dtype
+    device: torch.device
+    kv: KVFormat = "auto"
+
+    def state_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of B rows' convolution tails and delayed values."""
+        tail = (self.num_layers, batch, self.conv_tail, self.cca_channels)
+        return tail, (self.num_layers, batch, self.num_key_value_heads * self.head_dim // 2)
 
     @property
-    def row_shape(self) -> tuple[int, ...]:
-        return self.heads, self.head_dim
-
-
-@dataclass(frozen=True)
-class Keys(_Heads):
-    """(G, BLOCK/16, K/each, 16, each) a block."""
+    def kv_dtype(self) -> torch.dtype:
+        """Of stored keys and values."""
+        return torch.int8 if self.kv == "int8" else self.dtype
 
     @property
-    def block_shape(self) -> tuple[int, ...]:
-        return self.heads, BLOCK // _LANES, self.head_dim // self._each, _LANES, self._each
+    def bytes_per_block(self) -> int:
+        """Bytes of K and V of a block in all layers."""
+        of_head = bytes_of_head(self.kv, self.head_dim, self.dtype.itemsize)
+        return 2 * self.num_layers * BLOCK * self.num_key_value_heads * of_head
 
-    @property
-    def _each(self) -> int:
-        return math.gcd(_each(self.dtype), self.head_dim)  # narrow heads of tests do not fill a word
-
-    def write(self, storage: Tensor, slots: Tensor, rows: Tensor) -> None:
-        block, at = slots // BLOCK, slots % BLOCK
-        storage[block, :, at // _LANES, :, at % _LANES] = rows.unflatten(-1, (-1, self._each))
-
-    def rows(self, blocks: Tensor) -> Tensor:
-        by_position = blocks.movedim((-4, -2), (-5, -4))  # (..., BLOCK/16, 16, G, K/each, each)
-        return by_position.flatten(-2).flatten(-4, -3)
-
-
-@dataclass(frozen=True)
-class Values(_Heads):
-    """(G, K/16, BLOCK/each, 16, each) a block."""
-
-    @property
-    def block_shape(self) -> tuple[int, ...]:
-        each, lanes = _each(self.dtype), self._lanes
-        return self.heads, self.head_dim // lanes, BLOCK // each, lanes, each
-
-    @property
-    def _lanes(self) -> int:
-        return math.gcd(_LANES, self.head_dim)
-
-    def write(self, storage: Tensor, slots: Tensor, rows: Tensor) -> None:
-        block, at, each = slots // BLOCK, slots % BLOCK, _each(self.dtype)
-        storage[block, :, :, at // each, :, at % each] = rows.unflatten(-1, (-1, self._lanes))
-
-    def rows(self, blocks: Tensor) -> Tensor:
-        by_position = blocks.movedim((-3, -1), (-5, -4))  # (..., BLOCK/each, each, G, K/16, 16)
-        return by_position.flatten(-2).flatten(-4, -3)
-
-
-@dataclass(frozen=True)
-class Scales:
-    """(G, BLOCK) a block."""
-
-    heads: int
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        return (self.heads,)
-
-    @property
-    def block_shape(self) -> tuple[int, ...]:
-        return self.heads, BLOCK
-
-    def write(self, storage: Tensor, slots: Tensor, rows: Tensor) -> None:
-        storage[slots // BLOCK, :, slots % BLOCK] = rows
-
-    def rows(self, blocks: Tensor) -> Tensor:
-        return blocks.transpose(-2, -1)
-
-
-def _each(dtype: torch.dtype) -> int:
-    return _WORD // dtype.itemsize
+    @classmethod
+    def of(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device, kv: KVFormat = "auto") -> CacheLayout:
+        """For a model that computes in `dtype` on a device."""
+        return cls(
+            num_layers=config.num_hidden_layers,
+            num_key_value_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            conv_tail=config.conv_tail,
+            cca_channels=config.cca_channels,
+            dtype=dtype,
+            device=device,
+            kv=kv,
+        )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zaya_core.cache.cache import BlockPool, BlockTable, Cache
-from zaya_core.cache.layout import BLOCK
+from zaya_core.cache.arrangement import BLOCK
+from zaya_core.cache.blocks import BlockPool, BlockTable
+from zaya_core.cache.cache import Cache
+from zaya_core.cache.states import CCATensors, RowStates
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,7 @@ class ParkedCache:
 
     tensors: dict[str, list[Tensor]]
     length: int
-    conv_tail: Tensor
-    delayed: Tensor
+    cca: CCATensors
 
     @property
     def blocks(self) -> int:
@@ -31,22 +32,22 @@ class ParkedCache:
             raise ValueError(f"one row is parked at a time; this cache has {cache.batch_size}")
         blocks = cache.tables[0].blocks[: -(-cache.row_lengths[0] // BLOCK)]
         tensors = {name: [one[blocks].cpu() for one in layers] for name, layers in cache.pool.tensors.items()}
-        return cls(tensors, cache.row_lengths[0], cache.conv_tail.cpu(), cache.delayed.cpu())
+        return cls(tensors, cache.row_lengths[0], cache.states.park(cache.cca))
 
     @torch.inference_mode()
-    def back_in(self, pool: BlockPool) -> Cache:
+    def back_in(self, states: RowStates) -> Cache:
         """The row in blocks of its own.
 
         Raises MemoryFitError when the pool has too few, ValueError when it is that of another model.
         """
+        pool = states.pool
         self._expect_pool(pool)
         table = BlockTable(pool)
         table.reserve(0, self.length)
         for name, layers in pool.tensors.items():
             for storage, parked in zip(layers, self.tensors[name], strict=True):
                 storage[table.blocks] = parked.to(storage.device)
-        device = pool.layout.device
-        return Cache(pool, [table], [self.length], self.conv_tail.to(device), self.delayed.to(device))
+        return Cache(states, [table], [self.length], states.unpark(self.cca))
 
     def _expect_pool(self, pool: BlockPool) -> None:
         blocks = -(-self.length // BLOCK)

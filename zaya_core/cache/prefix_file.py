@@ -11,9 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zaya_core.cache.cache import BlockPool, BlockTable, Snapshot
-from zaya_core.cache.layout import BLOCK
+from zaya_core.cache.arrangement import BLOCK
+from zaya_core.cache.blocks import BlockPool, BlockTable
+from zaya_core.cache.cache import Snapshot
 from zaya_core.cache.prefixes import Prefix
+from zaya_core.cache.states import CCATensors, RowStates
 from zaya_core.errors import CheckpointError
 
 _FORMAT = {"format": "zaya prefixes", "version": "2"}  # 1 had no checksum
@@ -29,12 +31,13 @@ def save_prefixes(path: Path, prefixes: Sequence[Prefix], model: str) -> None:
     `path` is no file that `load_prefixes` accepts.
     """
     deepest = prefixes[-1]
+    parked = [prefix.snapshot.states.park(prefix.snapshot.cca) for prefix in prefixes]
     tensors = {
         **deepest.snapshot.tables[0].read(len(deepest.ids)),
         "ids": torch.tensor(deepest.ids),
         "lengths": torch.tensor([len(prefix.ids) for prefix in prefixes]),
-        "conv_tail": torch.stack([prefix.snapshot.conv_tail[:, 0] for prefix in prefixes]),
-        "delayed": torch.stack([prefix.snapshot.delayed[:, 0] for prefix in prefixes]),
+        "conv_tail": torch.stack([cca.conv_tail[:, 0] for cca in parked]),
+        "delayed": torch.stack([cca.delayed[:, 0] for cca in parked]),
     }
     stored = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {**_FORMAT, "model": model}
@@ -44,8 +47,8 @@ def save_prefixes(path: Path, prefixes: Sequence[Prefix], model: str) -> None:
         raise OSError(f"{path} cannot be written: {error}") from error
 
 
-def load_prefixes(path: Path, pool: BlockPool, model: str) -> list[Prefix]:
-    """The prefixes of a file, in the order in which they were saved, their keys and values in `pool`.
+def load_prefixes(path: Path, states: RowStates, model: str) -> list[Prefix]:
+    """The prefixes of a file, in the order in which they were saved, their state with `states`.
 
     Raises CheckpointError for a file that is damaged, belongs to other weights or has keys and values in another form;
     MemoryFitError; OSError.
@@ -62,8 +65,8 @@ def load_prefixes(path: Path, pool: BlockPool, model: str) -> list[Prefix]:
         is_whole = False
     if not is_whole:
         raise CheckpointError(f"{path} is damaged.")
-    _check(path, tensors, pool)
-    return _prefixes(tensors, pool)
+    _check(path, tensors, states.pool)
+    return _prefixes(tensors, states)
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
@@ -98,13 +101,13 @@ def _check(path: Path, tensors: dict[str, Tensor], pool: BlockPool) -> None:
 
 
 @torch.inference_mode()
-def _prefixes(tensors: dict[str, Tensor], pool: BlockPool) -> list[Prefix]:
-    whole = BlockTable.written(pool, tensors)
+def _prefixes(tensors: dict[str, Tensor], states: RowStates) -> list[Prefix]:
+    whole = BlockTable.written(states.pool, tensors)
     ids = tensors["ids"].tolist()
-    device = pool.layout.device
     found = []
     for number, length in enumerate(tensors["lengths"].tolist()):
-        table = BlockTable(pool, whole.blocks[: -(-length // BLOCK)])
-        conv_tail, delayed = (tensors[name][number][:, None].to(device) for name in ("conv_tail", "delayed"))
-        found.append(Prefix(tuple(ids[:length]), Snapshot((table,), (length,), conv_tail, delayed)))
+        table = BlockTable(states.pool, whole.blocks[: -(-length // BLOCK)])
+        parked = CCATensors(*(tensors[name][number][:, None] for name in CCATensors._fields))
+        cca = states.snapshot(states.unpark(parked))
+        found.append(Prefix(tuple(ids[:length]), Snapshot(states, (table,), (length,), cca)))
     return found

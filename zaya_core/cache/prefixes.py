@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from zaya_core.cache.cache import BlockTable, Snapshot
-from zaya_core.cache.layout import BLOCK
+from zaya_core.cache.arrangement import BLOCK
+from zaya_core.cache.blocks import BlockTable
+from zaya_core.cache.cache import Snapshot
 
 
 @dataclass(frozen=True)

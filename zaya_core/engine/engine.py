@@ -23,8 +23,9 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from zaya_core.cache.cache import BlockTable, Cache
-from zaya_core.cache.layout import BLOCK
+from zaya_core.cache.arrangement import BLOCK
+from zaya_core.cache.blocks import BlockTable
+from zaya_core.cache.cache import Cache
 from zaya_core.cache.parking import ParkedCache
 from zaya_core.cache.prefixes import Prefix, PrefixStore
 from zaya_core.engine.events import Event, Failed, Finished, Parked, PrefillProgress, Unparked
@@ -34,9 +35,11 @@ from zaya_core.engine.request import checked, whole_number
 from zaya_core.engine.row import Row
 from zaya_core.errors import MemoryFitError
 from zaya_core.model.model import PREFILL_CHUNK, Cancelled, ZayaModel
-from zaya_core.sampling.sampler import normalise
+from zaya_core.sampling.draw import Drawn, RowDraw
+from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.text.tokenizer import Tokenizer
 
+_LIKELIEST = RowDraw(SamplingParams(temperature=0), RandomKey(0), 0)
 _SHARED_AT_LEAST = 16  # a common beginning shorter than this is cheaper to compute again than to keep
 
 
@@ -54,15 +57,18 @@ class Engine:
         max_rows: int = 16,
         chunk: int = PREFILL_CHUNK,
         context: int | None = None,
+        max_blocks: int | None = None,
     ):
         """max_rows: most rows that run at once. chunk: prompt tokens of one prefill step. context: most positions of a
-        row, None for the model's own.
+        row, None for the model's own. max_blocks: most blocks of keys and values, None for as many as are needed.
 
         Raises UsageError for a number out of its range, such as a context that the model does not have.
         """
         self.model = model
         self.tokenizer = tokenizer
-        self.max_rows = max_rows
+        self.max_rows = whole_number("max_rows", max_rows, 1)
+        blocks = None if max_blocks is None else whole_number("max_blocks", max_blocks, 1)
+        self.states = model.steps.states(self.max_rows, blocks)
         self.chunk = whole_number("chunk", chunk, 1)
         longest = model.config.max_position_embeddings
         self.context = longest if context is None else whole_number("context", context, 2, longest)
@@ -81,15 +87,6 @@ class Engine:
         self._has_just_prefilled = False
 
     @property
-    def max_rows(self) -> int:
-        """Most rows that run at once; setting it raises UsageError for less than 1."""
-        return self._max_rows
-
-    @max_rows.setter
-    def max_rows(self, value: int) -> None:
-        self._max_rows = whole_number("max_rows", value, 1)
-
-    @property
     def is_idle(self) -> bool:
         """Whether no request is open, and no event is left that a step would return."""
         return not (self._waiting or self._prefilling or self._running or self._parked or self._untold)
@@ -104,7 +101,7 @@ class Engine:
 
     def _row_of(self, request: Request) -> Row:
         request = checked(request, self.model.config.vocab_size, self.context)
-        length, pool = len(request.ids) + len(request.begun), self.model.pool
+        length, pool = len(request.ids) + len(request.begun), self.states.pool
         if (blocks := -(-length // BLOCK)) > pool.capacity:
             raise MemoryFitError(
                 f"The prompt has {length:,} tokens and needs {blocks} blocks of {BLOCK}; the key/value cache has "
@@ -246,7 +243,7 @@ class Engine:
     def _situation_of(self, row: Row) -> tuple[object, ...]:
         """What decides whether there is room for a row beside others: while it stays the same, so does the answer."""
         others = [self._prefilling, *self._running]
-        return row.id, self.model.pool.blocks_left, *(other.id for other in others if other is not None)
+        return row.id, self.states.pool.blocks_left, *(other.id for other in others if other is not None)
 
     def _leave_waiting(self, row: Row) -> None:
         del self._waiting[row.id]
@@ -273,14 +270,14 @@ class Engine:
 
     def _has_room(self, needed: Callable[[], int]) -> bool:
         """Whether so many blocks are left, or can be had by forgetting prefixes; none is forgotten in vain."""
-        missing = needed() - self.model.pool.blocks_left
+        missing = needed() - self.states.pool.blocks_left
         if missing <= 0:
             return True
         return missing <= self.prefixes.blocks_alone() and self._make_room(needed)
 
     def _make_room(self, needed: Callable[[], int]) -> bool:
         """Forget prefixes until so many blocks are left; whether they are."""
-        while self.model.pool.blocks_left < needed():
+        while self.states.pool.blocks_left < needed():
             if not self.prefixes.free_a_block():
                 return False
         return True
@@ -325,7 +322,7 @@ class Engine:
 
     def _go_on(self, row: Row) -> list[Event]:
         assert row.parked is not None
-        self._join(row, row.parked.back_in(self.model.pool))
+        self._join(row, row.parked.back_in(self.states))
         row.parked = None
         return [Unparked(row.id)]
 
@@ -360,7 +357,7 @@ class Engine:
         """Begin with the deepest kept state."""
         known = self.prefixes.deepest(row.prompt)
         if known is None:
-            row.cache = self.model.new_cache()
+            row.cache = Cache.empty(self.states)
         else:
             row.cache = Cache.from_snapshot(known.snapshot)
             row.position = row.cached = len(known.ids)
@@ -394,7 +391,8 @@ class Engine:
         row.logits = self.model(
             ids, row.cache, last_only=True, should_stop=lambda: row.id in self._cancelled, is_prompt=True
         )[0, 0]
-        normalise(row.logits)  # a state that gives no numbers is not kept
+        if isinstance(error := self.model.steps.draw(row.logits[None], [_LIKELIEST])[0], Exception):
+            raise error  # a state that gives no numbers is not kept
         row.position = stop
         if row.cuts and row.cuts[0] == stop:
             row.cuts.popleft()
@@ -412,7 +410,7 @@ class Engine:
         self._prefilling, row.cache = None, None
         row.begin_answer()
         logits, row.logits = row.logits, None
-        return self._advance(row, logits)
+        return self._advance([row], logits[None])
 
     # --- decode -------------------------------------------------------------------------------------------------------
 
@@ -431,13 +429,22 @@ class Engine:
             return events + self._fail_running(error)
         # From one result to the next: the time that choosing tokens and showing them takes counts, too.
         self._decoding_since = time.perf_counter()
-        for row, own in zip(self._running, logits[:, 0], strict=True):
+        for row in self._running:
             row.decode_seconds += self._decoding_since - started
-            events += self._advance(row, own)
-        return events + self._leave()
+        return events + self._advance(self._running, logits[:, 0]) + self._leave()
 
-    def _advance(self, row: Row, logits: Tensor) -> list[Event]:
-        return self._attempt(row, lambda row: row.advance(logits))
+    def _advance(self, rows: Sequence[Row], logits: Tensor) -> list[Event]:
+        """Choose the next token of each row and report it, or its end. logits: (B, V)."""
+        places = [place for place, row in enumerate(rows) if row.reason_to_end is None]
+        drawn: dict[int, Drawn | Exception] = {}
+        try:
+            if places:
+                own = logits if len(places) == len(rows) else logits[places]
+                chosen = self.model.steps.draw(own, [rows[place].next_draw() for place in places])
+                drawn = {rows[place].id: one for place, one in zip(places, chosen, strict=True)}
+        except Exception as error:
+            return [self._fail(row, error) for row in rows]
+        return [event for row in rows for event in self._attempt(row, lambda row: row.advance(drawn.get(row.id)))]
 
     def _keep(self, row: Row, cache: Cache) -> None:
         """Keep a row's state, for a prompt that goes on from it. The last token was chosen but not yet computed."""

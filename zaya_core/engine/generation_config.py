@@ -14,7 +14,7 @@ from typing import Any
 
 from zaya_core.errors import UsageError
 from zaya_core.files.folder_files import whole_number
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.tokenizer import read_json_object
 
 _FILE = "generation_config.json"

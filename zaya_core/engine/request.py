@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zaya_core.errors import PromptTooLongError, UsageError
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 MAX_TOP_LOGPROBS = 1000
 MAX_STOPS = 64

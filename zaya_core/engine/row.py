@@ -14,7 +14,9 @@ from zaya_core.cache.parking import ParkedCache
 from zaya_core.engine.events import Event, Finished, FinishReason, Stats, TextEvent, ThinkingEnded, TokenEvent
 from zaya_core.engine.request import Request
 from zaya_core.machine.memory import peak_memory_bytes
-from zaya_core.sampling.sampler import RandomKey, Sampler
+from zaya_core.sampling.draw import Drawn, RowDraw
+from zaya_core.sampling.params import RandomKey
+from zaya_core.sampling.seen import SeenIds
 from zaya_core.text.splitter import TextPiece, TextSplitter
 from zaya_core.text.tokenizer import THINK_END, Tokenizer
 
@@ -40,11 +42,11 @@ class Row:
             self._splitter.push(token_id)
         self._answered_before = len(request.begun) - self._thought_before
         self._had_stopped = not request.ignore_stop_ids and not tokenizer.stop_ids.isdisjoint(request.begun)
-        key = RandomKey(request.sampling.seed, request.stage, request.candidate)
-        self._sampler = Sampler(request.sampling, key, request.top_logprobs, tokenizer.unpenalised_ids)
-        self._sampler.observe(*self.prompt)
+        self._key = RandomKey(request.sampling.seed, request.stage, request.candidate)
+        self._seen = SeenIds(request.sampling.repetition_penalty, tokenizer.unpenalised_ids)
+        self._seen.add(*self.prompt)
         self.tokens: list[int] = []
-        self._forced: list[int] = []
+        self._forced: list[int] = []  # what is still to come of a thinking's forced end
         self.cache: Cache | None = None
         self.parked: ParkedCache | None = None
         self.logits: Tensor | None = None
@@ -66,48 +68,9 @@ class Row:
         """The prompt is computed: the first token comes out of it."""
         self._seconds_to_first_token = time.perf_counter() - self._submitted
 
-    def advance(self, logits: Tensor) -> list[Event]:
-        """Choose the next token and report it, or the end when `begun` has come to one.
-
-        logits: (V). Raises CheckpointError when they are no numbers.
-        """
-        if (reason := self._reason_to_end()) is not None:
-            return self.finish(reason)
-        self._force_end_of_thinking()
-        forced = self._forced.pop(0) if self._forced else None
-        step = len(self.request.begun) + self._completion_tokens
-        sampled = self._sampler.sample(logits, step=step, forced=forced)
-        self._completion_tokens += 1
-        if forced is None:
-            self._sampled_tokens += 1
-            self._logprob_sum += sampled.logprob
-        if sampled.token_id in self._tokenizer.stop_ids and not self.request.ignore_stop_ids:
-            return self.finish("stop")
-        events: list[Event] = [TokenEvent(self.id, sampled.token_id, sampled.logprob, sampled.top_logprobs)]
-        events += self._take(sampled.token_id)
-        reason = self._reason_to_end()
-        return events + (self.finish(reason) if reason else [])
-
-    def finish(self, reason: FinishReason) -> list[Event]:
-        """What was held back of the text, and the end."""
-        texts = self._texts(self._splitter.flush())
-        stats = self._stats(peak_memory_bytes(self._device))
-        self.has_ended = True
-        return [*texts, Finished(self.id, reason, stats, self._splitter.stopped_by)]
-
-    def _take(self, token_id: int) -> list[Event]:
-        was_thinking = self._splitter.in_thinking
-        self._thinking_tokens += was_thinking
-        self.tokens.append(token_id)
-        self._sampler.observe(token_id)
-        events = self._texts(self._splitter.push(token_id))
-        if was_thinking and not self._splitter.in_thinking:
-            seconds = time.perf_counter() - self._submitted - self._seconds_to_first_token
-            tokens = self._thought_before + self._thinking_tokens
-            events.append(ThinkingEnded(self.id, tokens, seconds, self._thinking_was_cut))
-        return events
-
-    def _reason_to_end(self) -> FinishReason | None:
+    @property
+    def reason_to_end(self) -> FinishReason | None:
+        """Why no token comes after those there are: also when `begun` has come to an end."""
         if self._had_stopped or self._splitter.stopped_by is not None:
             return "stop"
         budget = self.request.answer_budget
@@ -117,6 +80,59 @@ class Row:
             if self._answered_before + self._completion_tokens - self._thinking_tokens >= budget:
                 return "length"
         return "length" if self._completion_tokens >= self.max_tokens else None
+
+    def next_draw(self) -> RowDraw:
+        """What to choose the next token by."""
+        self._force_end_of_thinking()
+        return RowDraw(
+            params=self.request.sampling,
+            key=self._key,
+            step=len(self.request.begun) + self._completion_tokens,
+            forced=self._forced[0] if self._forced else None,
+            top_logprobs=self.request.top_logprobs,
+            seen=self._seen.tensor,
+        )
+
+    def advance(self, drawn: Drawn | Exception | None) -> list[Event]:
+        """Report the token that was chosen as `next_draw` says, or the end where there was none to choose.
+
+        Raises the error that came in place of a token.
+        """
+        if drawn is None:
+            return self.finish(self.reason_to_end or "stop")
+        if isinstance(drawn, Exception):
+            raise drawn
+        self._completion_tokens += 1
+        if self._forced:
+            self._forced.pop(0)
+        else:
+            self._sampled_tokens += 1
+            self._logprob_sum += drawn.logprob
+        if drawn.token_id in self._tokenizer.stop_ids and not self.request.ignore_stop_ids:
+            return self.finish("stop")
+        events: list[Event] = [TokenEvent(self.id, drawn.token_id, drawn.logprob, drawn.top_logprobs)]
+        events += self._append(drawn.token_id)
+        reason = self.reason_to_end
+        return events + (self.finish(reason) if reason else [])
+
+    def finish(self, reason: FinishReason) -> list[Event]:
+        """What was held back of the text, and the end."""
+        texts = self._texts(self._splitter.flush())
+        stats = self._stats(peak_memory_bytes(self._device))
+        self.has_ended = True
+        return [*texts, Finished(self.id, reason, stats, self._splitter.stopped_by)]
+
+    def _append(self, token_id: int) -> list[Event]:
+        was_thinking = self._splitter.in_thinking
+        self._thinking_tokens += was_thinking
+        self.tokens.append(token_id)
+        self._seen.add(token_id)
+        events = self._texts(self._splitter.push(token_id))
+        if was_thinking and not self._splitter.in_thinking:
+            seconds = time.perf_counter() - self._submitted - self._seconds_to_first_token
+            tokens = self._thought_before + self._thinking_tokens
+            events.append(ThinkingEnded(self.id, tokens, seconds, self._thinking_was_cut))
+        return events
 
     def _force_end_of_thinking(self) -> None:
         budget = self.request.thinking_budget

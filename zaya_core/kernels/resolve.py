@@ -1,11 +1,21 @@
-"""Which implementation computes the products of weights, and why. The one place that says so."""
+"""Who computes the model's steps, and why: candidates are asked in order, and who declines says why."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from quant.kernels.resolve import cpu_products
+import torch
+
+from quant.kernels.resolve import CpuProducts, cpu_products
 from zaya_core.errors import UsageError
+from zaya_core.kernels.native import NativeSteps
+from zaya_core.kernels.reference import ReferenceSteps
+from zaya_core.kernels.sampling import NativeSampling
+from zaya_core.model.steps import Declined, Steps
+from zaya_core.model.weights import ModelWeights
+from zaya_core.sampling.draw import Sampling
+from zaya_core.sampling.reference import ReferenceSampling
 
 
 @dataclass(frozen=True)
@@ -19,8 +29,56 @@ class ProductsInUse:
 
 def products_in_use() -> list[ProductsInUse]:
     """One entry for each device that has its own. Raises UsageError where ZAYA_KERNELS asks for what is not there."""
+    chosen = _cpu_products()
+    return [ProductsInUse(f"CPU: {chosen.name}", chosen.reason, chosen.native is not None)]
+
+
+def in_float32() -> bool:
+    """Whether ZAYA_KERNELS asks for the float32 reference. Raises UsageError as `products_in_use`."""
+    return _cpu_products().is_reference
+
+
+def resolve_steps(weights: ModelWeights) -> Steps:
+    """The first candidate that can compute these weights; its reason says why those before it declined.
+
+    Raises UsageError as `products_in_use`.
+    """
+    declined: list[str] = []
+    for candidate in _CANDIDATES:
+        try:
+            return candidate(weights, declined)
+        except Declined as why:
+            declined.append(str(why))
+    raise AssertionError("the reference computes any model")
+
+
+def resolve_sampling(device: torch.device) -> Sampling:
+    """Who chooses tokens from logits on a device. Raises UsageError as `products_in_use`."""
+    native = _cpu_products().native if device.type == "cpu" else None
+    return ReferenceSampling() if native is None else NativeSampling(native)
+
+
+def _native(weights: ModelWeights, declined: Sequence[str]) -> Steps:
+    chosen = _cpu_products()
+    if chosen.native is None:
+        raise Declined(chosen.reason)
     try:
-        chosen = cpu_products()
+        return NativeSteps(weights, chosen.native, chosen.reason)
+    except Declined as why:
+        raise Declined(f"native {chosen.native.name}: {why}") from None
+
+
+def _reference(weights: ModelWeights, declined: Sequence[str]) -> Steps:
+    name = "reference" if in_float32() else "torch"
+    return ReferenceSteps(weights, resolve_sampling(weights.layout.device), name, "; ".join(declined))
+
+
+# In the order in which they are asked; a new implementation is one more.
+_CANDIDATES: tuple[Callable[[ModelWeights, Sequence[str]], Steps], ...] = (_native, _reference)
+
+
+def _cpu_products() -> CpuProducts:
+    try:
+        return cpu_products()
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return [ProductsInUse(f"CPU: {chosen.name}", chosen.reason, chosen.native is not None)]

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from quant.kernels.native import NativeProducts
 from quant.kernels.pointers import address, expect_within, rows_of
+from zaya_core.sampling.logits import expect_logits
+from zaya_core.sampling.params import LEAST_TEMPERATURE, RandomKey, SamplingParams
 
 
 class _Draw(ctypes.Structure):
@@ -27,7 +29,7 @@ class _Draw(ctypes.Structure):
 def draw_natively(
     native: NativeProducts, logits: Tensor, temperature: float, top_p: float, min_p: float, top_k: int, uniform: float
 ) -> int | None:
-    """One token by the definition in `zaya_core/sampling/sampler.py`; None where the logits are not numbers.
+    """One token by the definition in `zaya_core/sampling/draw.py`; None where the logits are not numbers.
 
     logits: (V) float32; temperature above 0; top_k: 0 (off) to V; uniform: a random number in [0, 1). Raises
     ValueError for other logits or top_k.
@@ -55,3 +57,21 @@ def _row(logits: Tensor) -> tuple[int, int]:
     """V, and where the logits begin."""
     count = max(1, logits.numel())
     return count, address(logits, "logits", (count,), torch.float32)
+
+
+class NativeSampling:
+    """See `zaya_core.sampling.draw.Sampling`."""
+
+    def __init__(self, native: NativeProducts):
+        self._native = native
+
+    def normalise(self, logits: Tensor) -> tuple[float, int]:
+        """See `Sampling`."""
+        expect_logits(logits)
+        return normalise_natively(self._native, logits)
+
+    def draw(self, logits: Tensor, params: SamplingParams, key: RandomKey, step: int) -> int | None:
+        """See `Sampling`."""
+        expect_logits(logits)
+        temperature, top_k = max(params.temperature, LEAST_TEMPERATURE), min(params.top_k, len(logits))
+        return draw_natively(self._native, logits, temperature, params.top_p, params.min_p, top_k, key.uniform(step))

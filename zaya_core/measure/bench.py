@@ -15,11 +15,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache, Snapshot
-from zaya_core.cache.layout import BLOCK
 from zaya_core.machine.bandwidth import BYTES, PASSES, read_bandwidth
+from zaya_core.measure.choices import ChoiceRecorder
 from zaya_core.model.model import PREFILL_CHUNK, ZayaModel
-from zaya_core.sampling.sampler import RandomKey, Sampler, SamplingParams
+from zaya_core.sampling.draw import RowDraw
+from zaya_core.sampling.params import RandomKey, SamplingParams
 
 _IDS = (300, 200)  # random prompt ids are drawn from the ids after the first, of so many
 
@@ -77,18 +79,6 @@ class Measurement:
 
 
 @dataclass
-class ExpertCount:
-    """State: distinct experts used, summed over layers and passes."""
-
-    used: int = 0
-    passes: int = 0
-
-    @property
-    def mean(self) -> float:
-        return self.used / self.passes if self.passes else 0.0
-
-
-@dataclass
 class Bench:
     """Measures one model."""
 
@@ -108,27 +98,27 @@ class Bench:
         """Prompts of `tokens` behind `depth` tokens that are there already."""
         cache, ids = self._filled(batch, depth), self._ids(batch, tokens)
         start = self._start(cache, tokens)
-        count = self._count_experts(lambda model: self._prefill(model, cache, ids[:, :PREFILL_CHUNK]))
+        experts = self._distinct_experts(lambda model: self._prefill(model, cache, ids[:, :PREFILL_CHUNK]))
 
         def run() -> float:
             cache.restore(start)
             return self._seconds(lambda: self._prefill(self.model, cache, ids))
 
-        read = self._weight_bytes(count.mean)
-        return PreparedCase("prefill", batch, depth, batch * tokens, False, read, count.mean, run)
+        read = self.model.steps.step_bytes(experts)
+        return PreparedCase("prefill", batch, depth, batch * tokens, False, read, experts, run)
 
     def decode(self, tokens: int, batch: int, depth: int, sampling: SamplingParams | None = None) -> PreparedCase:
         """Single steps of `batch` rows behind `depth` tokens (at least one); without `sampling` no token is chosen."""
         cache = self._filled(batch, max(depth, 1))
         start = self._start(cache, tokens)
-        count = self._count_experts(lambda model: self._decode(model, cache, min(tokens, 8), sampling))
+        experts = self._distinct_experts(lambda model: self._decode(model, cache, min(tokens, 8), sampling))
 
         def run() -> float:
             cache.restore(start)
             return self._seconds(lambda: self._decode(self.model, cache, tokens, sampling))
 
-        read = self._weight_bytes(count.mean) + batch * (depth + tokens / 2) * self._kv_bytes
-        return PreparedCase("decode", batch, depth, batch * tokens, sampling is not None, read, count.mean, run)
+        read = self.model.steps.step_bytes(experts) + batch * (depth + tokens / 2) * self._kv_bytes
+        return PreparedCase("decode", batch, depth, batch * tokens, sampling is not None, read, experts, run)
 
     @cached_property
     def _memory(self) -> Tensor:
@@ -136,16 +126,14 @@ class Bench:
 
     @property
     def _kv_bytes(self) -> float:
-        return self.model.pool.bytes_per_block / BLOCK
+        return self.model.layout.bytes_per_block / BLOCK
 
     def _decode(self, model: ZayaModel, cache: Cache, tokens: int, sampling: SamplingParams | None) -> None:
-        sampler = None if sampling is None else Sampler(sampling, RandomKey(sampling.seed))
         ids = self._ids(len(cache.lengths), tokens)  # given: what random weights choose soon is the same in all rows
         for step in range(tokens):
             logits = model(ids[:, step : step + 1], cache)
-            if sampler is not None:
-                for row in logits[:, -1]:
-                    sampler.sample(row, step)
+            if sampling is not None:
+                model.steps.draw(logits[:, -1], [RowDraw(sampling, RandomKey(sampling.seed), step)] * len(ids))
 
     def _prefill(self, model: ZayaModel, cache: Cache, ids: Tensor) -> None:
         for chunk in ids.split(PREFILL_CHUNK, dim=1):
@@ -163,7 +151,7 @@ class Bench:
     def _start(self, cache: Cache, tokens: int) -> Snapshot:
         """Where every run begins; the pool does not grow in any of them."""
         start = cache.snapshot()
-        self.model.pool.reserve(cache.blocks_for(tokens))
+        cache.pool.reserve(cache.blocks_for(tokens))
         return start
 
     def _ids(self, batch: int, tokens: int) -> Tensor:
@@ -172,28 +160,11 @@ class Bench:
         last = min(first + many * tokens, self.model.config.vocab_size)
         return torch.randint(min(first, last - 1), last, (batch, tokens), generator=generator)
 
-    def _count_experts(self, work: Callable[[ZayaModel], Any]) -> ExpertCount:
-        """Run once uncounted in time, which also warms up."""
-        count = ExpertCount()
-
-        def note(choice: Tensor) -> None:
-            count.used += len(choice.unique())
-            count.passes += 1
-
-        work(replace(self.model, blocks=[replace(block, note_choice=note) for block in self.model.blocks]))
-        return count
-
-    def _weight_bytes(self, distinct_experts: float) -> float:
-        """Bytes of the weights that one pass multiplies with so many distinct experts in each layer."""
-        model = self.model
-        fixed: float = model.lm_head.nbytes
-        for block in model.blocks:
-            cca, stacks = block.attention.qkv_proj, block.experts
-            fixed += sum(m.nbytes for m in (cca.q_proj, cca.k_proj, cca.v_proj_current, cca.v_proj_delayed))
-            fixed += block.attention.o_proj.nbytes + block.float_nbytes
-            of_one = (stacks.gate_up_proj.nbytes + stacks.down_proj.nbytes) / stacks.num_experts
-            fixed += distinct_experts * of_one
-        return fixed
+    def _distinct_experts(self, work: Callable[[ZayaModel], Any]) -> float:
+        """The mean over layers and passes of one run, uncounted in time, which also warms up."""
+        counter = ChoiceRecorder(self.model.steps)
+        work(replace(self.model, steps=counter))
+        return counter.distinct_experts
 
     def _seconds(self, work: Callable[[], Any]) -> float:
         self._synchronise()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from quant.matrix import Matrix
-from zaya_core.cache.cache import CacheStep
+from zaya_core.cache.step import CacheStep
 
 
 class CausalConvolutions:
@@ -70,6 +70,11 @@ class CCAProjection:
         self.convolutions = convolutions
         self.num_attention_heads = num_attention_heads
         self.num_key_value_heads = num_key_value_heads
+
+    @property
+    def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+        """Those of queries, keys, and both halves of values."""
+        return self.q_proj, self.k_proj, self.v_proj_current, self.v_proj_delayed
 
     def __call__(self, x: Tensor, step: CacheStep, layer: int) -> tuple[Tensor, Tensor]:
         """x: (B, T, D) -> queries and keys (B, T, H + G, K) float32, values (B, T, G, K) in the dtype of x."""

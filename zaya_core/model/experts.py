@@ -25,6 +25,11 @@ class Experts:
         self.skip_keeps_input = skip_keeps_input
         self.num_experts = len(gate_up_proj.matrices)
 
+    @property
+    def nbytes_of_one(self) -> float:
+        """Bytes of one expert's weights."""
+        return (self.gate_up_proj.nbytes + self.down_proj.nbytes) / self.num_experts
+
     def __call__(self, x: Tensor, choice: Tensor, weight: Tensor, can_skip: bool) -> Tensor:
         """x: (N, D), choice: (N) in 0..E, weight: (N) float32 -> (N, D) float32. E in `choice` means skip."""
         if can_skip:

@@ -1,33 +1,25 @@
-"""ZAYA, top down: embedding, L blocks of attention and experts around a float32 residual stream, norm, head.
+"""ZAYA, top down: ids -> embed -> [project, attend, mix] x L around a float32 residual stream -> logits.
 
-    ids -> embed_tokens, scale -> [norm, attention, merge, norm, router, expert, merge] x L -> norm -> lm_head
-
-Reference: `ZayaForCausalLM`. How the parts are made from a checkpoint is in `load.py`.
+Reference: `ZayaForCausalLM`. What each step is, is spelled out in `layer.py`; who computes it, `kernels/` decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from quant.dense import products_of
 from quant.kernels.pointers import described
-from quant.matrix import Matrix
-from zaya_core.cache.cache import BlockPool, Cache, CacheLayout, CacheStep
-from zaya_core.config.kv_format import KVFormat
+from zaya_core.cache.cache import Cache
+from zaya_core.cache.layout import CacheLayout
+from zaya_core.cache.states import RowStates
+from zaya_core.cache.step import CacheStep
 from zaya_core.config.model_config import ModelConfig
-from zaya_core.kernels.fused import FusedDecoder, FusedSteps
-from zaya_core.kernels.vocabulary import NativeEmbedding, NativeHead
-from zaya_core.model.attention import Attention, AttentionInputs
-from zaya_core.model.experts import Experts
-from zaya_core.model.norm import RMSNorm
-from zaya_core.model.residual import ResidualScaling
+from zaya_core.model.forward_pass import ForwardPass
 from zaya_core.model.rope import RotaryEmbedding
-from zaya_core.model.router import Router
+from zaya_core.model.steps import Steps
 
 # Tokens of a long prompt that are computed together: they share one pass over the weights of all experts. More hardly
 # gain and make rows that are being answered wait (docs/cpu_performance.md).
@@ -39,90 +31,29 @@ class Cancelled(Exception):
 
 
 @dataclass(frozen=True)
-class Block:
-    """One decoder layer (reference: `ZayaDecoderLayer`)."""
-
-    layer: int
-    layer_type: str
-    input_layernorm: RMSNorm
-    attention: Attention
-    post_attention_residual_scale: ResidualScaling
-    post_attention_layernorm: RMSNorm
-    router: Router
-    experts: Experts
-    post_mlp_residual_scale: ResidualScaling
-    fused: FusedSteps | None = None
-    note_choice: Callable[[Tensor], None] | None = None
-
-    @property
-    def float_nbytes(self) -> int:
-        """Bytes of the convolutions' and the router's weights as a pass reads them."""
-        if self.fused is not None:
-            return self.fused.native.panel_nbytes
-        return self.attention.qkv_proj.convolutions.nbytes + self.router.nbytes
-
-    def __call__(
-        self,
-        residual: Tensor,
-        router_state: Tensor | None,
-        inputs: AttentionInputs,
-        step: CacheStep,
-        dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
-        """residual: (B, T, D) float32, router_state: (N, R) of the layer before -> the same of this layer.
-
-        `fused` replaces all of it where the native library has it, then in place. `note_choice` gets each row's choice.
-        """
-        if self.fused is not None:
-            residual, router_state, choice = self.fused(residual, router_state, inputs, step, self.layer)
-        else:
-            residual, router_state, choice = self._forward(residual, router_state, inputs, step, dtype)
-        if self.note_choice is not None:
-            self.note_choice(choice)
-        return residual, router_state
-
-    def _forward(
-        self,
-        residual: Tensor,
-        router_state: Tensor | None,
-        inputs: AttentionInputs,
-        step: CacheStep,
-        dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.input_layernorm(residual).to(dtype)
-        residual = self.post_attention_residual_scale(self.attention(x, inputs, step, self.layer), residual)
-
-        normed = self.post_attention_layernorm(residual).flatten(0, 1)  # (N, D) float32
-        choice, weight, router_state = self.router(normed, router_state)
-        branch = self.experts(normed.to(dtype), choice, weight, self.router.can_skip)
-        return self.post_mlp_residual_scale(branch.view_as(residual), residual), router_state, choice
-
-
-@dataclass(frozen=True)
 class ZayaModel:
-    """A loaded model. `dtype`: that of activations, K and V; residual stream, norms, router and logits are float32.
-
-    `decoder`, `fused_embedding` and `fused_head` do what the parts before them do where the native library can, the
-    first for one new token a row and all of it. `notes`: what a person should know of the files.
-    """
+    """A loaded model. `layout`: of what rows keep; its dtype is that of activations. `steps`: who computes; `states`:
+    who keeps what rows have that are not an Engine's; `notes`: what a person should know of the files."""
 
     config: ModelConfig
-    dtype: torch.dtype
-    device: torch.device
-    placement_reason: str
-    embed_tokens: Matrix
-    input_hidden_states_scale: Tensor
-    input_hidden_states_bias: Tensor
+    layout: CacheLayout
     rotary: Mapping[str, RotaryEmbedding]
-    blocks: Sequence[Block]
-    norm: RMSNorm
-    lm_head: Matrix
-    empty_delayed: Tensor  # (L, G*K/2)
-    pool: BlockPool
-    decoder: FusedDecoder | None = None
-    fused_embedding: NativeEmbedding | None = None
-    fused_head: NativeHead | None = None
-    notes: tuple[str, ...] = ()
+    steps: Steps
+    states: RowStates
+    placement_reason: str
+    notes: tuple[str, ...]
+
+    @property
+    def device(self) -> torch.device:
+        return self.layout.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.layout.dtype
+
+    def new_cache(self, batch_size: int = 1) -> Cache:
+        """An empty cache of `batch_size` rows, at least 1, on the model's device. Raises ValueError."""
+        return Cache.empty(self.states, batch_size)
 
     @torch.inference_mode()
     def __call__(
@@ -131,7 +62,7 @@ class ZayaModel:
         cache: Cache | None = None,
         lengths: Sequence[int] | Tensor | None = None,
         last_only: bool = False,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
         is_prompt: bool = False,
     ) -> Tensor:
         """Logits of the next token after each of `ids`.
@@ -141,7 +72,7 @@ class ZayaModel:
         right with any id.
         is_prompt: these are a prompt's tokens. One token a row is otherwise taken for a step of decoding, whose kernels
         round differently: with it, the bits of a prompt do not depend on where it was cut (native kernels).
-        State: `cache`, which this model's `new_cache` made, is moved on by each row's length. Without one this is a
+        State: `cache`, which this model or its Engine made, is moved on by each row's length. Without one this is a
         plain forward pass.
         Raises: ValueError for arguments of other shapes, dtypes or sizes, or the cache of another model; IndexError for
         an id that the vocabulary does not have; Cancelled when `should_stop()` is true between two layers of a prompt,
@@ -150,97 +81,39 @@ class ZayaModel:
         self._expect_ids(ids)
         cache = cache if cache is not None else self.new_cache(len(ids))
         self._expect_cache(cache, len(ids))
-        with cache.begin(ids.shape[1], lengths) as step:
+        with CacheStep.begin(cache, ids.shape[1], lengths) as step:
             if last_only and 0 in step.new_lengths:
                 raise ValueError("with last_only each row needs a token; lengths has a 0")
-            ids = ids.to(self.device, torch.int64)
-            if self.decoder is not None and not is_prompt and self.decoder.can_take(step):
-                return self._decode(self.decoder, ids, step, should_stop)
-            return self._forward(ids, step, last_only, should_stop)
-
-    def _expect_ids(self, ids: Tensor) -> None:
-        is_usable = (
-            isinstance(ids, Tensor)
-            and ids.dim() == 2
-            and ids.numel() > 0
-            and ids.dtype in (torch.int64, torch.int32)
-            and ids.layout == torch.strided
-            and ids.device.type in ("cpu", self.device.type)
-        )
-        if not is_usable:
-            raise ValueError(
-                f"ids must be (B, T) int64 on {self.device}, B and T at least 1; they are {described(ids)}"
-            )
-
-    def _expect_cache(self, cache: Cache, rows: int) -> None:
-        if not isinstance(cache, Cache) or cache.pool is not self.pool:
-            raise ValueError("the cache is not one that this model's new_cache made")
-        if cache.batch_size != rows:
-            raise ValueError(f"ids have {rows} rows; the cache has {cache.batch_size}")
-
-    def _forward(self, ids: Tensor, step: CacheStep, last_only: bool, should_stop: Callable[[], bool] | None) -> Tensor:
-        with products_of(ids.numel()):
-            residual = self._run(ids, step, should_stop)
+            if should_stop():
+                raise Cancelled
+            ids, pass_ = ids.to(self.device, torch.int64), ForwardPass(self.config, self.rotary, step)
+            decoded = None if is_prompt else self.steps.decode(ids, pass_)
+            if decoded is not None:
+                return decoded[0]
+            residual = self._run(ids, pass_, should_stop)
             if last_only:
                 last = torch.tensor(step.new_lengths, device=self.device) - 1
                 residual = residual[torch.arange(len(ids), device=self.device), last][:, None]
-            return self._logits(residual)
+            return self.steps.logits(residual)
 
-    def _run(self, ids: Tensor, step: CacheStep, should_stop: Callable[[], bool] | None) -> Tensor:
-        inputs = AttentionInputs.by_layer_type(self.config, self.rotary, step)
-        residual = self._embed(ids)
-        router_state = None
-        for block in self.blocks:
-            _stop_if_asked(should_stop)
-            residual, router_state = block(residual, router_state, inputs[block.layer_type], step, self.dtype)
+    def _run(self, ids: Tensor, pass_: ForwardPass, should_stop: Callable[[], bool]) -> Tensor:
+        """ids (B, T) -> the residual stream after the last layer (B, T, D)."""
+        residual, router_state = self.steps.embed(ids), None
+        for layer in range(self.config.num_hidden_layers):
+            if layer and should_stop():
+                raise Cancelled
+            attended = self.steps.attend(layer, self.steps.project(layer, residual, pass_), pass_)
+            residual, router_state, _ = self.steps.mix(layer, attended, residual, router_state)
         return residual
 
-    def _decode(
-        self, decoder: FusedDecoder, ids: Tensor, step: CacheStep, should_stop: Callable[[], bool] | None
-    ) -> Tensor:
-        """ids (B, 1) -> logits (B, 1, V) float32."""
-        _stop_if_asked(should_stop)
-        logits, choices = decoder(ids, AttentionInputs.by_layer_type(self.config, self.rotary, step), step)
-        for layer, note_choice in self._observers:
-            note_choice(choices[layer])
-        return logits
+    def _expect_ids(self, ids: Tensor) -> None:
+        is_tensor = isinstance(ids, Tensor) and ids.dim() == 2 and ids.numel() > 0 and ids.layout == torch.strided
+        if not (is_tensor and ids.dtype in (torch.int64, torch.int32) and ids.device.type in ("cpu", self.device.type)):
+            found = described(ids)
+            raise ValueError(f"ids must be (B, T) int64 on {self.device}, B and T at least 1; they are {found}")
 
-    @cached_property
-    def _observers(self) -> list[tuple[int, Callable[[Tensor], None]]]:
-        return [(block.layer, block.note_choice) for block in self.blocks if block.note_choice is not None]
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        """ids (B, T) -> residual (B, T, D) float32."""
-        if self.fused_embedding is not None:
-            return self.fused_embedding(ids)
-        embedded = self.embed_tokens.rows(ids).float()
-        return (embedded + self.input_hidden_states_bias) * self.input_hidden_states_scale
-
-    def _logits(self, residual: Tensor) -> Tensor:
-        """residual (B, T, D) float32 -> (B, T, V) float32."""
-        if self.fused_head is not None:
-            return self.fused_head(residual)
-        return self.lm_head.matmul_float32(self.norm(residual).to(self.dtype))
-
-    def new_cache(self, batch_size: int = 1) -> Cache:
-        """An empty cache of `batch_size` rows, at least 1, on the model's device. Raises ValueError."""
-        return Cache.empty(self.pool, self.empty_delayed, batch_size)
-
-
-def _stop_if_asked(should_stop: Callable[[], bool] | None) -> None:
-    if should_stop is not None and should_stop():
-        raise Cancelled
-
-
-def cache_layout(config: ModelConfig, dtype: torch.dtype, device: torch.device, kv: KVFormat = "auto") -> CacheLayout:
-    """Sizes of a row's state for this model."""
-    return CacheLayout(
-        num_layers=config.num_hidden_layers,
-        num_key_value_heads=config.num_key_value_heads,
-        head_dim=config.head_dim,
-        conv_tail=config.conv_tail,
-        cca_channels=config.cca_channels,
-        dtype=dtype,
-        device=device,
-        kv=kv,
-    )
+    def _expect_cache(self, cache: Cache, rows: int) -> None:
+        if not isinstance(cache, Cache) or cache.pool.layout is not self.layout:
+            raise ValueError("the cache is not one that this model's new_cache made")
+        if cache.batch_size != rows:
+            raise ValueError(f"ids have {rows} rows; the cache has {cache.batch_size}")

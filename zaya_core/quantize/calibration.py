@@ -20,7 +20,9 @@ from torch import Tensor
 from quant.compensation import InputStatistics
 from quant.dense import products_of
 from quant.matrix import Matrix, Stack
-from zaya_core.cache.cache import BlockPool, Cache
+from zaya_core.cache.cache import Cache
+from zaya_core.cache.states import TensorStates
+from zaya_core.cache.step import CacheStep
 from zaya_core.checkpoint.checkpoint import Checkpoint
 from zaya_core.checkpoint.writer import replacing
 from zaya_core.config.model_config import ModelConfig
@@ -28,8 +30,7 @@ from zaya_core.errors import UsageError
 from zaya_core.files.bounded_file import decoded, read_file
 from zaya_core.load import ModelParts
 from zaya_core.machine.device import Placement
-from zaya_core.model.attention import AttentionInputs
-from zaya_core.model.model import cache_layout
+from zaya_core.model.forward_pass import ForwardPass
 from zaya_core.model.rope import RotaryEmbedding
 from zaya_core.text.tokenizer import TURN_END_ID, Tokenizer
 
@@ -171,9 +172,7 @@ class CalibrationRun:
     def begin(cls, config: ModelConfig, checkpoint: Checkpoint, ids: Tensor) -> CalibrationRun:
         """At the embedding."""
         parts = ModelParts(config, checkpoint, _placement(checkpoint))
-        embedded = parts.matrix("model.embed_tokens").rows(ids).float()
-        embedded += parts.small("model.input_hidden_states_bias")
-        return cls(config, embedded * parts.small("model.input_hidden_states_scale"), None, 0)
+        return cls(config, parts.embedding()(ids), None, 0)
 
     @classmethod
     def resume(cls, config: ModelConfig, path: Path) -> CalibrationRun:
@@ -201,22 +200,19 @@ class CalibrationRun:
         """Compute one more layer; returns the inputs of its matrices. Raises UsageError where states overflow."""
         layer = self.layers_done
         parts = RecordingParts(self.config, checkpoint, _placement(checkpoint), with_dense)
-        block = parts.block(layer)
-        empty_delayed = parts.empty_delayed(block)[None]
-        block = replace(block, layer=0)  # its cache holds this layer alone
-        one_layer = replace(self.config, num_hidden_layers=1)
-        rope = RotaryEmbedding(self.config.rope_parameters[block.layer_type], self.config.head_dim, parts.device)
+        block = replace(parts.layer(layer), number=0)  # its cache holds this layer alone
+        one_layer = replace(self.config, num_hidden_layers=1, layer_types=(block.layer_type,))
+        layout = replace(parts.layout, num_layers=1)
+        rope = RotaryEmbedding(self.config.rope_parameters[block.layer_type], self.config.head_dim, layout.device)
         router_states = []
         per_row = self.residual.shape[1]
         for start in range(0, len(self.residual), _ROWS_AT_ONCE):
             rows = self.residual[start : start + _ROWS_AT_ONCE]
-            pool = BlockPool(cache_layout(one_layer, parts.dtype, parts.device))
-            cache = Cache.empty(pool, empty_delayed, len(rows))
+            cache = Cache.empty(TensorStates(layout, parts.empty_delayed(block)[None]), len(rows))
             state = self.router_states
             state = None if state is None else state[start * per_row : (start + len(rows)) * per_row]
-            with products_of(rows[..., 0].numel()), cache.begin(per_row) as step:
-                inputs = AttentionInputs.by_layer_type(one_layer, {block.layer_type: rope}, step)
-                residual, state = block(rows, state, inputs[block.layer_type], step, parts.dtype)
+            with products_of(rows[..., 0].numel()), CacheStep.begin(cache, per_row) as step:
+                residual, state, _ = block(rows, state, ForwardPass(one_layer, {block.layer_type: rope}, step))
             self.residual[start : start + len(rows)] = residual
             router_states.append(state)
         self.router_states = torch.cat(router_states)

@@ -14,7 +14,7 @@ from zaya_core.redaction import redacted
 from zaya_core.rsa.params import Pass, PromptSizes
 
 if TYPE_CHECKING:
-    from zaya_core.sampling.sampler import SamplingParams
+    from zaya_core.sampling.params import SamplingParams
 
 Messages = Sequence[Mapping[str, str]]
 

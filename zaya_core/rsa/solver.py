@@ -27,7 +27,7 @@ from zaya_core.rsa.rollouts import (
     reason_of,
 )
 from zaya_core.rsa.selection import Choice, Worth, choose, grouped, worth_of
-from zaya_core.sampling.sampler import RandomKey, SamplingParams
+from zaya_core.sampling.params import RandomKey, SamplingParams
 
 _SUBSETS = 1 << 63  # a step that no sampled token ever has
 _MOST_REASONS = 3  # in a sentence

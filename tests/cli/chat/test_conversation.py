@@ -215,4 +215,4 @@ def test_states_that_nothing_can_begin_with_hold_no_memory(begin, talking_folder
     # Before the question, behind it, and the end for /continue.
     assert len(conversation.engine.prefixes.beginnings_of(conversation.known_ids)) == 3
     conversation.clear()
-    assert model.pool.blocks_in_use == 0
+    assert conversation.engine.states.pool.blocks_in_use == 0

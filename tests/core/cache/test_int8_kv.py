@@ -11,16 +11,17 @@ import torch
 from benchmarks.quantization_quality import differences, predictions, worked_rows
 from demo.evaluate import BUNDLED
 from demo.problems import held_out
-from tests.core.cache.test_parking import prompts, requests, run, with_bound
-from zaya_core.cache.layout import BLOCK
+from tests.core.cache.test_parking import prompts, requests, run
+from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.parking import ParkedCache
 from zaya_core.cache.prefix_file import load_prefixes, save_prefixes
+from zaya_core.cache.step import CacheStep
 from zaya_core.engine.engine import Engine, Request
 from zaya_core.engine.events import Parked
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.load import load_model
 from zaya_core.machine.memory_fit import longest_context, memory_need
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.tokenizer import load_tokenizer
 
 LARGEST_MEAN_KL = 1e-4  # of 24 problems, measured: 2e-5; on 1,000 a few tokens make it 1.7e-4 (docs/quantization.md)
@@ -47,14 +48,14 @@ def test_what_is_kept_is_within_half_a_step_of_what_was_computed(folder, model):
 
 
 def test_bytes_are_those_of_the_tensors_and_fewer(folder, model):
-    pool = model.pool
+    pool = model.states.pool
     model(torch.tensor([[300, 301]]), cache := model.new_cache())
     blocks = len(pool.tensors["keys"][0])
     stored = sum(one.nbytes for layers in pool.tensors.values() for one in layers)
-    assert stored == blocks * pool.bytes_per_block
-    assert cache.nbytes == pool.bytes_per_block + cache.conv_tail.nbytes + cache.delayed.nbytes
+    assert stored == blocks * pool.layout.bytes_per_block
+    assert cache.nbytes == pool.layout.bytes_per_block + cache.cca.nbytes
     config = model.config
-    assert pool.bytes_per_block == BLOCK * config.kv_bytes_per_token(4, "int8")
+    assert pool.layout.bytes_per_block == BLOCK * config.kv_bytes_per_token(4, "int8")
     assert memory_need(config, 0, 100, "int8").keys_and_values == 100 * config.kv_bytes_per_token(kv="int8")
     wide = load_model(BUNDLED, device="cpu").config  # heads of a real width
     assert wide.kv_bytes_per_token(kv="int8") < 0.6 * wide.kv_bytes_per_token()
@@ -64,7 +65,7 @@ def test_bytes_are_those_of_the_tensors_and_fewer(folder, model):
 
 def test_a_key_that_is_not_a_number_stays_one(model):
     cache = model.new_cache()
-    with torch.inference_mode(), cache.begin(1) as step:
+    with torch.inference_mode(), CacheStep.begin(cache, 1) as step:
         heads = (1, 1, model.config.num_key_value_heads, model.config.head_dim)
         broken, whole = torch.full(heads, torch.nan), torch.zeros(heads)
         for layer in range(model.config.num_hidden_layers):
@@ -82,7 +83,7 @@ def test_a_parked_row_goes_on_bit_for_bit(model):
     del cache
     model(ids.repeat(3, 1), model.new_cache(3))
     with torch.inference_mode():
-        back = parked.back_in(model.pool)
+        back = parked.back_in(model.states)
     for token in (310, 311, 312):
         step = torch.tensor([[token]])
         assert torch.equal(model(step, back), model(step, stayed))
@@ -90,7 +91,7 @@ def test_a_parked_row_goes_on_bit_for_bit(model):
 
 def test_an_engine_with_too_few_blocks_gives_the_same_texts(model, tokenizer):
     _, expected = run(Engine(model, tokenizer), requests(3))
-    events, found = run(Engine(with_bound(model, 5), tokenizer), requests(3))
+    events, found = run(Engine(model, tokenizer, max_blocks=5), requests(3))
     assert any(isinstance(event, Parked) for event in events)
     assert found == expected
 
@@ -110,7 +111,7 @@ def test_another_process_goes_on_from_saved_int8_prefixes_bit_for_bit(saved, fol
     path, request, expected = saved
     other = load_model(folder, device="cpu", kv="int8")
     engine = Engine(other, tokenizer)
-    for prefix in load_prefixes(path, other.pool, "these weights"):
+    for prefix in load_prefixes(path, other.states, "these weights"):
         engine.prefixes.add(prefix)
     events, found = run(engine, [request])
     assert found == expected
@@ -121,13 +122,13 @@ def test_prefixes_with_keys_and_values_in_another_form_are_refused(saved, folder
     path, _, _ = saved
     plain = load_model(folder, device="cpu")
     with pytest.raises(CheckpointError, match="--kv"):
-        load_prefixes(path, plain.pool, "these weights")
+        load_prefixes(path, plain.states, "these weights")
     engine = Engine(plain, tokenizer)
     ids = prompts(1)[0]
     run(engine, [Request(ids, SamplingParams(seed=5), max_tokens=1, snapshot_at=(100,))])
     save_prefixes(tmp_path / "plain", engine.prefixes.beginnings_of(ids), "these weights")
     with pytest.raises(CheckpointError, match="--kv"):
-        load_prefixes(tmp_path / "plain", load_model(folder, device="cpu", kv="int8").pool, "these weights")
+        load_prefixes(tmp_path / "plain", load_model(folder, device="cpu", kv="int8").states, "these weights")
 
 
 def test_a_form_that_is_not_offered_is_refused(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zaya_core.cache.layout import BLOCK, Keys, Scales, Values
+from zaya_core.cache.arrangement import BLOCK, Keys, Scales, Values
 
 DTYPES = [torch.float32, torch.bfloat16, torch.int8]
 BLOCKS, HEADS = 3, 2

@@ -7,13 +7,14 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from zaya_core.cache.cache import Cache
 from zaya_core.cache.parking import ParkedCache
 from zaya_core.cache.prefixes import Prefix
 from zaya_core.engine.engine import Engine, Request
 from zaya_core.engine.events import Failed, Finished, Parked, TokenEvent, Unparked
 from zaya_core.errors import MemoryFitError
 from zaya_core.load import load_model
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 SAMPLED = SamplingParams(seed=5)
 
@@ -56,7 +57,7 @@ def test_a_parked_row_goes_on_bit_for_bit(model):
         del cache
         others = model.new_cache(3)  # take the blocks that were freed, and leave something else in them
         model(ids.repeat(3, 1), others)
-        back = parked.back_in(model.pool)
+        back = parked.back_in(model.states)
         for token in (310, 311, 312):
             step = torch.tensor([[token]])
             assert torch.equal(model(step, back), model(step, stayed))
@@ -64,21 +65,15 @@ def test_a_parked_row_goes_on_bit_for_bit(model):
 
 def test_parking_gives_the_same_texts_as_a_pool_for_all(model, tokenizer):
     _, expected = run(Engine(model, tokenizer), requests())
-    crowded = Engine(with_bound(model, 7), tokenizer)  # each row grows to three blocks
+    crowded = Engine(model, tokenizer, max_blocks=7)  # each row grows to three blocks
     events, found = run(crowded, requests())
     assert any(isinstance(event, Parked) for event in events)
     assert found == expected
     assert crowded.is_idle
 
 
-def with_bound(model, blocks):
-    """The same model after its pool has been emptied and bounded."""
-    pool = type(model.pool)(model.pool.layout, max_blocks=blocks)
-    return type(model)(**{**vars(model), "pool": pool})
-
-
 def test_the_youngest_is_parked_and_the_oldest_goes_on_first(model, tokenizer):
-    engine = Engine(with_bound(model, 7), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=7)
     events, _ = run(engine, requests())
     parked = [event.request_id for event in events if isinstance(event, Parked)]
     back = [event.request_id for event in events if isinstance(event, Unparked)]
@@ -90,17 +85,16 @@ def test_the_youngest_is_parked_and_the_oldest_goes_on_first(model, tokenizer):
 
 
 def test_blocks_in_use_never_exceed_the_bound(model, tokenizer):
-    bounded = with_bound(model, 4)
-    engine = Engine(bounded, tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=4)
     for request in requests():
         engine.submit(request)
     while not engine.is_idle:
         engine.step()
-        assert bounded.pool.blocks_in_use <= 4
+        assert engine.states.pool.blocks_in_use <= 4
 
 
 def test_a_row_that_does_not_fit_even_alone_is_told_so_and_the_engine_goes_on(model, tokenizer):
-    engine = Engine(with_bound(model, 1), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=1)
     with pytest.raises(MemoryFitError, match="1 blocks"):
         list(engine.generate(requests(2)))
     assert engine.is_idle
@@ -109,14 +103,14 @@ def test_a_row_that_does_not_fit_even_alone_is_told_so_and_the_engine_goes_on(mo
 
 
 def test_kept_prefixes_make_room_before_a_row_is_parked(model, tokenizer):
-    engine = Engine(with_bound(model, 7), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=7)
     run(engine, [Request(ids=ids, sampling=SAMPLED, max_tokens=2, snapshot_at=(200,)) for ids in prompts(5)])
     events, _ = run(engine, requests(2))
     assert not any(isinstance(event, Parked) for event in events)
 
 
 def test_cancelling_a_parked_row_ends_it(model, tokenizer):
-    engine = Engine(with_bound(model, 7), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=7)
     ids = [engine.submit(request) for request in requests()]
     reasons: dict[int, str] = {}
     while not engine.is_idle:
@@ -128,7 +122,7 @@ def test_cancelling_a_parked_row_ends_it(model, tokenizer):
     assert set(reasons) == set(ids)
     assert "cancelled" in reasons.values()
     engine.prefixes.clear()
-    assert engine.model.pool.blocks_in_use == 0
+    assert engine.states.pool.blocks_in_use == 0
 
 
 def test_the_answer_budget_counts_what_comes_after_the_thinking(model, tokenizer):
@@ -160,7 +154,7 @@ def keeping():
 
 
 def test_kept_prefixes_make_room_when_nobody_runs_the_least_recently_used_first(model, tokenizer):
-    engine = Engine(with_bound(model, 6), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=6)
     asked: list[list[int]] = []
     for number, request in enumerate(keeping()):
         _, found = run(engine, [request])
@@ -172,16 +166,16 @@ def test_kept_prefixes_make_room_when_nobody_runs_the_least_recently_used_first(
 
 def test_prefixes_that_share_a_block_make_room_together(model, tokenizer):
     """As those of a file do: no single one would free the block."""
-    engine = Engine(with_bound(model, 1), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=1)
     ids = prompts(1)[0]
     run(engine, [Request(ids, SAMPLED, max_tokens=1)])
-    cache = engine.model.new_cache()
+    cache = Cache.empty(engine.states)
     with torch.inference_mode():
         engine.model(torch.tensor([ids]), cache)
     engine.prefixes.add(Prefix(tuple(ids), cache.snapshot()))
     engine.prefixes.add(Prefix(tuple(ids[:100]), cache.snapshot()))
     del cache
-    assert engine.model.pool.blocks_left == 0
+    assert engine.states.pool.blocks_left == 0
     _, found = run(engine, [Request(prompts(2)[1], SAMPLED, max_tokens=3)])
     assert len(found[0]) == 3
 
@@ -190,13 +184,13 @@ def test_prefixes_that_share_a_block_make_room_together(model, tokenizer):
 def test_a_pool_of_one_block_answers_what_fits_into_it(model, tokenizer, settings):
     wanted = requests(3, max_tokens=5, **settings)
     _, expected = run(Engine(model, tokenizer), wanted)
-    engine = Engine(with_bound(model, 1), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=1)
     for _ in range(2):  # the second time from what is still kept, if anything
         assert run(engine, wanted)[1] == expected
 
 
 def test_a_prompt_larger_than_the_pool_is_refused_at_once_with_the_numbers(model, tokenizer):
-    engine = Engine(with_bound(model, 1), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=1)
     small, large = requests(1, max_tokens=3)[0], Request(prompts(1, 300)[0])
     with pytest.raises(MemoryFitError, match="300 tokens and needs 2 blocks of 256; the key/value cache has 1"):
         engine.submit(large)
@@ -208,11 +202,10 @@ def test_a_prompt_larger_than_the_pool_is_refused_at_once_with_the_numbers(model
 
 def test_rows_that_do_not_fit_together_all_end(model, tokenizer):
     _, expected = run(Engine(model, tokenizer), requests(3, max_tokens=20))
-    crowded = with_bound(model, None)
-    engine = Engine(crowded, tokenizer)
+    engine = Engine(model, tokenizer)
     ids = [engine.submit(request) for request in requests(3, max_tokens=20)]
     events = [event for _ in range(5) for event in engine.step()]
-    crowded.pool.max_blocks = 4  # each needs two in the end
+    engine.states.pool.max_blocks = 4  # each needs two in the end
     events += engine.events(ids)
     found = [[e.token_id for e in events if isinstance(e, TokenEvent) and e.request_id == id_] for id_ in ids]
     assert found == expected
@@ -220,18 +213,18 @@ def test_rows_that_do_not_fit_together_all_end(model, tokenizer):
 
 
 def test_a_row_that_outgrows_the_pool_ends_alone(model, tokenizer):
-    engine = Engine(with_bound(model, 2), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=2)
     growing = Request(prompts(1, 500)[0], SAMPLED, max_tokens=20, ignore_stop_ids=True)
     ids = [engine.submit(request) for request in (growing, *requests(2, max_tokens=9))]
     events = list(engine.events(ids))
     ends = {e.request_id: type(e) for e in events if isinstance(e, (Failed, Finished))}
     assert ends == {0: Failed, 1: Finished, 2: Finished}
     engine.prefixes.clear()
-    assert engine.model.pool.blocks_in_use == 0
+    assert engine.states.pool.blocks_in_use == 0
 
 
 def test_a_prefix_that_is_about_to_be_used_is_not_forgotten_for_its_own_prompt(model, tokenizer):
-    engine = Engine(with_bound(model, 5), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=5)
     (kept,) = keeping()[:1]
     longer = [*kept.ids, *run(engine, [kept])[1][0], *[301] * 198]
     long = engine.submit(requests(1, max_tokens=40)[0])
@@ -243,7 +236,7 @@ def test_a_prefix_that_is_about_to_be_used_is_not_forgotten_for_its_own_prompt(m
 
 
 def test_no_prefix_is_forgotten_in_vain(model, tokenizer):
-    engine = Engine(with_bound(model, 5), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=5)
     (kept,) = keeping()[:1]
     answer = run(engine, [kept])[1][0]
     long = engine.submit(Request(prompts(2, 200)[1], SAMPLED, max_tokens=9, ignore_stop_ids=True))
@@ -256,7 +249,7 @@ def test_no_prefix_is_forgotten_in_vain(model, tokenizer):
 
 @pytest.mark.parametrize("bound", [None, 9])
 def test_while_blocks_are_left_those_of_kept_prefixes_are_not_counted(model, tokenizer, monkeypatch, bound):
-    engine = Engine(with_bound(model, bound), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=bound)
     run(engine, keeping()[:1])
     monkeypatch.setattr(engine.prefixes, "blocks_alone", lambda: pytest.fail("counted for nothing"))
     _, found = run(engine, requests(2, max_tokens=5))
@@ -266,7 +259,7 @@ def test_while_blocks_are_left_those_of_kept_prefixes_are_not_counted(model, tok
 def test_a_prompt_that_waits_for_blocks_is_taken_up_again_only_when_something_has_changed(
     model, tokenizer, monkeypatch
 ):
-    engine = Engine(with_bound(model, 3), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=3)
     long = engine.submit(requests(1, max_tokens=200)[0])  # one block, then two
     engine.step()
     taken_up = Mock(wraps=engine.prefixes.deepest)
@@ -279,7 +272,7 @@ def test_a_prompt_that_waits_for_blocks_is_taken_up_again_only_when_something_ha
 
 
 def test_a_parked_row_looks_for_room_again_only_when_something_has_changed(model, tokenizer, monkeypatch):
-    engine = Engine(with_bound(model, 4), tokenizer)
+    engine = Engine(model, tokenizer, max_blocks=4)
     ids = [engine.submit(request) for request in requests(3)]
     counted = Mock(wraps=engine.prefixes.blocks_alone)
     monkeypatch.setattr(engine.prefixes, "blocks_alone", counted)

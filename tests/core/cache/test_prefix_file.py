@@ -29,7 +29,7 @@ def saved(model, tokenizer, tmp_path):
 def test_another_process_goes_on_from_saved_prefixes_as_if_it_had_computed_them(saved, folder, tokenizer):
     other = load_model(folder, device="cpu")
     engine = Engine(other, tokenizer)
-    for prefix in load_prefixes(saved, other.pool, "these weights"):
+    for prefix in load_prefixes(saved, engine.states, "these weights"):
         engine.prefixes.add(prefix)
     for length, known in ((300, 290), (280, 256), (255, 100)):
         prompt = [*PROMPT[:length], 400, 401]
@@ -38,22 +38,22 @@ def test_another_process_goes_on_from_saved_prefixes_as_if_it_had_computed_them(
         assert tokens(events) == tokens(run(Engine(other, tokenizer), ask(prompt))[0])
     del prefix
     engine.prefixes.clear()
-    assert other.pool.blocks_in_use == 0
+    assert engine.states.pool.blocks_in_use == 0
 
 
 def test_prefixes_of_other_weights_are_refused(saved, model):
     with pytest.raises(CheckpointError, match="other weights"):
-        load_prefixes(saved, model.pool, "those weights")
+        load_prefixes(saved, model.states, "those weights")
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, 5000, -1])
 def test_a_damaged_file_is_refused_and_holds_no_memory(saved, model, keep):
     content = saved.read_bytes()
     saved.write_bytes(content[:keep])
-    before = model.pool.blocks_in_use
+    before = model.states.pool.blocks_in_use
     with pytest.raises(CheckpointError):
-        load_prefixes(saved, model.pool, "these weights")
-    assert model.pool.blocks_in_use == before
+        load_prefixes(saved, model.states, "these weights")
+    assert model.states.pool.blocks_in_use == before
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_os_error(saved, model, tokenizer, tmp_path):

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.core.tiny_models import reference_model, save_native
+from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache
-from zaya_core.cache.layout import BLOCK
 from zaya_core.load import load_model
 from zaya_core.model.model import Cancelled
 
@@ -170,7 +170,7 @@ def test_forks_share_full_blocks_and_copy_the_partial_one_when_they_write():
     assert rows.pool.blocks_in_use == before
     model(random_ids(1, rows=16), rows)
     assert rows.pool.blocks_in_use == before + 16
-    assert rows.nbytes < kv.nbytes + 16 * (kv.pool.bytes_per_block + kv.conv_tail.nbytes + kv.delayed.nbytes) + 1
+    assert rows.nbytes < kv.nbytes + 16 * (kv.pool.layout.bytes_per_block + kv.cca.nbytes) + 1
     assert len({table.blocks[0] for table in rows.tables}) == 1
 
 
@@ -185,7 +185,7 @@ def test_blocks_return_to_the_pool_when_nobody_needs_them():
     assert snapshot.tables[0].pool.blocks_in_use == 2
     del snapshot
     gc.collect()
-    assert model.pool.blocks_in_use == 0
+    assert model.states.pool.blocks_in_use == 0
 
 
 @pytest.mark.parametrize("variant", ["one_sliding_layer", INT8])
@@ -227,7 +227,7 @@ def test_what_is_no_number_in_a_row_does_not_reach_shorter_rows_beside_a_longer_
     expected = model(random_ids(1), caches[1].fork(1))
     (first,) = caches[0].tables[0].blocks
     with torch.inference_mode():
-        for storage in (storage for layers in model.pool.tensors.values() for storage in layers):
+        for storage in (storage for layers in model.states.pool.tensors.values() for storage in layers):
             storage[first] = float("nan")
     logits = model(random_ids(1).repeat(3, 1), Cache.join(caches))
     equal(logits[1], expected[0])

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.core.cache.test_parking import prompts, with_bound
+from tests.core.cache.test_parking import prompts
 from tests.core.engine.test_engine import PLAIN, ask, finished, run, tokens
 from zaya_core.cache.parking import ParkedCache
 from zaya_core.engine.engine import Engine
 from zaya_core.engine.events import Event, Failed, Finished, Parked
 from zaya_core.errors import CheckpointError
-from zaya_core.sampling.sampler import Sampler
+from zaya_core.sampling import draw
 
 OTHERS = [ask(PLAIN[:9]), ask(PLAIN[3:30], max_tokens=30)]
 FAULTS = [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), ValueError("a bug")]
@@ -70,13 +70,13 @@ def failure(events):
 def assert_gave_back(engine):
     assert engine.is_idle
     engine.prefixes.clear()
-    assert engine.model.pool.blocks_in_use == 0
+    assert engine.states.pool.blocks_in_use == 0
 
 
 @pytest.mark.parametrize("error", FAULTS)
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_prompt_that_fails_fails_alone(model, tokenizer, alone, error, place):
-    engine = Engine(Failing(with_bound(model, None), is_bad_prompt, raising(error)), tokenizer, chunk=16)
+    engine = Engine(Failing(model, is_bad_prompt, raising(error)), tokenizer, chunk=16)
     requests = [*OTHERS[:place], BAD, *OTHERS[place:]]
     found = work(engine, *requests)
     assert failure(found.pop(place)) is error
@@ -87,7 +87,7 @@ def test_a_prompt_that_fails_fails_alone(model, tokenizer, alone, error, place):
 @pytest.mark.parametrize("error", FAULTS)
 def test_a_step_of_the_batch_that_fails_ends_those_that_run(model, tokenizer, error):
     passes = iter([True])
-    failing = Failing(with_bound(model, None), lambda ids, _: len(ids) == 2 and next(passes, False), raising(error))
+    failing = Failing(model, lambda ids, _: len(ids) == 2 and next(passes, False), raising(error))
     engine = Engine(failing, tokenizer, max_rows=2, chunk=16)
     *running, waiting = work(engine, *OTHERS, BAD)
     assert [failure(events) for events in running] == [error, error]
@@ -102,12 +102,12 @@ def crowd(model, tokenizer):
         engine.submit(ask(prompt, max_tokens=20))
     events = [event for _ in range(5) for event in engine.step()]
     assert len(engine._running) == 3
-    model.pool.max_blocks = 4
+    engine.states.pool.max_blocks = 4
     return engine, events
 
 
 def test_parked_rows_go_on_when_those_that_run_fail(model, tokenizer):
-    failing = Failing(with_bound(model, None), lambda *_: False, raising(MemoryError()))
+    failing = Failing(model, lambda *_: False, raising(MemoryError()))
     engine, events = crowd(failing, tokenizer)
     while not any(isinstance(event, Parked) for event in events) and not engine.is_idle:
         events += engine.step()
@@ -128,7 +128,7 @@ def test_logits_that_are_no_numbers_end_their_row_alone(model, tokenizer, alone)
         logits[0, 0, 5] = float("nan")
         return logits
 
-    failing = Failing(with_bound(model, None), lambda ids, _: len(ids) == 3, spoil)
+    failing = Failing(model, lambda ids, _: len(ids) == 3, spoil)
     found = work(Engine(failing, tokenizer, chunk=16), BAD, *OTHERS)
     assert isinstance(failure(found[0]), CheckpointError)
     assert [tokens(events) for events in found[1:]] == alone
@@ -136,7 +136,7 @@ def test_logits_that_are_no_numbers_end_their_row_alone(model, tokenizer, alone)
 
 
 def test_a_state_that_gives_no_numbers_is_not_kept(model, tokenizer):
-    spoilt = Failing(with_bound(model, None), is_bad_prompt, lambda go_on: go_on() * float("nan"))
+    spoilt = Failing(model, is_bad_prompt, lambda go_on: go_on() * float("nan"))
     engine = Engine(spoilt, tokenizer, chunk=16)
     request = ask(BAD.ids, snapshot_at=(10, 30), keep_state=True)
     (events,) = work(engine, request)
@@ -149,14 +149,14 @@ def test_a_state_that_gives_no_numbers_is_not_kept(model, tokenizer):
 
 def test_what_is_no_number_in_one_row_s_state_reaches_no_other(model, tokenizer, alone):
     """Neither while they run together nor by the blocks that it leaves."""
-    engine = Engine(bounded := with_bound(model, None), tokenizer, chunk=16)
+    engine = Engine(model, tokenizer, chunk=16)
     bad = engine.submit(BAD)
     events = engine.step() + engine.step() + engine.step()
     assert tokens(events)
     assert engine._batch is not None
     (block,) = engine._batch.tables[0].blocks
     with torch.inference_mode():
-        for storage in (storage for layers in bounded.pool.tensors.values() for storage in layers):
+        for storage in (storage for layers in engine.states.pool.tensors.values() for storage in layers):
             storage[block] = float("nan")
     ids = [engine.submit(request) for request in OTHERS]
     events = list(engine.events([bad, *ids]))
@@ -165,16 +165,21 @@ def test_what_is_no_number_in_one_row_s_state_reaches_no_other(model, tokenizer,
     assert [tokens(events) for events in run(engine, *OTHERS)] == alone
 
 
-@pytest.mark.parametrize("owner", [Sampler, "detokenizer"])
+@pytest.mark.parametrize("owner", ["sampler", "detokenizer"])
 def test_a_sampler_or_detokenizer_that_fails_ends_its_row_alone(model, tokenizer, alone, monkeypatch, owner):
     error = KeyError("no such piece")
-    engine = Engine(with_bound(model, None), tokenizer, chunk=16)
+    engine = Engine(model, tokenizer, chunk=16)
     bad = engine.submit(ask(BAD.ids, max_tokens=500, candidate=7))
     ids = [engine.submit(request) for request in OTHERS]
     events = [event for _ in range(8) for event in engine.step()]
     (row,) = [row for row in engine._running if row.id == bad]
-    target, name = (row._sampler, "sample") if owner is Sampler else (row._splitter, "push")
-    monkeypatch.setattr(target, name, lambda *_, **__: (_ for _ in ()).throw(error))
+    if owner == "sampler":
+        sampled = draw.draw_row
+        monkeypatch.setattr(
+            draw, "draw_row", lambda *of: raising(error)(None) if of[2].key.candidate == 7 else sampled(*of)
+        )
+    else:
+        monkeypatch.setattr(row._splitter, "push", lambda *_: raising(error)(None))
     events += list(engine.events([bad, *ids]))
     assert failure([event for event in events if event.request_id == bad]) is error
     assert [tokens([event for event in events if event.request_id == id_]) for id_ in ids] == alone
@@ -182,7 +187,7 @@ def test_a_sampler_or_detokenizer_that_fails_ends_its_row_alone(model, tokenizer
 
 
 def test_a_cancelled_row_whose_text_fails_has_one_end_all_the_same(model, tokenizer, monkeypatch):
-    engine = Engine(with_bound(model, None), tokenizer)
+    engine = Engine(model, tokenizer)
     bad, good = engine.submit(BAD), engine.submit(OTHERS[0])
     row = engine._waiting[bad]
     monkeypatch.setattr(row._splitter, "flush", lambda: 1 / 0)
@@ -198,7 +203,7 @@ def test_a_row_that_cannot_be_parked_fails_and_the_others_go_on(model, tokenizer
         raise MemoryError
 
     monkeypatch.setattr(ParkedCache, "of", no_memory)
-    engine, events = crowd(with_bound(model, None), tokenizer)
+    engine, events = crowd(model, tokenizer)
     events += list(engine.events(range(3)))
     ends = {event.request_id: type(event) for event in events if isinstance(event, (Failed, Finished))}
     assert ends == {0: Finished, 1: Failed, 2: Failed} or ends == {0: Finished, 1: Finished, 2: Failed}
@@ -209,7 +214,7 @@ def test_a_row_that_cannot_be_parked_fails_and_the_others_go_on(model, tokenizer
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_what_is_no_error_passes_through_and_leaves_an_idle_engine(model, tokenizer, alone, passes, kind):
     left = iter([False] * passes)
-    failing = Failing(with_bound(model, None), lambda *_: next(left, True), raising(kind()))
+    failing = Failing(model, lambda *_: next(left, True), raising(kind()))
     engine = Engine(failing, tokenizer, chunk=16)
     for request in OTHERS:
         engine.submit(request)
@@ -225,10 +230,10 @@ def test_an_error_that_is_kept_holds_no_blocks(model, tokenizer):
         go_on()
         raise RuntimeError("out of memory")
 
-    engine = Engine(Failing(with_bound(model, None), lambda *_: True, fail_behind), tokenizer)
+    engine = Engine(Failing(model, lambda *_: True, fail_behind), tokenizer)
     kept = work(engine, BAD)
     assert kept[0][-1].error.__traceback__ is not None
-    assert engine.model.pool.blocks_in_use == 0
+    assert engine.states.pool.blocks_in_use == 0
 
 
 def raised_from_itself(first, second):
@@ -269,15 +274,15 @@ def test_of_errors_that_lead_to_one_another_each_gives_its_blocks_back(model, to
                 errors.append(error)
         chain(errors[0], errors[1])
 
-    engine = Engine(Failing(with_bound(model, None), lambda *_: True, fail_behind), tokenizer)
+    engine = Engine(Failing(model, lambda *_: True, fail_behind), tokenizer)
     (events,) = work(engine, BAD)
     assert "holds" in str(failure(events))
-    assert engine.model.pool.blocks_in_use == 0
+    assert engine.states.pool.blocks_in_use == 0
 
 
 def test_generate_raises_what_failed_first_when_all_others_have_ended(model, tokenizer, alone):
     error = MemoryError()
-    engine = Engine(Failing(with_bound(model, None), is_bad_prompt, raising(error)), tokenizer, chunk=16)
+    engine = Engine(Failing(model, is_bad_prompt, raising(error)), tokenizer, chunk=16)
     seen: list[Event] = []
     with pytest.raises(MemoryError):
         seen.extend(engine.generate([BAD, *OTHERS]))
@@ -287,14 +292,13 @@ def test_generate_raises_what_failed_first_when_all_others_have_ended(model, tok
 
 
 def test_a_block_whose_copy_fails_is_given_back(model, monkeypatch):
-    bounded = with_bound(model, None)
-    cache = bounded.new_cache()
+    pool, cache = model.states.pool, model.new_cache()
     with torch.inference_mode():
-        bounded(torch.tensor([PLAIN]), cache)
+        model(torch.tensor([PLAIN]), cache)
         other = cache.fork(1)
-        used = bounded.pool.blocks_in_use
-        monkeypatch.setattr(bounded.pool, "copy", lambda *_: raising(KeyboardInterrupt())(None))
+        used = pool.blocks_in_use
+        monkeypatch.setattr(pool, "copy", lambda *_: raising(KeyboardInterrupt())(None))
         with pytest.raises(KeyboardInterrupt):
-            bounded(torch.tensor([[5]]), cache)
-    assert bounded.pool.blocks_in_use == used
+            model(torch.tensor([[5]]), cache)
+    assert pool.blocks_in_use == used
     assert cache.tables[0].blocks == other.tables[0].blocks

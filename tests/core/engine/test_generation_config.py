@@ -8,7 +8,7 @@ import pytest
 
 from zaya_core.engine.generation_config import SamplingDefaults, read_sampling_defaults, sampling_defaults
 from zaya_core.errors import CheckpointError
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 
 @pytest.mark.parametrize(

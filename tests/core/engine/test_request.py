@@ -72,13 +72,6 @@ def test_a_context_that_the_model_does_not_have_is_refused(model, tokenizer, con
         Engine(model, tokenizer, context=context)
 
 
-def test_an_engine_cannot_be_left_without_rows_later(engine):
-    engine.max_rows = 2
-    with pytest.raises(UsageError, match="max_rows"):
-        engine.max_rows = 0
-    assert engine.max_rows == 2
-
-
 def test_ids_may_be_any_sequence_of_whole_numbers(engine):
     numpy = pytest.importorskip("numpy")
     (expected,) = run(engine, ask())

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from tests.core.model_parts import layers_of, parts_of
 from tests.core.tiny_models import VARIANTS, reference_model, save_native
 from zaya_core.config.model_config import parse_config, read_config
-from zaya_core.load import load_model
 from zaya_core.machine.memory_fit import WORKSPACE_BYTES, MemoryNeed, longest_context, memory_need, weight_bytes
 
 PUBLISHED = parse_config({"model_type": "zaya", "layer_types": ["hybrid"] * 40})
@@ -25,16 +25,15 @@ def test_bf16_is_what_a_loaded_model_holds(variant, tmp_path):
     """Biases of projections and head, which are a few bytes, are counted as float32 here."""
     assert variant in VARIANTS
     folder = save_native(reference_model(variant, dtype=torch.bfloat16), tmp_path)
-    model = load_model(folder, "cpu")
-    held = sum(tensor.nbytes for tensor in _tensors(model))
+    parts = parts_of(folder)
+    held = sum(tensor.nbytes for tensor in _tensors([*layers_of(parts), parts.embedding(), parts.head()]))
     config = read_config(folder)
     assert weight_bytes(config, "bf16") == pytest.approx(held, rel=0.02)
 
 
-def _tensors(model):
-    """Every distinct parameter that the model holds, found by walking its objects."""
-    found, seen, waiting = {}, set(), [*model.blocks, model.embed_tokens, model.lm_head, model.norm]
-    waiting += [model.input_hidden_states_scale, model.input_hidden_states_bias]
+def _tensors(parts):
+    """Every distinct parameter that a model's parts hold, found by walking their objects."""
+    found, seen, waiting = {}, set(), list(parts)
     while waiting:
         value = waiting.pop()
         if id(value) in seen:

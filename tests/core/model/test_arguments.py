@@ -45,11 +45,11 @@ def other():
 )
 def test_what_is_no_call_is_refused_and_the_cache_stays(model, rows, ids, lengths, message):
     cache = model.new_cache(rows)
-    before = cache.conv_tail
+    before = cache.cca
     with pytest.raises(ValueError, match=message):
         model(ids, cache, lengths)
     assert cache.row_lengths == [0] * rows
-    assert cache.conv_tail is before
+    assert cache.cca is before
     assert not any(table.blocks for table in cache.tables)
 
 

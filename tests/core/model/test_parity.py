@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.core.model_parts import layers_of, parts_of
 from tests.core.tiny_models import (
     VARIANTS,
     let_skip_pass_the_input,
@@ -67,8 +68,9 @@ def test_64_greedy_tokens_equal_the_reference(variant, layout, tmp_path):
 def test_a_skip_class_that_wins_follows_its_layout(variant, layout, tmp_path):
     """Zero in the native layout, weight * normed input in the original one."""
     reference = reference_model(variant, skip_bias=0.3)
-    ours = load_model(save(reference, layout, tmp_path), device="cpu")
-    assert all(block.router.can_skip for block in ours.blocks)
+    folder = save(reference, layout, tmp_path)
+    ours = load_model(folder, device="cpu")
+    assert all(layer.router.can_skip for layer in layers_of(parts_of(folder)))
     if layout == "original":
         let_skip_pass_the_input(reference)
     with torch.no_grad():

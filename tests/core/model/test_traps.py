@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from quant.dense import DenseMatrix
+from tests.core.model_parts import parts_of
 from tests.core.tiny_models import reference_model, save_native, save_original
 from zaya_core.config.model_config import RopeParameters
 from zaya_core.errors import DeviceError, UsageError
@@ -136,11 +137,11 @@ def test_every_way_of_multiplying_bf16_agrees(rows, has_bf16, monkeypatch):
 
 
 def test_small_parameters_are_float32_in_a_bf16_model(tmp_path):
-    model = load_model(save_native(reference_model("base", dtype=torch.bfloat16), tmp_path), device="cpu")
-    block = model.blocks[1]
-    tensors = [model.norm.weight, block.input_layernorm.weight, block.attention.qk_norm.scale]
-    tensors += [block.router.balancing_biases, block.router.down_proj[0], block.post_mlp_residual_scale.constant]
-    tensors += [block.attention.qkv_proj.convolutions.grouped_weight, model.input_hidden_states_scale]
+    parts = parts_of(save_native(reference_model("base", dtype=torch.bfloat16), tmp_path))
+    layer = parts.layer(1)
+    tensors = [parts.head().norm.weight, layer.input_layernorm.weight, layer.qk_norm.scale]
+    tensors += [layer.router.balancing_biases, layer.router.down_proj[0], layer.post_mlp_residual_scale.constant]
+    tensors += [layer.qkv_proj.convolutions.grouped_weight, parts.embedding().scale]
     assert {tensor.dtype for tensor in tensors} == {torch.float32}
 
 
@@ -162,12 +163,10 @@ def test_a_missing_gpu_is_an_error_and_never_a_silent_cpu():
 
 def test_experts_of_the_original_layout_are_not_stacked_into_a_copy(tmp_path):
     """Each expert stays where it is mapped: loading allocates no second copy of the weights."""
-    model = load_model(save_original(reference_model("base", dtype=torch.bfloat16), tmp_path), device="cpu")
-    matrices = model.blocks[0].experts.gate_up_proj.matrices
+    folder = save_original(reference_model("base", dtype=torch.bfloat16), tmp_path)
+    matrices = parts_of(folder).layer(0).experts.gate_up_proj.matrices
     storages = {matrix.weight.untyped_storage().data_ptr() for matrix in matrices}
     assert len(matrices) == 4
     stacked = storages == {matrices[0].weight.data_ptr()}
     assert not stacked
-    assert (
-        torch.float32 == load_model(tmp_path, dtype="float32").blocks[0].experts.gate_up_proj.matrices[0].weight.dtype
-    )
+    assert torch.float32 == parts_of(folder, "float32").layer(0).experts.gate_up_proj.matrices[0].weight.dtype

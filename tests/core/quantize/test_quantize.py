@@ -294,7 +294,7 @@ def test_calibration_states_are_those_of_the_model(source, rows):
         experts = inputs[f"model.layers.{states.layers_done - 1}.mlp.experts.gate_up_proj"]
         assert sum(one.count for one in experts) <= rows * 20
     model = load_model(source, device="cpu")
-    logits = model.lm_head.matmul_float32(model.norm(states.residual))
+    logits = model.steps.logits(states.residual)
     torch.testing.assert_close(logits, model(ids), atol=1e-4, rtol=1e-4)
 
 

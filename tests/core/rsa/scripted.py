@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from zaya_core.rsa.params import PromptSizes
 from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutRequest, RolloutStarted
-from zaya_core.sampling.sampler import RandomKey
+from zaya_core.sampling.params import RandomKey
 
 
 def numbered(request: RolloutRequest) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.rsa.faulty_server import served
 from zaya_core.rsa import RsaParams, solve
 from zaya_core.rsa.endpoint import EndpointGenerator
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 QUESTION = [{"role": "user", "content": "What is 1 + 2?"}]
 PARAMS = RsaParams(candidates=3, rounds=1, subset=2, think=50, tail=2, answer=7)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from zaya_core.cache.layout import BLOCK
+from zaya_core.cache.arrangement import BLOCK
 from zaya_core.engine.engine import Engine
 from zaya_core.errors import MemoryFitError
 from zaya_core.load import load_model
@@ -16,7 +16,8 @@ from zaya_core.rsa.local import EngineGenerator
 from zaya_core.rsa.rollouts import RolloutMoved, RolloutRequest, RolloutStarted
 from zaya_core.rsa.solver import aggregation_messages
 from zaya_core.rsa.tails import handed_on, last_tokens, tail_of
-from zaya_core.sampling.sampler import RandomKey, Sampler, SamplingParams
+from zaya_core.sampling import draw
+from zaya_core.sampling.params import RandomKey, SamplingParams
 
 LONG = "Tell me why " + "the sum of two odd numbers is even and " * 5 + "so on?"
 QUESTION = [{"role": "user", "content": LONG}]
@@ -97,14 +98,14 @@ def test_an_engine_that_runs_out_of_memory_fails_its_rollouts_and_keeps_what_was
 
 @pytest.mark.parametrize("error", [MemoryFitError("It does not fit."), ValueError("no token")])
 def test_a_rollout_that_fails_in_the_engine_ends_alone_with_its_reason(model, tokenizer, monkeypatch, error):
-    sample = Sampler.sample
+    sampled = draw.draw_row
 
-    def faulty(self, logits, step, forced=None):
-        if (self.key.stage, self.key.candidate, step) == (0, 1, 3):
+    def faulty(sampling, logits, row):
+        if (row.key.stage, row.key.candidate, row.step) == (0, 1, 3):
             raise error
-        return sample(self, logits, step, forced)
+        return sampled(sampling, logits, row)
 
-    monkeypatch.setattr(Sampler, "sample", faulty)
+    monkeypatch.setattr(draw, "draw_row", faulty)
     result = run(Engine(model, tokenizer))
     states = {(rollout.stage, rollout.candidate): rollout.state for rollout in result.rollouts}
     assert [key for key, state in states.items() if state == "failed"] == [(0, 1)]
@@ -115,10 +116,10 @@ def test_a_rollout_that_fails_in_the_engine_ends_alone_with_its_reason(model, to
 
 
 def test_when_all_rollouts_fail_the_exception_behind_it_is_raised(model, tokenizer, monkeypatch):
-    def faulty(self, logits, step, forced=None):
+    def faulty(*_):
         raise MemoryFitError("It does not fit.")
 
-    monkeypatch.setattr(Sampler, "sample", faulty)
+    monkeypatch.setattr(draw, "draw_row", faulty)
     engine = Engine(model, tokenizer)
     with pytest.raises(MemoryFitError, match="It does not fit"):
         run(engine)
@@ -146,8 +147,7 @@ def test_the_question_is_prefilled_once_for_all_stages(model, tokenizer):
 def test_forks_of_the_question_share_its_blocks(model, tokenizer):
     long = [{"role": "user", "content": "x " * 280}]
     engine = Engine(model, tokenizer)
-    engine.prefixes.clear()
-    pool, before = model.pool, model.pool.blocks_in_use
+    pool = engine.states.pool
     generator = EngineGenerator(engine)
     params = RsaParams(candidates=8, rounds=0, think=10, tail=5, answer=5)
     sizes, most = generator.measure(long, long), 0
@@ -156,14 +156,15 @@ def test_forks_of_the_question_share_its_blocks(model, tokenizer):
         def advance(self):
             nonlocal most
             events = super().advance()
-            most = max(most, (pool.blocks_in_use - before) * pool.bytes_per_block)
+            most = max(most, pool.blocks_in_use * pool.layout.bytes_per_block)
             return events
 
     solve(Watching(engine), long, params, SAMPLING)
     full, blocks = sizes.question // BLOCK, -(-(sizes.question + 16) // BLOCK)
     assert full >= 1
-    dense = 8 * blocks * pool.bytes_per_block
-    shared = (full + 8 * (blocks - full) + 2 * (blocks - full)) * pool.bytes_per_block  # and the kept prefixes' own
+    of_block = pool.layout.bytes_per_block
+    dense = 8 * blocks * of_block
+    shared = (full + 8 * (blocks - full) + 2 * (blocks - full)) * of_block  # and the kept prefixes' own
     assert most <= shared < dense
 
 
@@ -200,9 +201,8 @@ def test_a_pool_too_small_for_all_candidates_gives_the_same_texts(folder, tokeni
     moved: list = []
     for blocks in (None, 5):
         model = load_model(folder, device="cpu")
-        model.pool.max_blocks = blocks
         moved.clear()
-        generator = EngineGenerator(Engine(model, tokenizer))
+        generator = EngineGenerator(Engine(model, tokenizer, max_blocks=blocks))
         runs.append(texts(solve(generator, question, params, SamplingParams(top_p=1.0), on_event=moved.append)))
     assert runs[0] == runs[1]
     assert any(isinstance(event, RolloutMoved) for event in moved)

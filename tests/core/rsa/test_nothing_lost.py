@@ -11,7 +11,7 @@ from zaya_core.rsa.canary import repeats_itself
 from zaya_core.rsa.events import StageFinished
 from zaya_core.rsa.prompt import aggregation_prompt
 from zaya_core.rsa.rollouts import RolloutStarted
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 QUESTION = [{"role": "user", "content": "What is 6 * 7?"}]
 PARAMS = RsaParams(candidates=4, rounds=2, subset=2, think=100, tail=8, answer=20)

@@ -6,7 +6,7 @@ from tests.core.rsa.scripted import Scripted, numbered
 from zaya_core.rsa import RsaParams, solve
 from zaya_core.rsa.events import BudgetsShrank
 from zaya_core.rsa.rollouts import RolloutReturned
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 QUESTION = [{"role": "user", "content": "What is 1 + 1?"}]
 PARAMS = RsaParams(candidates=3, rounds=1, subset=2, think=600, tail=400, answer=200)

@@ -15,7 +15,7 @@ from zaya_core.rsa.params import PRESETS, PromptSizes, fit_to_context
 from zaya_core.rsa.prompt import candidates_prompt
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.rsa.solver import Solver, subset_order
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 
 QUESTION = [{"role": "system", "content": "Be exact."}, {"role": "user", "content": "What is 1 + 1?"}]
 SMALL = RsaParams(candidates=5, rounds=2, subset=3, think=100, tail=4, answer=20)

@@ -7,7 +7,10 @@ import torch
 
 from zaya_core.engine.engine import Engine, Request
 from zaya_core.engine.events import Finished, TextEvent, ThinkingEnded, TokenEvent
-from zaya_core.sampling.sampler import Sampled, Sampler, SamplingParams, penalise_repetition
+from zaya_core.sampling import draw
+from zaya_core.sampling.draw import Drawn
+from zaya_core.sampling.logits import penalise_repetition
+from zaya_core.sampling.params import SamplingParams
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["in the prompt", "generated"])
@@ -26,8 +29,8 @@ def test_a_penalty_passes_control_tokens_by(begun, model, tokenizer):
 
 def generate(monkeypatch, model, tokenizer, script, **limits):
     """What comes of these tokens, one after the other."""
-    token = lambda step, forced: script[step] if forced is None else forced  # noqa: E731
-    monkeypatch.setattr(Sampler, "sample", lambda _, __, step, forced=None: Sampled(token(step, forced), 0.0))
+    token = lambda row: script[row.step] if row.forced is None else row.forced  # noqa: E731
+    monkeypatch.setattr(draw, "draw_row", lambda _, __, row: Drawn(token(row), 0.0))
     prompt = [*tokenizer.encode("hi"), tokenizer.think_start_id, tokenizer.think_end_id]
     events = list(Engine(model, tokenizer).generate([Request(ids=prompt, max_tokens=30, **limits)]))
     texts = {

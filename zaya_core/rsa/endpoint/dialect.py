@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from zaya_core.rsa.endpoint.faults import StatusError
 from zaya_core.rsa.rollouts import Messages
-from zaya_core.sampling.sampler import RandomKey, SamplingParams
+from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.text.tokenizer import Tokenizer
 
 _SEEDS = (1 << 63) + 1  # a step that no sampled token and no subset ever has

@@ -26,7 +26,7 @@ from zaya_core.rsa.endpoint.models import choose_model, context_of, entries_of, 
 from zaya_core.rsa.endpoint.repetition import Repetition
 from zaya_core.rsa.endpoint.reply import Part, Reply
 from zaya_core.rsa.rollouts import Messages
-from zaya_core.sampling.sampler import SamplingParams
+from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.tokenizer import Tokenizer
 
 _PROBE: Messages = ({"role": "user", "content": "1 + 1"},)

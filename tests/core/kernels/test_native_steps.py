@@ -1,4 +1,4 @@
-"""The fused steps are the layer that `Block` spells out; a row's bits are its own, whatever runs beside it."""
+"""A model computed natively is what the reference spells out; a row's bits are its own, whatever runs beside it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from quant.kernels.native import supported_instruction_sets
-from quant.kernels.resolve import cpu_products
+from tests.core.model_parts import parts_of
 from tests.core.quantized_models import quantized_folder, source_folder
 from tests.quant.native_attention import attend, laid_out, near
 from zaya_core.kernels.key_values import KeyValues
+from zaya_core.kernels.native import NativeSteps
 from zaya_core.kernels.prompt_attention import can_attend
-from zaya_core.load import load_model
-from zaya_core.model.attention import AttentionInputs, grouped_query_attention
-from zaya_core.model.rope import rotate
+from zaya_core.kernels.reference import ReferenceSteps
+from zaya_core.load import assemble
 from zaya_core.quantize.job import QuantizeSettings
+from zaya_core.sampling.reference import ReferenceSampling
 
 pytest.importorskip("transformers")
 SETS = supported_instruction_sets()
@@ -45,68 +46,23 @@ def folders(tmp_path_factory):
     return found
 
 
-def loaded(folder, monkeypatch, instruction_set, dtype="float32", kv="auto"):
-    monkeypatch.setenv("ZAYA_KERNELS", f"native:{instruction_set}")
-    cpu_products.cache_clear()
-    try:
-        return load_model(folder, device="cpu", dtype=dtype, kv=kv)
-    finally:
-        monkeypatch.undo()
-        cpu_products.cache_clear()
+def loaded(folder, name, dtype="float32", kv="auto"):
+    """A model computed by an instruction set."""
+    parts = parts_of(folder, dtype, kv)
+    return assemble(parts, NativeSteps(parts, SETS[name], "asked for"), "")
 
 
-def spelled_out(model):
-    blocks = [replace(block, fused=None) for block in model.blocks]
-    return replace(model, blocks=blocks, decoder=None, fused_embedding=None, fused_head=None)
-
-
-def begun(model, batch, columns, lengths=None):
-    step = model.new_cache(batch).begin(columns, lengths)
-    step.__enter__()
-    return step, AttentionInputs.by_layer_type(model.config, model.rotary, step)
-
-
-@pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("variant", KINDS)
-def test_each_step_is_what_the_block_spells_out(folders, monkeypatch, variant, name):
-    model = loaded(folders[variant], monkeypatch, name)
-    torch.manual_seed(0)
-    residual, lengths = torch.randn(2, 7, model.config.hidden_size) * 3, [7, 4]
-    for block in model.blocks:
-        attention, fused = block.attention, block.fused
-        step, inputs = begun(model, 2, 7, lengths)
-        seen = inputs[block.layer_type]
-        qk, value = attention.qkv_proj(block.input_layernorm(residual), step, block.layer)
-        qk = rotate(attention.qk_norm(qk), *seen.angles)
-        heads = attention.num_attention_heads
-        projected = fused.native.project(
-            residual, step.conv_tail(block.layer), step.delayed(block.layer), step.lengths, *seen.angles
-        )
-        expected = (qk[:, :, :heads].flatten(2), qk[:, :, heads:].flatten(2), value.flatten(2))
-        for ours, theirs in zip(projected, (*expected, step._tails[-1], step._delayed[-1]), strict=True):
-            near(ours, theirs, 1e-5)
-
-        keys, values = step.append(block.layer, qk[:, :, heads:], value)
-        attended = grouped_query_attention(qk[:, :, :heads], keys, values, seen).flatten(2)
-        merged = block.post_attention_residual_scale(attention.o_proj.matmul(attended), residual)
-        normed = block.post_attention_layernorm(merged).flatten(0, 1)
-        choice, weight, state = block.router(normed, None)
-        branch = block.experts(normed, choice, weight, block.router.can_skip)
-        ours = residual.clone()
-        our_state, our_choice = fused.native.mix(attended, ours, None)
-        assert torch.equal(our_choice, choice)
-        near(our_state, state, 1e-5)
-        # One code of an input rounded the other way is 1/127 of its group's largest.
-        near(ours, block.post_mlp_residual_scale(branch.view_as(merged), merged), 5e-3)
+def spelled_out(folder, dtype="float32", kv="auto"):
+    parts = parts_of(folder, dtype, kv)
+    return assemble(parts, ReferenceSteps(parts, ReferenceSampling(), "torch", "asked for"), "")
 
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
 @pytest.mark.parametrize("variant", KINDS)
-def test_a_prompt_in_one_pass_in_chunks_in_steps_and_beside_others_gives_the_same(folders, monkeypatch, variant, kv):
-    model = loaded(folders[variant], monkeypatch, next(iter(SETS)), kv=kv)
-    assert all(block.fused is not None for block in model.blocks)
+def test_a_prompt_in_one_pass_in_chunks_in_steps_and_beside_others_gives_the_same(folders, variant, kv):
+    model = loaded(folders[variant], next(iter(SETS)), kv=kv)
     whole = model(IDS)
-    near(whole, spelled_out(model)(IDS), 0.03)
+    near(whole, spelled_out(folders[variant], kv=kv)(IDS), 0.03)
     for cuts in ((0, 9, 23), range(24), (0, 1, 22, 23)):
         cache = model.new_cache(3)
         parts = [model(IDS[:, start:stop], cache) for start, stop in pairwise(cuts)]
@@ -115,34 +71,9 @@ def test_a_prompt_in_one_pass_in_chunks_in_steps_and_beside_others_gives_the_sam
     near(padded[1, :5], whole[1, :5], 0.03)
 
 
-@pytest.fixture(scope="module")
-def by_format(tmp_path_factory):
-    """Folders whose vocabulary is stored in each format."""
-    root = tmp_path_factory.mktemp("vocabulary")
-    found = {"bf16": source_folder(root / "bf16", "native", "base")}
-    for dense in ("int8", "int4"):
-        found[dense] = quantized_folder(found["bf16"], root / dense, QuantizeSettings("int4", dense))
-    return found
-
-
-@pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("dense", ["bf16", "int8", "int4"])
-def test_both_ends_are_what_the_model_spells_out(by_format, monkeypatch, dense, name):
-    """The embedding to the bit; logits of a row to the bit whatever is beside it, and near those of torch's norm."""
-    has_product = dense != "bf16" or SETS[name].has_bf16
-    for dtype in ("bfloat16",) if dense == "bf16" else ("bfloat16", "float32"):
-        model = loaded(by_format[dense], monkeypatch, name, dtype)
-        assert model.fused_embedding is not None and (model.fused_head is not None) == has_product
-        assert torch.equal(model._embed(IDS), spelled_out(model)._embed(IDS))
-        residual = torch.randn(5, 1, model.config.hidden_size) * 3
-        logits = model._logits(residual)
-        near(logits, spelled_out(model)._logits(residual), 1e-2)
-        assert torch.equal(logits, torch.cat([model._logits(row[None]) for row in residual]))
-
-
 @pytest.mark.parametrize("id", [-1, 2**40])
-def test_an_id_that_is_no_row_is_refused(folders, monkeypatch, id):
-    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+def test_an_id_that_is_no_row_is_refused(folders, id):
+    model = loaded(folders["base"], next(iter(SETS)))
     with pytest.raises(IndexError, match=f"{id}.* the vocabulary has 0 to {model.config.vocab_size - 1}"):
         model(torch.tensor([[5, id]]))
 
@@ -156,16 +87,14 @@ def heads_of_32(tmp_path_factory):
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
 @pytest.mark.parametrize("name", [name for name, products in SETS.items() if products.has_prompt_attention])
-def test_a_prompt_whose_attention_is_native_is_as_near_to_float32_as_the_block_spelled_out(
-    heads_of_32, monkeypatch, name, kv
-):
+def test_a_prompt_whose_attention_is_native_is_as_near_to_float32_as_the_block_spelled_out(heads_of_32, name, kv):
     """On the mean: a token for which bf16 chooses another expert is off by a tenth in either of both."""
-    model = loaded(heads_of_32, monkeypatch, name, "bfloat16", kv)
-    assert all(can_attend(block.fused.native, model.dtype) for block in model.blocks)
+    model = loaded(heads_of_32, name, "bfloat16", kv)
+    assert all(can_attend(layer, model.dtype) for layer in model.steps._layers)
     lengths = [23, 5, 11]
     real = torch.arange(23) < torch.tensor(lengths)[:, None]
-    exact = spelled_out(loaded(heads_of_32, monkeypatch, name, "float32", kv))(IDS, lengths=lengths)[real]
-    rounded = (spelled_out(model)(IDS, lengths=lengths)[real] - exact).abs().mean()
+    exact = spelled_out(heads_of_32, "float32", kv)(IDS, lengths=lengths)[real]
+    rounded = (spelled_out(heads_of_32, "bfloat16", kv)(IDS, lengths=lengths)[real] - exact).abs().mean()
     assert (model(IDS, lengths=lengths)[real] - exact).abs().mean() < 1.3 * rounded
     cache = model.new_cache(3)
     parts = [model(IDS[:, start:stop], cache, [min(max(n - start, 0), stop - start) for n in lengths])
@@ -174,8 +103,8 @@ def test_a_prompt_whose_attention_is_native_is_as_near_to_float32_as_the_block_s
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_row_alone_has_the_bits_it_has_among_others(folders, monkeypatch, name):
-    model = loaded(folders["base"], monkeypatch, name, "bfloat16")
+def test_a_row_alone_has_the_bits_it_has_among_others(folders, name):
+    model = loaded(folders["base"], name, "bfloat16")
     prompt = model.new_cache(1)
     model(IDS[:1], prompt)
     caches = [prompt.fork(1) for _ in range(5)]
@@ -187,12 +116,12 @@ def test_a_row_alone_has_the_bits_it_has_among_others(folders, monkeypatch, name
 
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
-def test_instruction_sets_and_threads_change_no_bit(folders, monkeypatch, kv):
+def test_instruction_sets_and_threads_change_no_bit(folders, kv):
     outputs = []
     before = torch.get_num_threads()
     try:
         for name in SETS:
-            model = loaded(folders["longer_convolutions"], monkeypatch, name, kv=kv)
+            model = loaded(folders["longer_convolutions"], name, kv=kv)
             for threads in (1, 2, 3, 4):
                 torch.set_num_threads(threads)
                 cache = model.new_cache(3)
@@ -202,8 +131,8 @@ def test_instruction_sets_and_threads_change_no_bit(folders, monkeypatch, kv):
     assert all(torch.equal(output, outputs[0]) for output in outputs)
 
 
-def test_two_threads_may_run_two_caches_at_once(folders, monkeypatch):
-    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+def test_two_threads_may_run_two_caches_at_once(folders):
+    model = loaded(folders["base"], next(iter(SETS)))
 
     def steps(row):
         cache = model.new_cache(1)
@@ -220,19 +149,19 @@ def test_two_threads_may_run_two_caches_at_once(folders, monkeypatch):
     assert all(torch.equal(found[row], alone[row]) for row in (0, 1))
 
 
-def test_a_step_finds_the_keys_and_values_where_they_went_when_the_pool_grew(folders, monkeypatch):
-    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+def test_a_step_finds_the_keys_and_values_where_they_went_when_the_pool_grew(folders):
+    model = loaded(folders["base"], next(iter(SETS)))
 
     def steps(blocks_between):
         cache = model.new_cache(1)
         found = []
         for i, blocks in enumerate(blocks_between):
-            model.pool.reserve(blocks)
+            model.states.pool.reserve(blocks)
             found.append(model(IDS[:1, i : i + 1], cache))
         return torch.cat(found)
 
     moved = steps([0, 40, 0, 90, 0])
-    assert model.pool.generation > 1
+    assert model.states.pool.generation > 1
     assert torch.equal(steps([0] * 5), moved)
 
 
@@ -243,13 +172,13 @@ def rows_of(cache):
 
 
 @pytest.mark.parametrize(("dtype", "kv"), [("float32", "auto"), ("bfloat16", "auto"), ("float32", "int8")])
-def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, monkeypatch, dtype, kv):
+def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, dtype, kv):
     """Rows of 1, 256 and 4,500 positions of noise, whose blocks are not in order; one layer slides."""
-    model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)), dtype, kv)
+    model = loaded(folders["one_sliding_layer"], next(iter(SETS)), dtype, kv)
     torch.manual_seed(1)
     cache = model.new_cache(3)
-    model.pool.reserve(20)
-    for storage in (layer for layers in model.pool.tensors.values() for layer in layers):
+    model.states.pool.reserve(20)
+    for storage in (layer for layers in model.states.pool.tensors.values() for layer in layers):
         noise = torch.randn(storage.shape)
         storage.copy_(
             (100 * noise).clamp(-127, 127)
@@ -270,7 +199,7 @@ def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, monkey
     # `Block` in bf16 rounds between the steps too; a step rounds to 16 bits what it multiplies by int8 keys and values,
     # after which a code of an activation is now and then another one.
     tolerance = 0.03 if (dtype, kv) == ("float32", "auto") else 0.06
-    near(ours, spelled_out(model)(ids, cache), tolerance)
+    near(ours, replace(model, steps=spelled_out(folders["one_sliding_layer"], dtype, kv).steps)(ids, cache), tolerance)
     for own, theirs in zip(stored, rows_of(cache), strict=True):
         near(own, theirs, tolerance)
 
@@ -282,9 +211,9 @@ def floats(storage, pool):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
+def test_long_rows_attend_over_many_blocks(folders, dtype):
     name, kv = ("bfloat16" if dtype == torch.bfloat16 else "float32"), ("int8" if dtype == torch.int8 else "auto")
-    model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)), name, kv)
+    model = loaded(folders["one_sliding_layer"], next(iter(SETS)), name, kv)
     torch.manual_seed(1)
     config = model.config
     lengths = torch.tensor([1, 256, 2500])
@@ -293,7 +222,7 @@ def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
     if dtype == torch.int8:
         noise += [torch.rand(sizes) / 100 for _ in range(2)]
     storage = laid_out(noise)
-    for one, laid, given in zip(model.pool.arrangements.values(), storage, noise, strict=True):
+    for one, laid, given in zip(model.states.pool.arrangements.values(), storage, noise, strict=True):
         assert torch.equal(one.rows(laid), given)
     tables = torch.stack([torch.randperm(12)[:10] for _ in range(3)])
     query = torch.randn(3, 1, config.num_attention_heads * config.head_dim)
@@ -303,7 +232,7 @@ def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
     for row in range(3):  # one after the other: their blocks overlap
         one = slice(row, row + 1)
         out = attend(
-            model.blocks[0].fused.native,
+            model.steps._layers[0],
             query[one],
             key[one],
             value[one],
@@ -313,7 +242,7 @@ def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
             lengths[one],
         )
         seen_keys, seen_values = (
-            x[tables[row]].flatten(0, 1)[begin[row] : lengths[row]] for x in floats(storage, model.pool)
+            x[tables[row]].flatten(0, 1)[begin[row] : lengths[row]] for x in floats(storage, model.states.pool)
         )
         near(seen_keys[-1].flatten().float(), key[row, 0], 1e-9 if dtype == torch.float32 else 6e-3)
         expected = torch.nn.functional.scaled_dot_product_attention(
