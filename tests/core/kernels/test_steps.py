@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,10 +30,15 @@ from zaya_core.sampling.reference import ReferenceSampling
 
 pytest.importorskip("transformers")
 SETS = supported_instruction_sets()
-IMPLEMENTATIONS: dict[str, Callable[[ModelParts], Steps]] = {
-    "torch": lambda parts: ReferenceSteps(parts, ReferenceSampling(), "torch", ""),
-    **{name: lambda parts, native=native: NativeSteps(parts, native, "") for name, native in SETS.items()},
-}
+IMPLEMENTATIONS = ["torch", *SETS]
+
+
+def implemented(name: str, parts: ModelParts) -> Steps:
+    if name == "torch":
+        return ReferenceSteps(parts, ReferenceSampling(), name, "")
+    return NativeSteps(parts, SETS[name], "")
+
+
 VARIANTS = {
     "base": ("native", {}),
     "attention_bias": ("native", {}),
@@ -86,7 +90,7 @@ def test_each_step_is_what_the_reference_spells_out(folders, monkeypatch, varian
     """With the reference's inputs; one code of an input rounded the other way is 1/127 of its group's largest."""
     exact_parts, exact = in_float32(monkeypatch, folders[variant])
     parts = parts_of(folders[variant], "float32")
-    steps = IMPLEMENTATIONS[name](parts)
+    steps = implemented(name, parts)
     torch.manual_seed(0)
     ids = torch.randint(3, 700, (2, 7))
     assert torch.equal(steps.embed(ids), exact.embed(ids))
@@ -119,7 +123,7 @@ def test_both_ends_are_what_the_reference_spells_out(folders, monkeypatch, store
     """The embedding to the bit; logits of a row to the bit whatever is beside it."""
     parts, exact = parts_of(folders[stored]), in_float32(monkeypatch, folders[stored])[1]
     try:
-        steps = IMPLEMENTATIONS[name](parts)
+        steps = implemented(name, parts)
     except Declined as why:
         pytest.skip(str(why))
     ids = torch.randint(3, 700, (3, 5))
@@ -135,7 +139,7 @@ def test_both_ends_are_what_the_reference_spells_out(folders, monkeypatch, store
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_whole_step_at_once_is_its_parts_one_after_the_other(folders, variant, name):
     parts = parts_of(folders[variant], "float32")
-    model = assemble(parts, IMPLEMENTATIONS[name](parts), "")
+    model = assemble(parts, implemented(name, parts), "")
     cache = model.new_cache(3)
     model(torch.randint(3, 700, (3, 9)), cache, is_prompt=True)
     ids, start = torch.tensor([[5], [6], [7]]), cache.snapshot()
@@ -147,7 +151,7 @@ def test_a_whole_step_at_once_is_its_parts_one_after_the_other(folders, variant,
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_tokens_are_drawn_alike_and_each_row_by_itself(folders, name):
     parts = parts_of(folders["base"], "float32")
-    steps = IMPLEMENTATIONS[name](parts)
+    steps = implemented(name, parts)
     torch.manual_seed(0)
     logits, allowed = torch.randn(8, 5000) * 3, torch.zeros(5000, dtype=torch.bool)
     allowed[[4, 90, 4000]] = True
