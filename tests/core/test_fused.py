@@ -12,7 +12,7 @@ import torch
 from quant.kernels.key_values import KeyValues
 from quant.kernels.native import supported_instruction_sets
 from quant.kernels.prompt_attention import can_attend
-from quant.kernels.selection import cpu_products
+from tests.core.kernel_choice import chosen_kernels
 from tests.core.quantized_models import quantized_folder, source_folder
 from tests.quant.native_attention import attend, laid_out, near
 from zaya_core.attention import AttentionInputs, grouped_query_attention
@@ -45,14 +45,9 @@ def folders(tmp_path_factory):
     return found
 
 
-def loaded(folder, monkeypatch, instruction_set, dtype="float32", kv="auto"):
-    monkeypatch.setenv("ZAYA_KERNELS", f"native:{instruction_set}")
-    cpu_products.cache_clear()
-    try:
+def loaded(folder, instruction_set, dtype="float32", kv="auto"):
+    with chosen_kernels(f"native:{instruction_set}"):
         return load_model(folder, device="cpu", dtype=dtype, kv=kv)
-    finally:
-        monkeypatch.undo()
-        cpu_products.cache_clear()
 
 
 def spelled_out(model):
@@ -68,8 +63,8 @@ def begun(model, batch, columns, lengths=None):
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("variant", KINDS)
-def test_each_step_is_what_the_block_spells_out(folders, monkeypatch, variant, name):
-    model = loaded(folders[variant], monkeypatch, name)
+def test_each_step_is_what_the_block_spells_out(folders, variant, name):
+    model = loaded(folders[variant], name)
     torch.manual_seed(0)
     residual, lengths = torch.randn(2, 7, model.config.hidden_size) * 3, [7, 4]
     for block in model.blocks:
@@ -102,8 +97,8 @@ def test_each_step_is_what_the_block_spells_out(folders, monkeypatch, variant, n
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
 @pytest.mark.parametrize("variant", KINDS)
-def test_a_prompt_in_one_pass_in_chunks_in_steps_and_beside_others_gives_the_same(folders, monkeypatch, variant, kv):
-    model = loaded(folders[variant], monkeypatch, next(iter(SETS)), kv=kv)
+def test_a_prompt_in_one_pass_in_chunks_in_steps_and_beside_others_gives_the_same(folders, variant, kv):
+    model = loaded(folders[variant], next(iter(SETS)), kv=kv)
     assert all(block.fused is not None for block in model.blocks)
     whole = model(IDS)
     near(whole, spelled_out(model)(IDS), 0.03)
@@ -127,11 +122,11 @@ def by_format(tmp_path_factory):
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("dense", ["bf16", "int8", "int4"])
-def test_both_ends_are_what_the_model_spells_out(by_format, monkeypatch, dense, name):
+def test_both_ends_are_what_the_model_spells_out(by_format, dense, name):
     """The embedding to the bit; logits of a row to the bit whatever is beside it, and near those of torch's norm."""
     has_product = dense != "bf16" or SETS[name].has_bf16
     for dtype in ("bfloat16",) if dense == "bf16" else ("bfloat16", "float32"):
-        model = loaded(by_format[dense], monkeypatch, name, dtype)
+        model = loaded(by_format[dense], name, dtype)
         assert model.fused_embedding is not None and (model.fused_head is not None) == has_product
         assert torch.equal(model._embed(IDS), spelled_out(model)._embed(IDS))
         residual = torch.randn(5, 1, model.config.hidden_size) * 3
@@ -141,8 +136,8 @@ def test_both_ends_are_what_the_model_spells_out(by_format, monkeypatch, dense, 
 
 
 @pytest.mark.parametrize("id", [-1, 2**40])
-def test_an_id_that_is_no_row_is_refused(folders, monkeypatch, id):
-    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+def test_an_id_that_is_no_row_is_refused(folders, id):
+    model = loaded(folders["base"], next(iter(SETS)))
     with pytest.raises(IndexError, match=f"{id}.* the vocabulary has 0 to {model.config.vocab_size - 1}"):
         model(torch.tensor([[5, id]]))
 
@@ -156,15 +151,13 @@ def heads_of_32(tmp_path_factory):
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
 @pytest.mark.parametrize("name", [name for name, products in SETS.items() if products.has_prompt_attention])
-def test_a_prompt_whose_attention_is_native_is_as_near_to_float32_as_the_block_spelled_out(
-    heads_of_32, monkeypatch, name, kv
-):
+def test_a_prompt_whose_attention_is_native_is_as_near_to_float32_as_the_block_spelled_out(heads_of_32, name, kv):
     """On the mean: a token for which bf16 chooses another expert is off by a tenth in either of both."""
-    model = loaded(heads_of_32, monkeypatch, name, "bfloat16", kv)
+    model = loaded(heads_of_32, name, "bfloat16", kv)
     assert all(can_attend(block.fused.native, model.dtype) for block in model.blocks)
     lengths = [23, 5, 11]
     real = torch.arange(23) < torch.tensor(lengths)[:, None]
-    exact = spelled_out(loaded(heads_of_32, monkeypatch, name, "float32", kv))(IDS, lengths=lengths)[real]
+    exact = spelled_out(loaded(heads_of_32, name, "float32", kv))(IDS, lengths=lengths)[real]
     rounded = (spelled_out(model)(IDS, lengths=lengths)[real] - exact).abs().mean()
     assert (model(IDS, lengths=lengths)[real] - exact).abs().mean() < 1.3 * rounded
     cache = model.new_cache(3)
@@ -174,8 +167,8 @@ def test_a_prompt_whose_attention_is_native_is_as_near_to_float32_as_the_block_s
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_row_alone_has_the_bits_it_has_among_others(folders, monkeypatch, name):
-    model = loaded(folders["base"], monkeypatch, name, "bfloat16")
+def test_a_row_alone_has_the_bits_it_has_among_others(folders, name):
+    model = loaded(folders["base"], name, "bfloat16")
     prompt = model.new_cache(1)
     model(IDS[:1], prompt)
     caches = [prompt.fork(1) for _ in range(5)]
@@ -187,12 +180,12 @@ def test_a_row_alone_has_the_bits_it_has_among_others(folders, monkeypatch, name
 
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
-def test_instruction_sets_and_threads_change_no_bit(folders, monkeypatch, kv):
+def test_instruction_sets_and_threads_change_no_bit(folders, kv):
     outputs = []
     before = torch.get_num_threads()
     try:
         for name in SETS:
-            model = loaded(folders["longer_convolutions"], monkeypatch, name, kv=kv)
+            model = loaded(folders["longer_convolutions"], name, kv=kv)
             for threads in (1, 2, 3, 4):
                 torch.set_num_threads(threads)
                 cache = model.new_cache(3)
@@ -202,8 +195,8 @@ def test_instruction_sets_and_threads_change_no_bit(folders, monkeypatch, kv):
     assert all(torch.equal(output, outputs[0]) for output in outputs)
 
 
-def test_two_threads_may_run_two_caches_at_once(folders, monkeypatch):
-    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+def test_two_threads_may_run_two_caches_at_once(folders):
+    model = loaded(folders["base"], next(iter(SETS)))
 
     def steps(row):
         cache = model.new_cache(1)
@@ -220,8 +213,8 @@ def test_two_threads_may_run_two_caches_at_once(folders, monkeypatch):
     assert all(torch.equal(found[row], alone[row]) for row in (0, 1))
 
 
-def test_a_step_finds_the_keys_and_values_where_they_went_when_the_pool_grew(folders, monkeypatch):
-    model = loaded(folders["base"], monkeypatch, next(iter(SETS)))
+def test_a_step_finds_the_keys_and_values_where_they_went_when_the_pool_grew(folders):
+    model = loaded(folders["base"], next(iter(SETS)))
 
     def steps(blocks_between):
         cache = model.new_cache(1)
@@ -243,9 +236,9 @@ def rows_of(cache):
 
 
 @pytest.mark.parametrize(("dtype", "kv"), [("float32", "auto"), ("bfloat16", "auto"), ("float32", "int8")])
-def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, monkeypatch, dtype, kv):
+def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, dtype, kv):
     """Rows of 1, 256 and 4,500 positions of noise, whose blocks are not in order; one layer slides."""
-    model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)), dtype, kv)
+    model = loaded(folders["one_sliding_layer"], next(iter(SETS)), dtype, kv)
     torch.manual_seed(1)
     cache = model.new_cache(3)
     model.pool.reserve(20)
@@ -282,9 +275,9 @@ def floats(storage, pool):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_long_rows_attend_over_many_blocks(folders, monkeypatch, dtype):
+def test_long_rows_attend_over_many_blocks(folders, dtype):
     name, kv = ("bfloat16" if dtype == torch.bfloat16 else "float32"), ("int8" if dtype == torch.int8 else "auto")
-    model = loaded(folders["one_sliding_layer"], monkeypatch, next(iter(SETS)), name, kv)
+    model = loaded(folders["one_sliding_layer"], next(iter(SETS)), name, kv)
     torch.manual_seed(1)
     config = model.config
     lengths = torch.tensor([1, 256, 2500])

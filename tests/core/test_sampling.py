@@ -11,16 +11,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from quant.kernels.selection import cpu_products
+from tests.core.kernel_choice import chosen_kernels
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.sampling import RandomKey, Sampler, SamplingParams, draw, largest, normalise, penalise_repetition
 
 
 @pytest.fixture(autouse=True, params=["torch", "auto"], ids=["torch", "native"])
-def _products(request, monkeypatch):
-    monkeypatch.setenv("ZAYA_KERNELS", request.param)
-    cpu_products.cache_clear()
-    yield request.param
-    cpu_products.cache_clear()
+def _products(request):
+    with chosen_kernels(request.param):
+        yield request.param
 
 
 SURE = 1e-5  # float32 weights may decide otherwise than float64 ones where a cut is closer than this
