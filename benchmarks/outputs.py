@@ -26,7 +26,7 @@ CHUNKS = (128, 1, 127, 44)  # of the prompt; one has a single token
 LENGTHS = (70, 33, 1)  # of the rows of a padded batch
 ROWS = (1, 2, 5, 8, 16)
 STEPS = 12
-LOADED: dict[str, dict[str, str]] = {"": {}, "int8 K/V, ": {"kv": "int8"}, "float32, ": {"dtype": "float32"}}
+LOADED: dict[str, dict[str, Any]] = {"": {}, "int8 K/V, ": {"kv": "int8"}, "float32, ": {"dtype": "float32"}}
 _COPIED = 2_000_000_000  # bytes of a model up to which it is also read as float32, which copies bf16 to twice the size
 _TOLD = ("token_id", "logprob", "top_logprobs", "kind", "text", "reason", "stopped_by")  # fields of events
 

@@ -57,10 +57,10 @@ def main() -> int:
 def compare(old: Path, models: Sequence[Path], kernels: str) -> Iterator[str]:
     """Print, with one choice of kernels, how each model's outputs compare; the names of the cases that differ."""
     trees = (old, WORKING_TREE)
-    sides = [(model.name, *(_outputs(tree, model, kernels) for tree in trees)) for model in models]
-    sides.append(("zaya run", *(_answer(tree, kernels) for tree in trees)))
-    for model_name, theirs, ours in sides:
-        name = f"{kernels}, {model_name}"
+    sides = {model.name: [_outputs(tree, model, kernels) for tree in trees] for model in models}
+    sides["zaya run"] = [_answer(tree, kernels) for tree in trees]
+    for source, (theirs, ours) in sides.items():
+        name = f"{kernels}, {source}"
         differing = [case for case in theirs | ours if theirs.get(case) != ours.get(case)]
         print(f"{name}: {len(theirs)} cases, {len(differing)} differ", flush=True)
         for case in differing:
@@ -85,13 +85,13 @@ def take_turns(old: Path, models: Sequence[Path], turns: int) -> list[dict[str, 
     return found
 
 
-def _outputs(tree: Path, model: Path, kernels: str) -> dict[str, str]:
+def _outputs(tree: Path, model: Path, kernels: str) -> dict[str, Any]:
     """Digests by case. Raises RuntimeError when the build fails on the model: there is nothing to compare then."""
     script = str(WORKING_TREE / "benchmarks" / "outputs.py")
     ran = run_in(tree, "-c", _RUN_AS_FILE, script, str(model), kernels=kernels)
     if ran.returncode:
         raise RuntimeError(f"{tree} with {kernels} failed on {model}:\n{ran.stderr[-4000:]}")
-    found: dict[str, str] = json.loads(ran.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return found
 
 

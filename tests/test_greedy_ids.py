@@ -12,9 +12,9 @@ import torch
 from demo.evaluate import BUNDLED
 from quant.kernels.native import supported_instruction_sets
 from tests.core.kernel_choice import chosen_kernels
-from tests.core.quantized_models import quantized_folder
 from zaya_core import load_model, load_tokenizer
-from zaya_core.quantization_job import QuantizeSettings
+from zaya_core.quantization_job import QuantizationJob, QuantizeSettings
+from zaya_core.quantize import quantize
 
 LEAD = 1.0
 # fmt: off
@@ -35,8 +35,9 @@ KERNELS = [*(f"native:{name}" for name in supported_instruction_sets()), "torch"
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("greedy")
-    packed = {kind: quantized_folder(BUNDLED, root / kind, QuantizeSettings(kind, kind)) for kind in ("int8", "int4")}
-    return {"bf16": BUNDLED, **packed}
+    for kind in ("int8", "int4"):
+        quantize(QuantizationJob(BUNDLED, root / kind, QuantizeSettings(kind, kind)), lambda progress: None)
+    return {"bf16": BUNDLED, "int8": root / "int8", "int4": root / "int4"}
 
 
 @pytest.fixture(scope="module")
