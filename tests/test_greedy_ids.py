@@ -61,7 +61,8 @@ def greedy(model, prompt, count):
     """So many ids, and the least that the likeliest was ahead of the next one."""
     cache = model.new_cache()
     logits = model(torch.tensor([prompt]), cache, last_only=True)[0, -1]
-    found, lead = [], float("inf")
+    found: list[int] = []
+    lead = float("inf")
     while len(found) < count:
         first, second = logits.topk(2).values.tolist()
         lead = min(lead, first - second)
