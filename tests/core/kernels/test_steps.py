@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
 
 from quant.kernels.native import supported_instruction_sets
-from quant.kernels.resolve import cpu_products
+from tests.core.kernel_choice import chosen_kernels
 from tests.core.model_parts import parts_of
 from tests.core.quantized_models import quantized_folder, source_folder
 from tests.quant.native_attention import near
@@ -63,16 +64,11 @@ def folders(tmp_path_factory):
     return found
 
 
-def in_float32(monkeypatch, folder):
+def in_float32(folder):
     """The reference, and what it computes of."""
-    monkeypatch.setenv("ZAYA_KERNELS", "reference")
-    cpu_products.cache_clear()
-    try:
+    with chosen_kernels("reference"):
         parts = parts_of(folder)
         return parts, resolve_steps(parts)
-    finally:
-        monkeypatch.undo()
-        cpu_products.cache_clear()
 
 
 def begun(parts, steps, columns, lengths):
@@ -86,9 +82,9 @@ def begun(parts, steps, columns, lengths):
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_each_step_is_what_the_reference_spells_out(folders, monkeypatch, variant, name):
+def test_each_step_is_what_the_reference_spells_out(folders, variant, name):
     """With the reference's inputs; one code of an input rounded the other way is 1/127 of its group's largest."""
-    exact_parts, exact = in_float32(monkeypatch, folders[variant])
+    exact_parts, exact = in_float32(folders[variant])
     parts = parts_of(folders[variant], "float32")
     steps = implemented(name, parts)
     torch.manual_seed(0)
@@ -119,9 +115,9 @@ def test_each_step_is_what_the_reference_spells_out(folders, monkeypatch, varian
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 @pytest.mark.parametrize("stored", ["bf16", "base", "int4"])
-def test_both_ends_are_what_the_reference_spells_out(folders, monkeypatch, stored, name):
+def test_both_ends_are_what_the_reference_spells_out(folders, stored, name):
     """The embedding to the bit; logits of a row to the bit whatever is beside it."""
-    parts, exact = parts_of(folders[stored]), in_float32(monkeypatch, folders[stored])[1]
+    parts, exact = parts_of(folders[stored]), in_float32(folders[stored])[1]
     try:
         steps = implemented(name, parts)
     except Declined as why:
@@ -194,19 +190,13 @@ def test_who_declines_is_named_with_the_reason(folders, tmp_path):
         assert load_model(folders["base"], "cpu").steps.name == f"native {name}"
 
 
-def test_zaya_kernels_reference_is_float32_whatever_is_stored_or_asked_for(folders, monkeypatch):
-    monkeypatch.setenv("ZAYA_KERNELS", "reference")
-    cpu_products.cache_clear()
-    try:
-        for stored in ("bf16", "base", "int4"):
-            for dtype in ("auto", "bfloat16", "float32"):
-                model = load_model(folders[stored], "cpu", dtype)
-                assert (model.steps.name, model.dtype) == ("reference", torch.float32)
-                assert "ZAYA_KERNELS=reference" in model.steps.reason
+def test_zaya_kernels_reference_is_float32_whatever_is_stored_or_asked_for(folders):
+    with chosen_kernels("reference"):
+        for stored, dtype in product(("bf16", "base", "int4"), ("auto", "bfloat16", "float32")):
+            model = load_model(folders[stored], "cpu", dtype)
+            assert (model.steps.name, model.dtype) == ("reference", torch.float32)
+            assert "ZAYA_KERNELS=reference" in model.steps.reason
         exact = model(ids := torch.randint(3, 700, (1, 20)))
-    finally:
-        monkeypatch.undo()
-        cpu_products.cache_clear()
     near(load_model(folders["int4"], "cpu", "float32")(ids), exact, 0.05)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from quant.kernels.resolve import cpu_products
+from tests.core.kernel_choice import chosen_kernels
 from tests.core.quantized_models import dequantized_folder, quantized_folder, source_folder
 from zaya_core.errors import CheckpointError, DeviceError
 from zaya_core.load import load_model
@@ -23,11 +23,8 @@ IDS = torch.randint(3, 700, (2, 21), generator=torch.Generator().manual_seed(3))
 
 @pytest.fixture(autouse=True, scope="module")
 def _reference_products():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZAYA_KERNELS", "reference")
-        cpu_products.cache_clear()
+    with chosen_kernels("reference"):
         yield
-    cpu_products.cache_clear()
 
 
 def beginning_of_the_calibration_text(source):
