@@ -24,6 +24,7 @@ from zaya_cli.failures import exit_code_of, sentence_of
 from zaya_cli.flags.generation import GenerationSettings
 from zaya_cli.models.folder import BUNDLED, DEFAULT_REPO
 from zaya_cli.models.locks import downloading_alone, reading
+from zaya_core.checkpoint.fingerprint import fingerprint
 from zaya_core.engine.engine import Engine
 from zaya_core.errors import NoLocksError, UsageError
 from zaya_core.files.exclusive import held, lock_beside, try_lock
@@ -54,7 +55,7 @@ def chat(engine, folder):
 
     def begin(is_automatic=True):
         conversation = Conversation(engine, GenerationSettings(), SamplingParams(seed=1))
-        return SessionKeeper(conversation, folder, "demo", DEMO, is_automatic, told.append)
+        return SessionKeeper(conversation, folder, "demo", fingerprint(DEMO), is_automatic, told.append)
 
     yield begin
     assert not told

@@ -7,7 +7,8 @@ import time
 
 from rich.console import Console
 
-from zaya_cli.flags.options import ThinkingMode
+from zaya_cli.flags.generation import ThinkingMode
+from zaya_cli.sizes import gibibytes
 from zaya_cli.terminal.output import draws, write_answer, write_thinking
 from zaya_core.engine.events import (
     Event,
@@ -118,5 +119,5 @@ def stats_line(stats: Stats, seed: int, load_seconds: float) -> str:
         f"{stats.prompt_tokens_per_second:.1f} tok/s) · answer {stats.completion_tokens:,} tokens "
         f"({stats.thinking_tokens:,} thinking, {stats.decode_tokens_per_second:.1f} tok/s) · first token "
         f"{stats.seconds_to_first_token:.2f} s · load {load_seconds:.1f} s · peak memory "
-        f"{stats.peak_memory_bytes / 2**30:.2f} GiB · seed {seed}"
+        f"{gibibytes(stats.peak_memory_bytes)} · seed {seed}"
     )

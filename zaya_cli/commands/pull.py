@@ -7,62 +7,35 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import Literal
 
 from rich.console import Console
 
-from zaya_cli.commands.quantize import QuantizeCommand
 from zaya_cli.failures import Interrupted
+from zaya_cli.flags.pull import PullSettings
+from zaya_cli.flags.quantize import QuantizeSettings
 from zaya_cli.machine.hardware import Memory, free_disk, memory_of, on_same_disk, why_not_writable
 from zaya_cli.models import hub
 from zaya_cli.models.download import FILES_AT_ONCE, Fetcher, Stopped
 from zaya_cli.models.download_progress import Counts, download_progress
 from zaya_cli.models.fit_report import FormatFit, advice, fit_of, fits_of, table_of
 from zaya_cli.models.folder import DEFAULT_REPO, bundled_names
+from zaya_cli.models.found import read_settings
 from zaya_cli.models.locks import downloading, downloading_alone
 from zaya_cli.models.names import expect_supported, repo_of
 from zaya_cli.models.quantized_folder import SourceName, default_out
 from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.interrupt import stopping
-from zaya_cli.terminal.output import Color, stderr_console, stdout_console, write_answer
+from zaya_cli.terminal.output import stderr_console, stdout_console, write_answer
 from zaya_cli.terminal.visible import one_line
 from zaya_cli.user_files import quantized_models
-from zaya_core.config.model_config import ModelConfig, read_config
+from zaya_core.config.model_config import ModelConfig, parse_config, read_config
 from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
-from zaya_core.files.folder_files import read_json
 
 _CONFIG = "config.json"
-_CONFIG_BYTES = 4_000_000
-
-
-@dataclass(frozen=True)
-class PullSettings:
-    """All that `zaya pull` was asked for."""
-
-    repo: str | None
-    revision: str
-    device: str
-    dry_run: bool
-    force: bool
-    color: Color
-    quiet: bool
-    quant: Literal["int8", "int4"] | None = None
-    dense: Literal["int8", "int4", "bf16"] | None = None
-    calibrate: str | None = None
-    discards: bool = False
-
-    @property
-    def quantization(self) -> QuantizeCommand | None:
-        """What --quant and the flags that belong to it ask for."""
-        if self.quant is None:
-            return None
-        return QuantizeCommand(
-            self.repo, self.quant, self.dense or "int8", self.calibrate, None, False, None, self.quiet
-        )  # fmt: skip
 
 
 def pull(settings: PullSettings) -> None:
@@ -73,8 +46,8 @@ def pull(settings: PullSettings) -> None:
     """
     from huggingface_hub.utils import disable_progress_bars
 
-    _expect_consistent(settings)
-    disable_progress_bars()  # this command has its own
+    settings.expect_consistent()
+    disable_progress_bars()  # this wanted has its own
     repo, _, revision = repo_of(settings.repo or DEFAULT_REPO).partition("@")
     if repo in bundled_names():
         raise UsageError(f"{repo} is part of the program: use it with --model {repo}, there is nothing to download.")
@@ -99,34 +72,24 @@ def _revision(settings: PullSettings, named: str) -> str:
     return named
 
 
-def _expect_consistent(settings: PullSettings) -> None:
-    asked = {
-        "--dense": settings.dense is not None,
-        "--calibrate": settings.calibrate is not None,
-        "--discard-originals": settings.discards,
-    }
-    for flag in (flag for flag, is_given in asked.items() if is_given and settings.quant is None):
-        raise UsageError(f"{flag} says how to quantize: add --quant int4 or --quant int8, or leave it out.")
-
-
 def _offline(repo: str, settings: PullSettings) -> Path:
-    command = settings.quantization
-    if command is None:
+    wanted = settings.quantization
+    if wanted is None:
         return _already_here(repo, settings.revision)
-    if (made := _made_before(repo, None, command)) is not None:
+    if (made := _made_before(repo, None, wanted)) is not None:
         return made
     from zaya_cli.commands.pull_quantized import quantize_cached
 
     folder = _already_here(repo, settings.revision)
-    return quantize_cached(command, folder, SourceName(repo, folder.name), _console(settings))
+    return quantize_cached(wanted, folder, SourceName(repo, folder.name), _console(settings))
 
 
 def _online(repo: str, settings: PullSettings) -> Path | None:
     """The folder; None after a dry run."""
     listing = hub.list_files(repo, settings.revision)
     _expect_model(listing)
-    command = settings.quantization
-    if command is not None and (made := _made_before(repo, listing.commit, command)) is not None:
+    wanted = settings.quantization
+    if wanted is not None and (made := _made_before(repo, listing.commit, wanted)) is not None:
         return made
     config = _read_remote_config(listing, settings)
     console = _console(settings)
@@ -137,10 +100,10 @@ def _online(repo: str, settings: PullSettings) -> Path | None:
     memory = memory_of(settings.device)
     fits = fits_of(config, listing.weight_bytes, memory)
     result = 0
-    if command is not None:
-        fits = [fit_of(_expect_quantizable(config, repo), command.format, command.dense, memory)]  # type: ignore[arg-type]
+    if wanted is not None:
+        fits = [fit_of(_expect_quantizable(config, repo), wanted.format, wanted.dense, memory)]  # type: ignore[arg-type]
         result = fits[0].need.weights
-        _announce_quantized(console, command, listing, missing, result, settings.discards)
+        _announce_quantized(console, wanted, listing, missing, result, settings.discards)
     for line in table_of(fits, memory):
         console.print(line)
     if settings.dry_run:
@@ -148,12 +111,12 @@ def _online(repo: str, settings: PullSettings) -> Path | None:
     _check_fit(repo, fits, memory, settings.force)
     if not settings.discards:  # else it is known, and checked, when the files have been looked at
         _check_disk(fetcher, missing, result)
-    return _fetched(fetcher, settings) if command is None else _quantized(fetcher, settings, command)
+    return _fetched(fetcher, settings) if wanted is None else _quantized(fetcher, settings, wanted)
 
 
-def _made_before(repo: str, commit: str | None, command: QuantizeCommand) -> Path | None:
+def _made_before(repo: str, commit: str | None, wanted: QuantizeSettings) -> Path | None:
     """The result, if it is there. Raises UsageError if it was made from another revision."""
-    out = default_out(SourceName(repo, commit), command.format, command.dense)
+    out = default_out(SourceName(repo, commit), wanted.format, wanted.dense)
     if not (out / _CONFIG).is_file():
         return None
     quantization = read_config(out).quantization
@@ -174,26 +137,26 @@ def _expect_quantizable(config: ModelConfig | None, repo: str) -> ModelConfig:
 
 
 def _announce_quantized(
-    console: Console, command: QuantizeCommand, listing: hub.Listing, missing: int, result: int, discards: bool
+    console: Console, wanted: QuantizeSettings, listing: hub.Listing, missing: int, result: int, discards: bool
 ) -> None:
-    out = default_out(SourceName(listing.repo, listing.commit), command.format, command.dense)
+    out = default_out(SourceName(listing.repo, listing.commit), wanted.format, wanted.dense)
     largest = sorted(file.size for file in listing.files)[-2:]
     at_once = min(sum(largest), missing) if discards else missing
     what = "with two of the original files at a time" if discards else "with the originals"
     console.print(f"disk     {gigabytes(free_disk(out))} free in {out.parent}")
-    console.print(f"{command.format:<9}{gigabytes(result)}; {what} about {gigabytes(result + at_once)} of disk")
+    console.print(f"{wanted.format:<9}{gigabytes(result)}; {what} about {gigabytes(result + at_once)} of disk")
 
 
-def _quantized(fetcher: Fetcher, settings: PullSettings, command: QuantizeCommand) -> Path:
+def _quantized(fetcher: Fetcher, settings: PullSettings, wanted: QuantizeSettings) -> Path:
     """Quantize as it arrives what is not here yet, where the file system lets one."""
     from zaya_cli.commands.pull_quantized import can_stage, quantize_arriving, quantize_cached
 
     listing, console = fetcher.listing, _console(settings)
     name = SourceName(listing.repo, listing.commit)
     is_here = all(fetcher.is_finished(file) for file in listing.files if file.path.endswith(".safetensors"))
-    if not is_here and can_stage(default_out(name, command.format, command.dense)):
+    if not is_here and can_stage(default_out(name, wanted.format, wanted.dense)):
         with downloading_alone(listing.repo):
-            out = quantize_arriving(command, fetcher, settings.discards, console)
+            out = quantize_arriving(wanted, fetcher, settings.discards, console)
             if not settings.discards:
                 _link(listing)
         return out
@@ -202,7 +165,7 @@ def _quantized(fetcher: Fetcher, settings: PullSettings, command: QuantizeComman
             "--discard-originals needs a file system with sparse files and symbolic links for the quantized folders: "
             "set XDG_DATA_HOME to a folder on another disk, or leave --discard-originals out."
         )
-    return quantize_cached(command, _fetched(fetcher, settings), name, console)
+    return quantize_cached(wanted, _fetched(fetcher, settings), name, console)
 
 
 def _fetched(fetcher: Fetcher, settings: PullSettings) -> Path:
@@ -243,11 +206,11 @@ def _read_remote_config(listing: hub.Listing, settings: PullSettings) -> ModelCo
     with TemporaryDirectory() as temporary, hub.hub_errors(listing.repo, listing.revision):
         cache = temporary if settings.dry_run or settings.discards else None
         path = Path(hf_hub_download(listing.repo, _CONFIG, revision=listing.commit, cache_dir=cache))
-        model_type = read_json(path, _CONFIG_BYTES, ConfigError).get("model_type")
+        raw = read_settings(path, ConfigError)
         try:
-            return read_config(path.parent)
+            return parse_config(raw)
         except ConfigError as error:
-            if model_type != "zaya" and not settings.force:
+            if raw.get("model_type") != "zaya" and not settings.force:
                 raise
             stderr_console(settings.color).print(f"zaya: this version cannot compute {listing.repo} ({error})")
             return None

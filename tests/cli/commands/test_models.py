@@ -16,8 +16,9 @@ from tests.cli.commands.test_run import Screen
 from tests.cli.hub_cache import COMMIT, cache_repo
 from zaya_cli import runtime
 from zaya_cli.machine.hardware import Memory
+from zaya_cli.models.choice import choose
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
-from zaya_cli.models.inventory import choose, format_of, present_models
+from zaya_cli.models.inventory import PresentModel, format_of, present_models
 from zaya_core.config.model_config import parse_config
 from zaya_core.errors import CheckpointError, MemoryFitError, ModelNotFoundError
 
@@ -34,15 +35,16 @@ def cache(tmp_path, monkeypatch):
 
 
 def model(name, format, gigabytes, is_default_family=True, place="quantized", problem=None):
-    from zaya_cli.models.inventory import PresentModel
-
     return PresentModel(name, Path(name), place, format, int(gigabytes * GB), is_default_family, CONFIG, problem)
 
 
 BF16, INT8 = model(DEFAULT_REPO, "bf16", 17.7, place="hub"), model("ZAYA1-8B-int8", "int8", 9)
 INT4, SMALL = model("ZAYA1-8B-int4", "int4 (dense int8)", 5.5), model("ZAYA1-8B-small", "int4", 4.9)
 BASE = model("Zyphra/ZAYA1-base", "bf16", 17.7, is_default_family=False, place="hub")
-DEMO = model("demo", "bf16", 0.005, is_default_family=False, place="bundled")
+DEMO = dataclasses.replace(
+    model("demo", "bf16", 0.005, is_default_family=False, place="bundled"),
+    config=parse_config({**ZAYA, "vocab_size": 704}),
+)
 
 
 @pytest.mark.parametrize(
