@@ -7,10 +7,10 @@ from typing import Any, get_args, get_type_hints
 
 from zaya_cli.chat.conversation import Conversation
 from zaya_cli.flags.generation import SAMPLING, GenerationSettings
+from zaya_cli.flags.typed import NEEDED, typed
 from zaya_core.errors import UsageError
 
 _LENGTHS = {"max_tokens": 1, "thinking_budget": 0}  # the least of each; they may be off
-_KINDS = {int: "a whole number", float: "a number"}
 NAMES = (*SAMPLING, "seed", *_LENGTHS)
 
 
@@ -25,9 +25,9 @@ def change(conversation: Conversation, name: str, text: str) -> None:
     """Set one of NAMES to what was typed. Raises UsageError."""
     kind = get_args(get_type_hints(GenerationSettings)[name])[0]
     try:
-        value = None if text == "off" and name in _LENGTHS else kind(text)
+        value = None if text == "off" and name in _LENGTHS else typed(kind, text)
     except ValueError:
-        raise UsageError(f"{name} is {text!r}; it must be {_KINDS[kind]}.") from None
+        raise UsageError(f"{name} is {text!r}; it must be {NEEDED[kind]}.") from None
     changes: dict[str, Any] = {name: value}
     if name not in _LENGTHS:
         conversation.sampling = replace(conversation.sampling, **changes)

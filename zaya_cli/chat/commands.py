@@ -17,6 +17,7 @@ from zaya_cli.chat.answer_settings import NAMES, change, shown
 from zaya_cli.chat.chat import Chat, Leave
 from zaya_cli.chat.pasted_path import pasted_path
 from zaya_cli.flags.generation import ThinkingMode
+from zaya_cli.flags.typed import typed
 from zaya_cli.terminal.visible import one_line
 from zaya_core.errors import UsageError
 
@@ -252,13 +253,22 @@ def _info(chat: Chat, argument: str) -> None:
 
 
 def _rsa(chat: Chat, argument: str) -> None:
-    if argument and argument != "off" and not (argument.isascii() and argument.isdigit() and int(argument)):
-        raise UsageError(f"/rsa {argument}: give how many candidates think about the next question, such as 8, or off.")
-    if argument not in ("", "off") and chat.conversation.sampling.temperature == 0:
-        raise UsageError("/rsa needs a temperature above 0, or all candidates think the same: /set temperature 1.")
     if argument:
-        chat.candidates = None if argument == "off" else int(argument)
+        chat.candidates = None if argument == "off" else _candidates(chat, argument)
     chat.say("Markovian RSA: " + (f"{chat.candidates} candidates for the next answer" if chat.candidates else "off"))
+
+
+def _candidates(chat: Chat, text: str) -> int:
+    """How many are meant. Raises UsageError."""
+    try:
+        count: int = typed(int, text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise UsageError(f"/rsa {text}: give how many candidates think about the next question, such as 8, or off.")
+    if chat.conversation.sampling.temperature == 0:
+        raise UsageError("/rsa needs a temperature above 0, or all candidates think the same: /set temperature 1.")
+    return count
 
 
 COMMANDS: tuple[Command, ...] = (

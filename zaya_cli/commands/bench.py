@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from zaya_cli.flags.bench import BenchSettings
+from zaya_cli.flags.typed import typed
 from zaya_cli.machine.hardware import processor
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.machine.versions import installed_version
@@ -52,7 +53,7 @@ def bench(settings: BenchSettings) -> None:
 
 def _numbers(flag: str, text: str, least: int) -> list[int]:
     try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
+        numbers: list[int] = [typed(int, part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise UsageError(f"{flag} is {text!r}; give whole numbers with commas, such as 1,8.") from None
     if any(number < least for number in numbers):

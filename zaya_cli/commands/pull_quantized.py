@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from zaya_cli.commands.quantize import quantization_job, run_job
-from zaya_cli.failures import Interrupted
+from zaya_cli.failures import INTERRUPTED, Interrupted
 from zaya_cli.flags.quantize import QuantizeSettings
 from zaya_cli.models import hub
 from zaya_cli.models.download import FILES_AT_ONCE, Fetcher, Stopped
@@ -87,4 +87,4 @@ def _interruptible() -> Iterator[None]:
         try:
             yield
         except (KeyboardInterrupt, Stopped):
-            raise Interrupted(request.exit_code or 130) from None
+            raise Interrupted(request.exit_code or INTERRUPTED) from None

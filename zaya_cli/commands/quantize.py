@@ -70,7 +70,7 @@ def run_job(settings: QuantizeSettings, job: QuantizationJob, console: Console) 
             run(job, show)
         except KeyboardInterrupt:
             if not settings.quiet:
-                console.print("Stopped. The same settings goes on from here.")
+                console.print("Stopped. The same command goes on from here.")
             raise
     if not settings.quiet:
         sizes = f"{gigabytes(folder_bytes(job.out))} instead of {gigabytes(_source_bytes(job))}"
