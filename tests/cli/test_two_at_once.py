@@ -15,7 +15,7 @@ from threading import Barrier
 import pytest
 
 from tests.cli.hub_cache import cache_repo, repo_folder
-from tests.cli.terminal import Terminal
+from tests.cli.pseudo_terminal import Terminal
 from zaya_cli.chat.conversation import Conversation
 from zaya_cli.chat.input_history import InputHistory
 from zaya_cli.chat.session_file import SessionFolder

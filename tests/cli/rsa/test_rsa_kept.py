@@ -14,8 +14,8 @@ import sys
 import pytest
 from rich.console import Console
 
+from tests.cli.pseudo_terminal import Terminal
 from tests.cli.rsa.test_rsa import SMALL, start
-from tests.cli.terminal import Terminal
 from tests.core.rsa.faulty_server import THOUGHT, Behaviour, served
 from tests.core.rsa.scripted import Scripted, numbered
 from zaya_cli.rsa.answer import agreement_line
