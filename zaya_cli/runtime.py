@@ -101,7 +101,7 @@ def _engine(model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, r
     if rows is None:
         return Engine(model, tokenizer, context=settings.context)
     blocks = max(1, int(_SHARE_OF_FREE_MEMORY * memory_of(settings.device).free / model.pool.bytes_per_block))
-    model.pool.max_blocks = blocks  # MERGE: becomes Engine(..., max_blocks=blocks), which does not take it yet
+    model.pool.max_blocks = blocks  # until the Engine takes it: Engine(model, tokenizer, max_blocks=blocks, ...)
     return Engine(model, tokenizer, max_rows=rows, context=settings.context)
 
 

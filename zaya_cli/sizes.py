@@ -1,4 +1,4 @@
-"""Bytes and durations in words."""
+"""Bytes, durations and dtypes in words."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def dtype_name(dtype: object) -> str:
+    """`bfloat16` for `torch.bfloat16`, without importing torch."""
+    return str(dtype).removeprefix("torch.")

@@ -15,6 +15,7 @@ from zaya_cli.chat.session_keeper import SessionKeeper
 from zaya_cli.chat.view import view_for
 from zaya_cli.failures import INTERRUPTED, Interrupted
 from zaya_cli.runtime import Runtime
+from zaya_cli.sizes import dtype_name
 from zaya_cli.terminal.interrupt import stopping
 from zaya_cli.terminal.output import draws
 from zaya_core.engine.events import Event, Finished, TextEvent
@@ -99,9 +100,8 @@ class Chat:
     def header(self) -> list[str]:
         """What runs, where and why there."""
         model = self.runtime.engine.model
-        dtype = str(model.dtype).removeprefix("torch.")
         return [
-            f"{self.runtime.name} · {dtype} · context {self.runtime.engine.context:,} tokens",
+            f"{self.runtime.name} · {dtype_name(model.dtype)} · context {self.runtime.engine.context:,} tokens",
             f"{model.placement_reason}; {self.runtime.threads} threads",
         ]
 

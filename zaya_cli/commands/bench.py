@@ -18,6 +18,7 @@ from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.machine.versions import installed_version
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
+from zaya_cli.sizes import dtype_name
 from zaya_cli.terminal.output import stdout_console, write_json
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.kernels.resolve import products_in_use
@@ -123,7 +124,7 @@ def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
 
 
 def _model_facts(model: ZayaModel, name: str) -> dict[str, Any]:
-    packed, dtype, kv = model.config.quantization, str(model.dtype).removeprefix("torch."), model.pool.layout.kv
+    packed, dtype, kv = model.config.quantization, dtype_name(model.dtype), model.pool.layout.kv
     return {"name": name, "format": packed.describe() if packed else dtype, "kv": dtype if kv == "auto" else kv}
 
 

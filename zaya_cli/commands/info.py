@@ -12,7 +12,7 @@ from rich.table import Table
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.folder import folder_bytes
-from zaya_cli.sizes import gigabytes
+from zaya_cli.sizes import dtype_name, gigabytes
 from zaya_cli.terminal.output import stdout_console, write_json
 from zaya_cli.terminal.visible import one_line
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -100,7 +100,7 @@ def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict
 
 
 def _storage_facts(config: ModelConfig, checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    dtype = str(checkpoint.dtype).removeprefix("torch.")
+    dtype = dtype_name(checkpoint.dtype)
     if config.quantization is None:
         return [("stored as", dtype)]
     facts = config.quantization.facts
@@ -138,7 +138,7 @@ def _as_json(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: di
         "folder": folder,
         "bytes": folder_bytes(Path(folder)),
         "layout": config.layout,
-        "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "dtype": dtype_name(checkpoint.dtype),
         "quantization": config.quantization
         and {
             "format": config.quantization.experts,
