@@ -149,10 +149,10 @@ def unexplained(path: Path) -> Iterator[str]:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MOST_LINES:
                 yield f"{node.name} has {length} lines"
-    for node in tree.body:
-        is_public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
-        if is_public and not ast.get_docstring(node):
-            yield f"{node.name} has no docstring"
+    things = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    yield from (
+        f"{one.name} has no docstring" for one in things if not one.name.startswith("_") and not ast.get_docstring(one)
+    )
 
 
 def test_every_module_and_public_thing_says_what_it_is_in_functions_that_fit_a_screen():

@@ -24,16 +24,17 @@ from zaya_core.engine.events import (
 _PROGRESS_AFTER = 1.0  # seconds
 
 
-class AnswerView:
-    """One answer in text format.
+def shows_thinking(mode: ThinkingMode) -> bool:
+    """Thinking is shown when asked for on stderr, or by `show` when a person reads stdout."""
+    return mode == "stderr" or (mode == "show" and sys.stdout.isatty())
 
-    Thinking is shown when asked for on stderr, or by `show` when a person reads stdout; otherwise a terminal gets a
-    counter.
-    """
+
+class AnswerView:
+    """One answer in text format. Where thinking is not shown, a terminal gets a counter of it."""
 
     def __init__(self, console: Console, thinking: ThinkingMode, quiet: bool):
         self.console = console
-        self.shows_thinking = thinking == "stderr" or (thinking == "show" and sys.stdout.isatty())
+        self.shows_thinking = shows_thinking(thinking)
         self._counts = not quiet and draws(console)
         self._started = time.monotonic()
         self._is_thinking = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zaya_cli.answer.prompts import Prompt, collect_prompts, messages_of
+from zaya_cli.answer.render import shows_thinking
 from zaya_cli.failures import INTERRUPTED, Interrupted
 from zaya_cli.flags.run import RunSettings
 from zaya_cli.rsa.answer import NO_ANSWER, agreement_line, watch
@@ -57,17 +57,17 @@ def _answer_all(settings: RunSettings, prompts: list[Prompt], own_prompt: Prompt
     aggregation = aggregation_of(source.folder)
     if own_prompt is not None:
         aggregation = replace(aggregation, name=own_prompt.source, prompt=own_prompt)
-    command = _Command(settings, source, aggregation, len(prompts))
+    run = _Run(settings, source, aggregation, len(prompts))
     for note in source.notes:
         write_note(f"zaya: {note}")
     try:
         for number, prompt in enumerate(prompts):
-            command.answer(number, prompt)
+            run.answer(number, prompt)
     finally:
-        command.close()
+        run.close()
 
 
-class _Command:
+class _Run:
     """State: the answers so far, for `--format json`; why a state could not be saved."""
 
     def __init__(self, settings: RunSettings, source: Source, aggregation: Aggregation, prompts: int):
@@ -98,19 +98,11 @@ class _Command:
             raise self.unsaved
 
     def _solve(self, number: int, prompt: Prompt) -> Answered:
-        flags, started = self.settings.rsa, time.perf_counter()
+        started = time.perf_counter()
         path = self._saved_file(number)
-        seed = self.settings.generation.seed
-        if seed is None and path is not None:
-            seed = saved_seed(path)
-        seed = self.settings.generation.seed_or_random() if seed is None else seed
-        params, sampling = flags.params(self.aggregation), rsa_sampling(self.settings.generation, seed)
+        seed, messages = self._seed(path), self._messages(prompt)
+        params, sampling = self.settings.rsa.params(self.aggregation), rsa_sampling(self.settings.generation, seed)
         last_sampling = aggregate_sampling(self.settings.generation, seed) if params.select == "aggregate" else None
-        # As the tokenizer reads them: neither a server nor a saved state takes what is no UTF-8.
-        messages = [
-            {**message, "content": without_surrogates(message["content"])}
-            for message in messages_of(self.settings.system, prompt)
-        ]
         identity = self._identity(messages, params, sampling, last_sampling)
         restored = () if path is None else restore_rollouts(path, identity)
         view = RsaView(self.console, self.settings.quiet)
@@ -128,6 +120,18 @@ class _Command:
         )
         seconds = time.perf_counter() - started
         return Answered(prompt, watched, len(restored), seed, seconds, view.seconds_to_first_token)
+
+    def _seed(self, path: Path | None) -> int:
+        """That of --seed, else that of the saved state, else a new one."""
+        seed = self.settings.generation.seed
+        if seed is None and path is not None:
+            seed = saved_seed(path)
+        return self.settings.generation.seed_or_random() if seed is None else seed
+
+    def _messages(self, prompt: Prompt) -> list[dict[str, str]]:
+        """As the tokenizer reads them: neither a server nor a saved state takes what is no UTF-8."""
+        messages = messages_of(self.settings.system, prompt)
+        return [{**message, "content": without_surrogates(message["content"])} for message in messages]
 
     def _identity(
         self, messages: Any, params: RsaParams, sampling: SamplingParams, last_sampling: SamplingParams | None
@@ -163,8 +167,7 @@ class _Command:
     def _show(self, number: int, answered: Answered) -> None:
         result = answered.watched.result
         if self.settings.format == "text" and result.text.strip():
-            shows_thinking = self.settings.generation.thinking
-            if shows_thinking == "stderr" or (shows_thinking == "show" and sys.stdout.isatty()):
+            if shows_thinking(self.settings.generation.thinking):
                 write_thinking(self.console, result.thinking + "\n")
             write_answer(("\n" if number else "") + result.text.strip("\n") + "\n", is_whole=True)
         elif self.settings.format == "jsonl":

@@ -11,6 +11,8 @@ import pytest
 import zaya_cli
 from zaya_cli.models import found
 from zaya_cli.models.folder import BUNDLED
+from zaya_core.config.model_config import read_config
+from zaya_core.files.folder_files import read_json
 
 RUN = ("run", "-p", "What is 2+3?", "-n", "2", "--threads", "1")
 
@@ -19,7 +21,6 @@ RUN = ("run", "-p", "What is 2+3?", "-n", "2", "--threads", "1")
 def reads(monkeypatch):
     """How often the command line has read the config of each folder, by the folder's name."""
     counts: Counter[str] = Counter()
-    read_config, read_json = found.read_config, found.read_json
 
     def counted_config(folder):
         counts[folder.name] += 1
