@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from zaya_cli.failures import reported
 from zaya_cli.flags import options
+from zaya_cli.flags.bench import BenchSettings
+from zaya_cli.flags.chat import ChatSettings
 from zaya_cli.flags.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.flags.errors import wants_json
-from zaya_cli.flags.groups import with_flags
+from zaya_cli.flags.groups import with_groups
+from zaya_cli.flags.pull import PullSettings
+from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_cli.flags.run import RunSettings
 from zaya_cli.flags.settings import Setting, defaults_by_command, read_config_file, settings_of, unknown_variables
 from zaya_cli.machine.versions import installed_version
-from zaya_cli.rsa.options import RsaFlags
 from zaya_cli.terminal.output import prepare_streams, write_answer, write_note
 from zaya_cli.user_files import config_file, expect_current_folder
 
@@ -78,36 +83,8 @@ def all_settings() -> dict[str, Setting]:
 
 
 @app.command()
-@with_flags("rsa", RsaFlags)
-def run(
-    files: Annotated[list[str] | None, typer.Argument(help="Text files, one prompt each. - is standard input.")] = None,
-    prompt: options.PromptText = None,
-    system: options.System = None,
-    model: options.Model = None,
-    quant: options.Quant = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    kv: options.KV = "auto",
-    threads: options.Threads = None,
-    context: options.Context = None,
-    force: options.Force = False,
-    max_tokens: options.MaxTokens = None,
-    stop: options.Stop = None,
-    thinking: options.Thinking = "show",
-    thinking_budget: options.ThinkingBudget = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    repeat_penalty: options.RepeatPenalty = None,
-    seed: options.Seed = None,
-    format: options.OutputFormat = "text",
-    logprobs: options.TopLogprobs = None,
-    stats: options.ShowStats = False,
-    color: options.Color = "auto",
-    quiet: options.Quiet = False,
-    rsa: RsaFlags = RsaFlags(),  # noqa: B008 - replaced by its flags
-) -> None:
+@with_groups
+def run(settings: RunSettings) -> None:
     """Answer prompts once: the answer on stdout, everything else on stderr.
 
     [bold]Examples[/bold]
@@ -122,50 +99,15 @@ def run(
 
       zaya run hard.txt --rsa 8
     """
-    with reported(as_json=format != "text"):
-        from zaya_cli.commands.run import RunSettings
+    with reported(as_json=settings.format != "text"):
         from zaya_cli.commands.run import run as command
-        from zaya_cli.flags.generation import GenerationSettings
-        from zaya_cli.runtime import RuntimeSettings
 
-        command(
-            RunSettings(
-                files=tuple(files or ()), text=prompt, system=system,
-                runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force, kv),
-                generation=GenerationSettings(
-                    temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, tuple(stop or ()),
-                    thinking, thinking_budget, logprobs,
-                ),
-                format=format, stats=stats, color=color, quiet=quiet, rsa=rsa,
-            )
-        )  # fmt: skip
+        command(settings)
 
 
 @app.command()
-def chat(
-    system: options.System = None,
-    model: options.Model = None,
-    quant: options.Quant = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    kv: options.KV = "auto",
-    threads: options.Threads = None,
-    context: options.Context = None,
-    force: options.Force = False,
-    max_tokens: options.MaxTokens = None,
-    thinking: options.Thinking = "show",
-    thinking_budget: options.ThinkingBudget = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    repeat_penalty: options.RepeatPenalty = None,
-    seed: options.Seed = None,
-    resume: options.Resume = False,
-    history: options.KeepHistory = True,
-    stats: options.ShowStats = False,
-    color: options.Color = "auto",
-) -> None:
+@with_groups
+def chat(settings: ChatSettings) -> None:
     """Talk with the model. Ctrl-C stops an answer and keeps it; Ctrl-D leaves.
 
     [bold]Examples[/bold]
@@ -177,43 +119,14 @@ def chat(
       zaya chat --resume
     """
     with reported():
-        from zaya_cli.commands.chat import ChatSettings
         from zaya_cli.commands.chat import chat as command
-        from zaya_cli.flags.generation import GenerationSettings
-        from zaya_cli.runtime import RuntimeSettings
 
-        command(
-            ChatSettings(
-                system=system,
-                runtime=RuntimeSettings(model, device, dtype, threads, context, quant, force, kv),
-                generation=GenerationSettings(
-                    temperature, top_p, top_k, min_p, repeat_penalty, seed, max_tokens, (), thinking, thinking_budget
-                ),
-                stats=stats,
-                color=color,
-                resume=resume,
-                keeps_history=history,
-            )
-        )
+        command(settings)
 
 
 @app.command()
-def pull(
-    repo: Annotated[
-        str | None,
-        typer.Argument(metavar="REPO", help="OWNER/NAME on the Hugging Face Hub.", show_default="Zyphra/ZAYA1-8B"),
-    ] = None,
-    revision: Annotated[str, typer.Option("--revision", help="Branch, tag or commit.")] = "main",
-    device: options.Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing and whether it fits.")] = False,
-    quant: options.PullQuant = None,
-    dense: options.PullDense = None,
-    calibrate: options.Calibrate = None,
-    discard_originals: options.DiscardOriginals = False,
-    force: options.Force = False,
-    color: options.Color = "auto",
-    quiet: options.Quiet = False,
-) -> None:
+@with_groups
+def pull(settings: PullSettings) -> None:
     """Download a model into the Hugging Face cache. An interrupted download goes on where it stopped.
 
     Says before the download whether the disk has room and in which format the model fits into memory. Checksums are
@@ -234,14 +147,9 @@ def pull(
       HF_HOME=/big/disk zaya pull Zyphra/ZAYA1-8B --revision main
     """
     with reported():
-        from zaya_cli.commands.pull import PullSettings
         from zaya_cli.commands.pull import pull as command
 
-        command(
-            PullSettings(
-                repo, revision, device, dry_run, force, color, quiet, quant, dense, calibrate, discard_originals
-            )
-        )
+        command(settings)
 
 
 @models_app.callback(invoke_without_command=True)
@@ -387,34 +295,8 @@ def config_path() -> None:
 
 
 @app.command()
-def bench(
-    ctx: typer.Context,
-    prompts: Annotated[
-        str, typer.Option("--prompt-tokens", "-p", help="Prompt lengths, with commas; 0 is none.")
-    ] = "512",
-    tokens: Annotated[str, typer.Option("--tokens", "-n", help="Tokens to decode, with commas.")] = "128",
-    depths: Annotated[str, typer.Option("--depth", "-d", help="Tokens that are there already.")] = "0",
-    batches: Annotated[str, typer.Option("--batch", "-b", help="Rows at once.")] = "1",
-    repeats: Annotated[int, typer.Option("--repeats", "-r", help="Times to measure each case.")] = 5,
-    model: options.Model = None,
-    dummy: Annotated[bool, typer.Option("--dummy", help="Random weights of ZAYA1-8B's sizes; no download.")] = False,
-    quant: Annotated[
-        Literal["int8", "int4", "bf16"] | None,
-        typer.Option(
-            "--quant",
-            help="The folder that `zaya quantize` made; with --dummy the format of the experts.",
-            show_default="the model as it is; int4 with --dummy",
-        ),
-    ] = None,
-    dense: Annotated[
-        Literal["int8", "int4", "bf16"] | None,
-        typer.Option("--dense", help="With --dummy: attention, embedding and head.", show_default="int8"),
-    ] = None,
-    device: options.Device = "auto",
-    kv: options.KV = "auto",
-    threads: options.Threads = None,
-    format: Annotated[Literal["md", "csv", "json", "jsonl"], typer.Option("--format", help="Of the table.")] = "md",
-) -> None:
+@with_groups
+def bench(ctx: typer.Context, settings: BenchSettings) -> None:
     """Measure how fast a model runs here: prefill and decode, beside what the memory allows.
 
     [bold]Examples[/bold]
@@ -425,18 +307,13 @@ def bench(
 
       zaya bench --model demo -n 32 --format json
     """
-    with reported(as_json=format in ("json", "jsonl")):
-        source = ctx.get_parameter_source("model")
-        if dummy and (source is None or source.name != "COMMANDLINE"):
-            model = None  # that of a setting is meant for commands that need one
-        from zaya_cli.commands.bench import BenchSettings
+    with reported(as_json=settings.format in ("json", "jsonl")):
         from zaya_cli.commands.bench import bench as command
 
-        command(
-            BenchSettings(
-                model, dummy, quant, dense, prompts, tokens, depths, batches, repeats, threads, device, format, kv
-            )
-        )
+        source = ctx.get_parameter_source("model")
+        if settings.dummy and (source is None or source.name != "COMMANDLINE"):
+            settings = replace(settings, model=None)  # that of a variable or a file is meant for commands that need one
+        command(settings)
 
 
 @app.command()
@@ -478,16 +355,8 @@ def info(
 
 
 @app.command()
-def quantize(
-    model: options.SourceModel = None,
-    format: options.QuantFormat = "int4",
-    dense: options.DenseFormat = "int8",
-    calibrate: options.Calibrate = None,
-    out: options.QuantOut = None,
-    verify: options.Verify = False,
-    threads: options.Threads = None,
-    quiet: options.Quiet = False,
-) -> None:
+@with_groups
+def quantize(settings: QuantizeSettings) -> None:
     """Make a smaller folder of a model. A run that was stopped goes on where it was.
 
     [bold]Examples[/bold]
@@ -497,10 +366,9 @@ def quantize(
       zaya quantize --model ~/models/ZAYA1-8B --format int8 --out ~/models/ZAYA1-8B-int8 --verify
     """
     with reported():
-        from zaya_cli.commands.quantize import QuantizeCommand
         from zaya_cli.commands.quantize import quantize as command
 
-        command(QuantizeCommand(model, format, dense, calibrate, out, verify, threads, quiet))
+        command(settings)
 
 
 def main() -> None:

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.machine.hardware import memory_of
 from zaya_cli.machine.threads import threads_to_use
+from zaya_cli.models.choice import find_model
 from zaya_cli.models.fit_report import smallest_change
-from zaya_cli.models.folder import find_model_folder, weight_bytes
-from zaya_cli.models.inventory import choose, present_models
-from zaya_cli.models.quantized_folder import find_quantized_folder
+from zaya_cli.models.folder import weight_bytes
+from zaya_cli.models.found import FoundModel
 from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import write_note
-from zaya_core.config.kv_format import KVFormat
-from zaya_core.config.model_config import read_config
-from zaya_core.errors import MemoryFitError, UsageError
+from zaya_core.errors import MemoryFitError
 from zaya_core.machine.memory_fit import USUAL_CONTEXT, memory_need
 
 if TYPE_CHECKING:
@@ -26,78 +25,63 @@ if TYPE_CHECKING:
     from zaya_core.model.model import ZayaModel
     from zaya_core.text.tokenizer import Tokenizer
 
-
-@dataclass(frozen=True)
-class RuntimeSettings:
-    """What decides how a model is loaded."""
-
-    model: str | None
-    device: str
-    dtype: str
-    threads: int | None
-    context: int | None
-    quant: str | None = None
-    force: bool = False
-    kv: KVFormat = "auto"
+_SHARE_OF_FREE_MEMORY = 0.8  # for keys and values; what is left is for activations
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A loaded model with its name and where it runs. `chosen_because`: why this one, where none was named."""
+    """A loaded model, as it was found, and where it runs."""
 
     engine: Engine
-    folder: Path
-    name: str
+    found: FoundModel
     threads: int
     load_seconds: float
-    chosen_because: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the model is called for people."""
+        return self.found.name
+
+    @property
+    def folder(self) -> Path:
+        """The model's."""
+        return self.found.folder
 
 
-def open_runtime(settings: RuntimeSettings) -> Runtime:
-    """Load tokenizer and model side by side. Raises the errors of both, and UsageError for impossible settings."""
+def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
+    """Load tokenizer and model side by side. Raises the errors of both, and UsageError for impossible settings.
+
+    rows: most that run at once; keys and values then take no more than a share of the memory that is free, so that
+    some of the rows may have to wait. None: the Engine's own.
+    """
     started = time.perf_counter()
-    _check(settings)
+    settings.expect_context()
     threads = threads_to_use(settings.threads)
-    name, folder, chosen_because = _find(settings)
+    found = find_model(settings.model, settings.quant, settings.device, settings.context, settings.kv)
     with ThreadPoolExecutor(1) as background:  # the tokenizer's parsing runs while torch is imported
-        tokenizer = background.submit(_load_tokenizer, folder)
-        _check_memory(name, folder, settings)
-        model = _load_model(folder, settings, threads)
-        from zaya_core.engine.engine import Engine
-
-        engine = Engine(model, tokenizer.result(), context=settings.context)
+        tokenizer = background.submit(_load_tokenizer, found)
+        _check_memory(found, settings)
+        model = _load_model(found, settings, threads)
+        engine = _engine(model, tokenizer.result(), settings, rows)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
-    _report_notes(model, folder)
+    _report_notes(model, found.folder)
     _report_slow_format(model)
     _report_unused_gpu(settings.device)
-    return Runtime(engine, folder, name, threads, time.perf_counter() - started, chosen_because)
+    return Runtime(engine, found, threads, time.perf_counter() - started)
 
 
-def _find(settings: RuntimeSettings) -> tuple[str, Path, str | None]:
-    """(name, folder, why this one). Without a name, the best present model that fits."""
-    if settings.quant is not None:
-        folder = find_quantized_folder(settings.model, settings.quant)
-        return folder.name, folder, None
-    if settings.model is not None:
-        return settings.model, find_model_folder(settings.model), None
-    choice = choose(present_models(), memory_of(settings.device), settings.context, settings.kv)
-    return choice.model.name, choice.model.folder, choice.reason
-
-
-def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
+def _check_memory(found: FoundModel, settings: RuntimeSettings) -> None:
     """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.machine.memory_fit`."""
-    config = read_config(folder)
-    if settings.context is not None and settings.context > config.max_position_embeddings:
-        most = f"{config.max_position_embeddings:,}"
-        raise UsageError(f"--ctx {settings.context} is too large: this model supports 2 to {most} tokens.")
-    stored = weight_bytes(folder)
+    config = found.config
+    settings.expect_context(config.max_position_embeddings)
+    stored = weight_bytes(found.folder)
     memory = memory_of(settings.device)
     need = memory_need(config, stored, settings.context or USUAL_CONTEXT, settings.kv)
     verdict = need.verdict(memory.total, memory.free)
     if verdict == "fits" or settings.force:
         return
-    numbers = f"{name} needs {gigabytes(need.total)} of memory"
+    numbers = f"{found.name} needs {gigabytes(need.total)} of memory"
     if verdict == "tight":
         free = gigabytes(memory.free)
         write_note(f"zaya: {numbers}, {free} are free: it will be slow while other programs hold the rest.")
@@ -110,18 +94,24 @@ def _check_memory(name: str, folder: Path, settings: RuntimeSettings) -> None:
     )
 
 
-def _check(settings: RuntimeSettings) -> None:
-    if settings.context is not None and settings.context < 2:
-        raise UsageError(f"--ctx is {settings.context}; it must be 2 or more.")
+def _engine(model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, rows: int | None) -> Engine:
+    """The Engine with all its limits; see `open_runtime`."""
+    from zaya_core.engine.engine import Engine
+
+    if rows is None:
+        return Engine(model, tokenizer, context=settings.context)
+    room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
+    blocks = max(1, int(room / model.layout.bytes_per_block))
+    return Engine(model, tokenizer, max_rows=rows, context=settings.context, max_blocks=blocks)
 
 
-def _load_tokenizer(folder: Path) -> Tokenizer:
+def _load_tokenizer(found: FoundModel) -> Tokenizer:
     from zaya_core.text.tokenizer import load_tokenizer
 
-    return load_tokenizer(folder)
+    return load_tokenizer(found.folder)
 
 
-def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaModel:
+def _load_model(found: FoundModel, settings: RuntimeSettings, threads: int) -> ZayaModel:
     import torch
 
     from zaya_core.kernels.resolve import products_in_use
@@ -131,7 +121,7 @@ def _load_model(folder: Path, settings: RuntimeSettings, threads: int) -> ZayaMo
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = load_model(folder, settings.device, settings.dtype, settings.kv)
+    model = load_model(found.folder, settings.device, settings.dtype, settings.kv)
     spare_the_collector()
     return model
 

@@ -1,4 +1,4 @@
-"""Bytes and durations in words."""
+"""Bytes, durations and dtypes in words."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ def gigabytes(nbytes: float) -> str:
     return f"{nbytes / 1e3:.1f} kB" if nbytes >= 1e3 else f"{nbytes:.0f} bytes"
 
 
+def gibibytes(nbytes: float) -> str:
+    """Binary units, as systems count the memory of a process."""
+    return f"{nbytes / 2**30:.2f} GiB"
+
+
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s` or `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    """In the two largest units: `42 s`, `3 min 20 s` or `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def dtype_name(dtype: object) -> str:
+    """`bfloat16` for `torch.bfloat16`, without importing torch."""
+    return str(dtype).removeprefix("torch.")

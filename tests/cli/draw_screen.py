@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from tests.cli.terminal import Terminal
+from tests.cli.pseudo_terminal import Terminal
 
 QUESTIONS = ("What is 17 + 6 * (9 - 4)?", "And minus 20?")
 COLUMNS, LINES = 90, 22

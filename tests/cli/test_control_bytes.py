@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import zaya_cli
 from tests.cli.conftest import biased_folder
-from tests.cli.terminal import Terminal
+from tests.cli.pseudo_terminal import Terminal
 from tests.core.rsa.faulty_server import Behaviour, served
 from tests.fuzz.budget import rounds
 from zaya_cli.flags.completion import complete_model

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import zaya_cli
-from tests.cli.terminal import Terminal
+from tests.cli.pseudo_terminal import Terminal
 from zaya_cli.models.folder import BUNDLED
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there")

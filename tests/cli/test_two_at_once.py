@@ -15,7 +15,7 @@ from threading import Barrier
 import pytest
 
 from tests.cli.hub_cache import cache_repo, repo_folder
-from tests.cli.terminal import Terminal
+from tests.cli.pseudo_terminal import Terminal
 from zaya_cli.chat.conversation import Conversation
 from zaya_cli.chat.input_history import InputHistory
 from zaya_cli.chat.session_file import SessionFolder
@@ -24,6 +24,7 @@ from zaya_cli.failures import exit_code_of, sentence_of
 from zaya_cli.flags.generation import GenerationSettings
 from zaya_cli.models.folder import BUNDLED, DEFAULT_REPO
 from zaya_cli.models.locks import downloading_alone, reading
+from zaya_core.checkpoint.fingerprint import fingerprint
 from zaya_core.engine.engine import Engine
 from zaya_core.errors import NoLocksError, UsageError
 from zaya_core.files.exclusive import held, lock_beside, try_lock
@@ -54,7 +55,7 @@ def chat(engine, folder):
 
     def begin(is_automatic=True):
         conversation = Conversation(engine, GenerationSettings(), SamplingParams(seed=1))
-        return SessionKeeper(conversation, folder, "demo", DEMO, is_automatic, told.append)
+        return SessionKeeper(conversation, folder, "demo", fingerprint(DEMO), is_automatic, told.append)
 
     yield begin
     assert not told

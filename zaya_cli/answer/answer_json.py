@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from zaya_cli.sizes import dtype_name
+
 if TYPE_CHECKING:
     from zaya_cli.answer.prompts import Prompt
     from zaya_cli.runtime import Runtime
@@ -78,6 +80,6 @@ def placement_of(runtime: Runtime) -> dict[str, Any]:
     model = runtime.engine.model
     return {
         "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": dtype_name(model.dtype),
         "threads": runtime.threads,
     }

@@ -45,6 +45,12 @@ def collect_prompts(files: Sequence[str], text: str | None) -> list[Prompt]:
     return prompts
 
 
+def messages_of(system: str | None, prompt: Prompt) -> list[dict[str, str]]:
+    """A prompt as the chat template takes it."""
+    first = [{"role": "system", "content": system}] if system else []
+    return [*first, {"role": "user", "content": prompt.text}]
+
+
 def _read_stdin(must_have: bool) -> str:
     if sys.stdin.isatty():
         if not must_have:

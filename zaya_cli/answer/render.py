@@ -7,7 +7,8 @@ import time
 
 from rich.console import Console
 
-from zaya_cli.flags.options import ThinkingMode
+from zaya_cli.flags.generation import ThinkingMode
+from zaya_cli.sizes import gibibytes
 from zaya_cli.terminal.output import draws, write_answer, write_thinking
 from zaya_core.engine.events import (
     Event,
@@ -23,16 +24,17 @@ from zaya_core.engine.events import (
 _PROGRESS_AFTER = 1.0  # seconds
 
 
-class AnswerView:
-    """One answer in text format.
+def shows_thinking(mode: ThinkingMode) -> bool:
+    """Thinking is shown when asked for on stderr, or by `show` when a person reads stdout."""
+    return mode == "stderr" or (mode == "show" and sys.stdout.isatty())
 
-    Thinking is shown when asked for on stderr, or by `show` when a person reads stdout; otherwise a terminal gets a
-    counter.
-    """
+
+class AnswerView:
+    """One answer in text format. Where thinking is not shown, a terminal gets a counter of it."""
 
     def __init__(self, console: Console, thinking: ThinkingMode, quiet: bool):
         self.console = console
-        self.shows_thinking = thinking == "stderr" or (thinking == "show" and sys.stdout.isatty())
+        self.shows_thinking = shows_thinking(thinking)
         self._counts = not quiet and draws(console)
         self._started = time.monotonic()
         self._is_thinking = False
@@ -118,5 +120,5 @@ def stats_line(stats: Stats, seed: int, load_seconds: float) -> str:
         f"{stats.prompt_tokens_per_second:.1f} tok/s) · answer {stats.completion_tokens:,} tokens "
         f"({stats.thinking_tokens:,} thinking, {stats.decode_tokens_per_second:.1f} tok/s) · first token "
         f"{stats.seconds_to_first_token:.2f} s · load {load_seconds:.1f} s · peak memory "
-        f"{stats.peak_memory_bytes / 2**30:.2f} GiB · seed {seed}"
+        f"{gibibytes(stats.peak_memory_bytes)} · seed {seed}"
     )

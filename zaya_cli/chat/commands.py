@@ -13,9 +13,11 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Path
 from prompt_toolkit.document import Document
 
 from zaya_cli.answer.prompts import read_text_file
+from zaya_cli.chat.answer_settings import NAMES, change, shown
+from zaya_cli.chat.chat import Chat, Leave
 from zaya_cli.chat.pasted_path import pasted_path
-from zaya_cli.chat.repl import Leave, Repl
-from zaya_cli.flags.options import ThinkingMode
+from zaya_cli.flags.generation import ThinkingMode
+from zaya_cli.flags.typed import typed
 from zaya_cli.terminal.visible import one_line
 from zaya_core.errors import UsageError
 
@@ -28,8 +30,8 @@ class Command:
     name: str
     argument: str
     help: str
-    run: Callable[[Repl, str], None]
-    choices: Callable[[Repl], Iterable[str]] | None = None
+    run: Callable[[Chat, str], None]
+    choices: Callable[[Chat], Iterable[str]] | None = None
 
     @property
     def usage(self) -> str:
@@ -41,7 +43,7 @@ class Command:
         return self.argument.strip("[]<>").split("|") if "|" in self.argument else []
 
 
-def obey(repl: Repl, line: str) -> None:
+def obey(chat: Chat, line: str) -> None:
     """Carry out a line that begins with a slash. Raises UsageError, and what the command raises."""
     name, _, argument = line[1:].strip().partition(" ")
     argument = argument.strip()
@@ -56,14 +58,14 @@ def obey(repl: Repl, line: str) -> None:
         raise UsageError(f"Type {command.usage}.")
     if argument and command.values and argument not in command.values:
         raise UsageError(f"/{name} {argument}: type {command.usage}.")
-    command.run(repl, argument)
+    command.run(chat, argument)
 
 
 class CommandCompleter(Completer):
     """Names of commands behind a slash at the very beginning, then their arguments."""
 
-    def __init__(self, repl: Repl):
-        self._repl = repl
+    def __init__(self, chat: Chat):
+        self._repl = chat
 
     def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
         text = document.text_before_cursor
@@ -87,136 +89,112 @@ class CommandCompleter(Completer):
             yield from (Completion(value, -len(argument), display=one_line(value)) for value in fitting)
 
 
-def _help(repl: Repl, argument: str) -> None:
+def _help(chat: Chat, argument: str) -> None:
     if argument:
         command = _BY_NAME.get(argument.removeprefix("/"))
         if command is None:
             raise UsageError(f"/{argument} is not a command; /help lists them.")
-        repl.console.print(f"{command.usage}  {command.help}")
+        chat.console.print(f"{command.usage}  {command.help}")
         return
     width = max(len(command.usage) for command in COMMANDS)
     for command in COMMANDS:
-        repl.console.print(f"{command.usage:<{width}}  {command.help}")
-    repl.console.print(_KEYS)
+        chat.console.print(f"{command.usage:<{width}}  {command.help}")
+    chat.console.print(_KEYS)
 
 
-def _exit(repl: Repl, argument: str) -> None:
+def _exit(chat: Chat, argument: str) -> None:
     raise Leave
 
 
-def _clear(repl: Repl, argument: str) -> None:
-    is_kept = repl.keeper.begin_anew()
-    repl.staged.clear()
-    repl.say("A new conversation. The old one is kept: /sessions." if is_kept else "A new conversation.")
+def _clear(chat: Chat, argument: str) -> None:
+    is_kept = chat.keeper.begin_anew()
+    chat.staged.clear()
+    chat.say("A new conversation. The old one is kept: /sessions." if is_kept else "A new conversation.")
 
 
-def _system(repl: Repl, argument: str) -> None:
+def _system(chat: Chat, argument: str) -> None:
     if argument:
-        repl.conversation.system = None if argument == "off" else argument
-    repl.say(f"System message: {repl.conversation.system or 'none'}")
+        chat.conversation.system = None if argument == "off" else argument
+    chat.say(f"System message: {chat.conversation.system or 'none'}")
 
 
-def _set(repl: Repl, argument: str) -> None:
+def _set(chat: Chat, argument: str) -> None:
     name, _, text = argument.partition(" ")
     if not name:
-        for known in _SETTINGS:
-            repl.console.print(f"{known} {_setting(repl, known)}")
+        for known in NAMES:
+            chat.console.print(f"{known} {shown(chat.conversation, known)}")
         return
-    if name not in _SETTINGS:
-        raise UsageError(f"{name} is not a setting; there are {', '.join(_SETTINGS)}.")
+    if name not in NAMES:
+        raise UsageError(f"{name} is not a setting; there are {', '.join(NAMES)}.")
     if text:
-        _change_setting(repl, name, text.strip())
-    repl.say(f"{name} {_setting(repl, name)}")
+        change(chat.conversation, name, text.strip())
+    chat.say(f"{name} {shown(chat.conversation, name)}")
 
 
-def _setting(repl: Repl, name: str) -> object:
-    value = getattr(_home_of(repl, name), name)
-    return "off" if value is None else value
+def _stats(chat: Chat, argument: str) -> None:
+    chat.shows_stats = argument == "on" if argument else not chat.shows_stats
+    chat.say(f"Statistics are {'on' if chat.shows_stats else 'off'}.")
 
 
-def _home_of(repl: Repl, name: str) -> Any:
-    return repl.conversation.settings if name in _LENGTHS else repl.conversation.sampling
-
-
-def _change_setting(repl: Repl, name: str, text: str) -> None:
-    kind = _SETTINGS[name]
-    try:
-        value = None if text == "off" and name in _LENGTHS else kind(text)
-    except ValueError:
-        kinds = {int: "a whole number", float: "a number"}
-        raise UsageError(f"{name} is {text!r}; it must be {kinds[kind]}.") from None
-    if name in _LENGTHS:
-        if value is not None and value < _LENGTHS[name]:
-            raise UsageError(f"{name} is {value}; it must be {_LENGTHS[name]} or more, or off.")
-        repl.conversation.settings = replace(repl.conversation.settings, **{name: value})  # type: ignore[arg-type]
-    else:
-        repl.conversation.sampling = replace(repl.conversation.sampling, **{name: value})  # type: ignore[arg-type]
-
-
-def _stats(repl: Repl, argument: str) -> None:
-    repl.shows_stats = argument == "on" if argument else not repl.shows_stats
-    repl.say(f"Statistics are {'on' if repl.shows_stats else 'off'}.")
-
-
-def _think(repl: Repl, argument: str) -> None:
+def _think(chat: Chat, argument: str) -> None:
     if argument:
         mode: Any = argument
-        repl.conversation.settings = replace(repl.conversation.settings, thinking=mode)
-        repl.say(f"Thinking: {argument}")
+        chat.conversation.settings = replace(chat.conversation.settings, thinking=mode)
+        chat.say(f"Thinking: {argument}")
         return
-    thinking = next((exchange.thinking for exchange in reversed(repl.conversation.exchanges)), "")
+    thinking = next((exchange.thinking for exchange in reversed(chat.conversation.exchanges)), "")
     if not thinking:
         raise UsageError("There is no thinking to show.")
-    repl.say(thinking)
+    chat.say(thinking)
 
 
-def _regenerate(repl: Repl, argument: str) -> None:
-    repl.answer(repl.conversation.ask_again())
+def _regenerate(chat: Chat, argument: str) -> None:
+    chat.answer(chat.conversation.ask_again())
 
 
-def _undo(repl: Repl, argument: str) -> None:
-    question = repl.conversation.undo()
-    repl.say(f"Taken back: {question.splitlines()[0][:60] if question.strip() else question}")
+def _undo(chat: Chat, argument: str) -> None:
+    question = chat.conversation.undo()
+    chat.say(f"Taken back: {question.splitlines()[0][:60] if question.strip() else question}")
 
 
-def _continue(repl: Repl, argument: str) -> None:
-    repl.answer(repl.conversation.go_on())
+def _continue(chat: Chat, argument: str) -> None:
+    chat.answer(chat.conversation.go_on())
 
 
-def _edit(repl: Repl, argument: str) -> None:
-    conversation = repl.conversation
+def _edit(chat: Chat, argument: str) -> None:
+    conversation = chat.conversation
     last = conversation.unanswered or (conversation.exchanges[-1].question if conversation.exchanges else "")
     try:
-        text = repl.input.edit(last).strip()
+        text = chat.input.edit(last).strip()
     except (EOFError, KeyboardInterrupt):  # out of the line that the editor left behind
         text = ""
     if not text or text == last:
-        repl.say("Nothing was changed.")
+        chat.say("Nothing was changed.")
     elif last:
-        repl.answer(conversation.ask_again(text))
+        chat.answer(conversation.ask_again(text))
     else:
-        repl.ask(text)
+        chat.ask(text)
 
 
-def _file(repl: Repl, argument: str) -> None:
+def _file(chat: Chat, argument: str) -> None:
     path = pasted_path(argument)
     text = read_text_file(path)
-    repl.staged[str(path)] = f"{path.name}:\n{text}"
-    tokens = len(repl.runtime.engine.tokenizer.encode(text))
-    repl.say(f"{one_line(path.name)}, {tokens:,} tokens, goes with the next message (/clear forgets it).")
+    chat.staged[str(path)] = f"{path.name}:\n{text}"
+    tokens = len(chat.runtime.engine.tokenizer.encode(text))
+    chat.say(f"{one_line(path.name)}, {tokens:,} tokens, goes with the next message (/clear forgets it).")
 
 
-def _save(repl: Repl, argument: str) -> None:
+def _save(chat: Chat, argument: str) -> None:
     path = _file_of(argument)
-    repl.say(repl.keeper.save(argument or None) if path is None else repl.keeper.export(path))
+    chat.say(chat.keeper.save(argument or None) if path is None else chat.keeper.export(path))
 
 
-def _load(repl: Repl, argument: str) -> None:
+def _load(chat: Chat, argument: str) -> None:
     path = _file_of(argument)
-    repl.say(repl.keeper.load(argument or None) if path is None else repl.keeper.load_file(path))
-    repl.staged.clear()
-    if repl.conversation.exchanges:
-        repl.show_exchange(repl.conversation.exchanges[-1])
+    chat.say(chat.keeper.load(argument or None) if path is None else chat.keeper.load_file(path))
+    chat.staged.clear()
+    if chat.conversation.exchanges:
+        chat.show_exchange(chat.conversation.exchanges[-1])
 
 
 def _file_of(argument: str) -> Path | None:
@@ -232,79 +210,66 @@ def _file_of(argument: str) -> Path | None:
     return path
 
 
-def _names(repl: Repl) -> list[str]:
-    return repl.keeper.folder.names()
+def _names(chat: Chat) -> list[str]:
+    return chat.keeper.folder.names()
 
 
-def _sessions(repl: Repl, argument: str) -> None:
-    names = repl.keeper.folder.names()
+def _sessions(chat: Chat, argument: str) -> None:
+    names = chat.keeper.folder.names()
     for name in names:
-        mark = " (this one)" if name in (repl.keeper.name, repl.keeper.automatic) else ""
-        repl.console.print(one_line(name) + mark)
+        mark = " (this one)" if name in (chat.keeper.name, chat.keeper.automatic) else ""
+        chat.console.print(one_line(name) + mark)
     if not names:
-        repl.say("No session was saved yet.")
+        chat.say("No session was saved yet.")
 
 
-def _copy(repl: Repl, argument: str) -> None:
+def _copy(chat: Chat, argument: str) -> None:
     from zaya_cli.chat.clipboard import copy
 
-    if not repl.conversation.exchanges:
+    if not chat.conversation.exchanges:
         raise UsageError("There is no answer to copy yet.")
-    repl.say(f"The last answer was sent to {copy(repl.conversation.exchanges[-1].answer)}.")
+    chat.say(f"The last answer was sent to {copy(chat.conversation.exchanges[-1].answer)}.")
 
 
-def _tokens(repl: Repl, argument: str) -> None:
-    used, context = repl.conversation.tokens_in_use(), repl.runtime.engine.context
-    encode = repl.runtime.engine.tokenizer.encode
-    for exchange in repl.conversation.exchanges:
+def _tokens(chat: Chat, argument: str) -> None:
+    used, context = chat.conversation.tokens_in_use(), chat.runtime.engine.context
+    encode = chat.runtime.engine.tokenizer.encode
+    for exchange in chat.conversation.exchanges:
         texts = {"question": exchange.question, "thinking": exchange.thinking, "answer": exchange.answer}
         counts = ", ".join(f"{kind} {len(encode(text)):,}" for kind, text in texts.items())
-        repl.console.print(f"{counts}: {exchange.question.splitlines()[0][:40] if exchange.question.strip() else ''}")
+        chat.console.print(f"{counts}: {exchange.question.splitlines()[0][:40] if exchange.question.strip() else ''}")
     left = f"{context - used:,} are left" if used <= context else "more than there are: /undo or /clear makes room"
-    repl.console.print(f"{used:,} of {context:,} tokens of the context are used, {left}.")
+    chat.console.print(f"{used:,} of {context:,} tokens of the context are used, {left}.")
 
 
-def _info(repl: Repl, argument: str) -> None:
-    for line in header(repl):
-        repl.console.print(line)
-    sampling = repl.conversation.sampling
-    settings = ", ".join(f"{name} {_setting(repl, name)}" for name in _SETTINGS)
-    repl.console.print(f"{settings}, thinking {repl.conversation.settings.thinking}")
-    repl.console.print(f"session {repl.keeper.name or repl.keeper.automatic or 'not kept'}, seed {sampling.seed}")
-    repl.console.print(f"system message: {repl.conversation.system or 'none'}")
+def _info(chat: Chat, argument: str) -> None:
+    for line in chat.header():
+        chat.console.print(line)
+    sampling = chat.conversation.sampling
+    settings = ", ".join(f"{name} {shown(chat.conversation, name)}" for name in NAMES)
+    chat.console.print(f"{settings}, thinking {chat.conversation.settings.thinking}")
+    chat.console.print(f"session {chat.keeper.name or chat.keeper.automatic or 'not kept'}, seed {sampling.seed}")
+    chat.console.print(f"system message: {chat.conversation.system or 'none'}")
 
 
-def header(repl: Repl) -> list[str]:
-    """What runs, where and why there."""
-    model = repl.runtime.engine.model
-    dtype = str(model.dtype).removeprefix("torch.")
-    return [
-        f"{repl.runtime.name} · {dtype} · context {repl.runtime.engine.context:,} tokens",
-        f"{model.placement_reason}; {repl.runtime.threads} threads",
-    ]
-
-
-def _rsa(repl: Repl, argument: str) -> None:
-    if argument and argument != "off" and not (argument.isascii() and argument.isdigit() and int(argument)):
-        raise UsageError(f"/rsa {argument}: give how many candidates think about the next question, such as 8, or off.")
-    if argument not in ("", "off") and repl.conversation.sampling.temperature == 0:
-        raise UsageError("/rsa needs a temperature above 0, or all candidates think the same: /set temperature 1.")
+def _rsa(chat: Chat, argument: str) -> None:
     if argument:
-        repl.candidates = None if argument == "off" else int(argument)
-    repl.say("Markovian RSA: " + (f"{repl.candidates} candidates for the next answer" if repl.candidates else "off"))
+        chat.candidates = None if argument == "off" else _candidates(chat, argument)
+    chat.say("Markovian RSA: " + (f"{chat.candidates} candidates for the next answer" if chat.candidates else "off"))
 
 
-_SETTINGS: dict[str, type] = {
-    "temperature": float,
-    "top_p": float,
-    "top_k": int,
-    "min_p": float,
-    "repetition_penalty": float,
-    "seed": int,
-    "max_tokens": int,
-    "thinking_budget": int,
-}
-_LENGTHS = {"max_tokens": 1, "thinking_budget": 0}  # the least of each; they may be off
+def _candidates(chat: Chat, text: str) -> int:
+    """How many are meant. Raises UsageError."""
+    try:
+        count: int = typed(int, text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise UsageError(f"/rsa {text}: give how many candidates think about the next question, such as 8, or off.")
+    if chat.conversation.sampling.temperature == 0:
+        raise UsageError("/rsa needs a temperature above 0, or all candidates think the same: /set temperature 1.")
+    return count
+
 
 COMMANDS: tuple[Command, ...] = (
     Command("help", "[command]", "this list, or one line of it", _help, lambda _: _BY_NAME),
@@ -317,7 +282,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("think", f"[{'|'.join(get_args(ThinkingMode))}]", "how thinking is shown; alone: the last one", _think),
     Command("rsa", "[N, off]", "N candidates and rounds of aggregation for the next answer", _rsa),
     Command("system", "[text]", "show or set the system message; off removes it", _system),
-    Command("set", "[name value]", "show or change sampling, lengths and the seed", _set, lambda _: _SETTINGS),
+    Command("set", "[name value]", "show or change sampling, lengths and the seed", _set, lambda _: NAMES),
     Command("stats", "[on|off]", "tokens, speed, memory and seed after each answer", _stats),
     Command("tokens", "", "how much of the context is used, and by what", _tokens),
     Command("info", "", "model, device, settings and session", _info),

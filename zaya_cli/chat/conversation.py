@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from zaya_cli.chat import computed
 from zaya_cli.flags.generation import GenerationSettings
 from zaya_core.engine.events import Event, Failed, Finished, FinishReason, TokenEvent
 from zaya_core.errors import UsageError
@@ -69,7 +70,7 @@ class Conversation:
         self.exchanges = []
         self.unanswered = None
         self.known_ids = []
-        self.engine.prefixes.clear()
+        computed.forget(self.engine)
 
     def ask(self, question: str) -> Generator[Event, None, None]:
         """Ask and yield the answer's events; it is kept as soon as something has come, also when it stays partial.
@@ -199,4 +200,4 @@ class Conversation:
         self.known_ids = [*request.ids, *tokens]
         # An unfinished answer can go on from its end; a finished one only if the template keeps all of it.
         next_ids = self._opening(self.exchanges) if reason == "stop" else self.known_ids
-        self.engine.prefixes.keep_only(self.engine.prefixes.beginnings_of(next_ids))
+        computed.keep_beginnings(self.engine, next_ids)

@@ -7,17 +7,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from zaya_cli.chat import computed
 from zaya_cli.chat.conversation import Conversation
 from zaya_cli.chat.session_file import Session, SessionFolder, read_session, write_session
-from zaya_core.checkpoint.fingerprint import fingerprint
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.files.exclusive import Lock
-from zaya_core.files.private_file import write_atomically
 from zaya_core.files.write_errors import write_error
 
 _LARGEST_AUTOMATIC_STATE = 2 << 30  # bytes
-
-
 _ELSEWHERE = "/save PATH.json"
 _READ_AGAIN = "It is read again with the next question."
 _EDITED = "It was changed by hand or damaged: its texts are used, and read again with the next question."
@@ -30,10 +27,11 @@ class SessionKeeper:
     """
 
     def __init__(
-        self, conversation: Conversation, folder: SessionFolder, model: str, model_folder: Path, is_automatic: bool,
+        self, conversation: Conversation, folder: SessionFolder, model: str, weights: str, is_automatic: bool,
         complain: Callable[[str], None],
     ):  # fmt: skip
-        """is_automatic: whether anything is written without being asked for. complain: told once what went wrong."""
+        """model: its name. weights: their fingerprint. is_automatic: whether anything is written without being asked
+        for. complain: told once what went wrong."""
         self.conversation = conversation
         self.folder = folder
         self.name: str | None = None
@@ -41,7 +39,7 @@ class SessionKeeper:
         self._is_automatic = is_automatic
         self._locks: dict[str, Lock] = {}
         self._model = model
-        self._weights = fingerprint(model_folder)
+        self._weights = weights
         self._complain = complain
         self._complaint = ""
         self._kept = self._session()
@@ -113,7 +111,7 @@ class SessionKeeper:
         if self.automatic is None or not self.conversation.exchanges:
             return
         try:
-            if self._state_bytes() <= _LARGEST_AUTOMATIC_STATE:
+            if computed.bytes_in_use(self.conversation.engine) <= _LARGEST_AUTOMATIC_STATE:
                 self._save_state(self.automatic)
             self.folder.prune(newest=self.automatic)
         except OSError as error:
@@ -258,36 +256,20 @@ class SessionKeeper:
         ids = (session.known_ids, *(exchange.tokens for exchange in session.exchanges))
         return max(max(some, default=0) for some in ids) < self.conversation.engine.model.config.vocab_size
 
-    def _state_bytes(self) -> int:
-        pool = self.conversation.engine.states.pool
-        return pool.layout.bytes_per_block * pool.blocks_in_use
-
     def _save_state(self, name: str) -> int:
-        from zaya_core.cache.prefix_file import save_prefixes
-
-        path = self.folder.state_path(name)
-        prefixes = self.conversation.engine.prefixes.beginnings_of(self.conversation.known_ids)
-        if not prefixes:
-            path.unlink(missing_ok=True)
-            return 0
-        write_atomically(path, lambda temporary: save_prefixes(temporary, prefixes, self._weights))
-        return path.stat().st_size
+        conversation = self.conversation
+        return computed.save(conversation.engine, conversation.known_ids, self.folder.state_path(name), self._weights)
 
     def _load_state(self, name: str) -> str:
-        from zaya_core.cache.prefix_file import load_prefixes
-
-        engine = self.conversation.engine
         try:
-            prefixes = load_prefixes(self.folder.state_path(name), engine.states, self._weights)
+            tokens = computed.load(self.conversation.engine, self.folder.state_path(name), self._weights)
         except FileNotFoundError:
             return _READ_AGAIN
         except ZayaError as error:
             return f"It is read again with the next question: {error}"
         except OSError as error:
             return f"It is read again with the next question ({error.strerror or error})."
-        for prefix in prefixes:
-            engine.prefixes.add(prefix)
-        return f"{len(prefixes[-1].ids):,} tokens of it are ready."
+        return f"{tokens:,} tokens of it are ready."
 
     def _tell(self, complaint: str) -> None:
         if complaint != self._complaint:

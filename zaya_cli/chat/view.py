@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from zaya_cli.answer.render import AnswerView, thought_line
-from zaya_cli.flags.options import ThinkingMode
+from zaya_cli.flags.generation import ThinkingMode
 from zaya_cli.terminal import markdown
 from zaya_cli.terminal.output import draws, markdown_console
 from zaya_cli.terminal.region import Region, Tail

@@ -1,1 +1,1 @@
-"""One file a command."""
+"""One file a command, and one for each part of a large one."""

@@ -6,21 +6,20 @@ import csv
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import tee
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from zaya_cli.machine.hardware import memory_of, processor
+from zaya_cli.flags.bench import BenchSettings
+from zaya_cli.flags.typed import typed
+from zaya_cli.machine.hardware import processor
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.machine.versions import installed_version
-from zaya_cli.models.folder import find_model_folder
-from zaya_cli.models.inventory import choose, present_models
-from zaya_cli.models.quantized_folder import find_quantized_folder
+from zaya_cli.models.choice import find_model
+from zaya_cli.models.found import FoundModel
+from zaya_cli.sizes import dtype_name
 from zaya_cli.terminal.output import stdout_console, write_json
-from zaya_core.config.kv_format import KVFormat
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.kernels.resolve import products_in_use
 from zaya_core.load import load_model
@@ -30,27 +29,7 @@ from zaya_core.measure.dummy import dummy_model
 from zaya_core.model.model import ZayaModel
 from zaya_core.sampling.params import SamplingParams
 
-BenchFormat = Literal["md", "csv", "json", "jsonl"]
 _LEAST_EXPERTS_AT_8 = 6.0  # of 16, as a trained model spreads 8 rows; with fewer a step would read too little
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """What to measure. Lists are numbers with commas, as typed."""
-
-    model: str | None
-    dummy: bool
-    quant: str | None
-    dense: str | None
-    prompts: str
-    tokens: str
-    depths: str
-    batches: str
-    repeats: int
-    threads: int | None
-    device: str
-    format: BenchFormat
-    kv: KVFormat = "auto"
 
 
 def bench(settings: BenchSettings) -> None:
@@ -75,7 +54,7 @@ def bench(settings: BenchSettings) -> None:
 
 def _numbers(flag: str, text: str, least: int) -> list[int]:
     try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
+        numbers: list[int] = [typed(int, part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise UsageError(f"{flag} is {text!r}; give whole numbers with commas, such as 1,8.") from None
     if any(number < least for number in numbers):
@@ -89,19 +68,15 @@ def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
         dense = settings.dense or ("bf16" if quant == "bf16" else "int8")
         model = dummy_model(quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
         return model, "random weights"
-    name, folder = _find(settings)
-    return load_model(folder, settings.device, kv=settings.kv), name
+    found = _find(settings)
+    return load_model(found.folder, settings.device, kv=settings.kv), found.name
 
 
-def _find(settings: BenchSettings) -> tuple[str, Path]:
-    """Name and folder of the model, as `zaya run` would take it."""
+def _find(settings: BenchSettings) -> FoundModel:
+    """The model that `zaya run` would take."""
     if settings.dense is not None or settings.quant == "bf16":
         raise UsageError("--dense and --quant bf16 are formats of random weights: add --dummy, or leave them out.")
-    if settings.quant is not None:
-        folder = find_quantized_folder(settings.model, settings.quant)
-        return folder.name, folder
-    chosen = settings.model or choose(present_models(), memory_of(settings.device), kv=settings.kv).model.name
-    return chosen, find_model_folder(chosen)
+    return find_model(settings.model, settings.quant, settings.device, kv=settings.kv)
 
 
 def _show_progress(done: int, total: int) -> None:
@@ -149,7 +124,7 @@ def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
 
 
 def _model_facts(model: ZayaModel, name: str) -> dict[str, Any]:
-    packed, dtype, kv = model.config.quantization, str(model.dtype).removeprefix("torch."), model.layout.kv
+    packed, dtype, kv = model.config.quantization, dtype_name(model.dtype), model.layout.kv
     return {"name": name, "format": packed.describe() if packed else dtype, "kv": dtype if kv == "auto" else kv}
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from zaya_cli.flags.options import InfoKind
 from zaya_cli.flags.settings import Setting, read_config_file
-from zaya_cli.machine.hardware import system_memory
-from zaya_cli.models.folder import find_model_folder
-from zaya_cli.models.inventory import choose, present_models
+from zaya_cli.models.choice import find_model
 from zaya_cli.terminal.output import stdout_console, write_json
 from zaya_cli.terminal.visible import one_line
 from zaya_cli.user_files import config_file
@@ -34,7 +33,7 @@ class Origin:
     origin: str
 
 
-def show_config(settings: Mapping[str, Setting], format: Literal["text", "json"]) -> None:
+def show_config(settings: Mapping[str, Setting], format: InfoKind) -> None:
     """Print every setting. Raises UsageError for a damaged file or variable."""
     origins = origins_of(settings)
     if format == "json":
@@ -73,7 +72,7 @@ def origins_of(settings: Mapping[str, Setting]) -> dict[str, Origin]:
 def _of_model(name: str | None) -> dict[str, Origin]:
     """Sampling settings as the model's generation_config.json leaves them; {} without a usable model."""
     try:
-        folder = find_model_folder(name) if name else choose(present_models(), system_memory()).model.folder
+        folder = find_model(name, device="cpu").folder
         from zaya_core.engine.generation_config import sampling_defaults
         from zaya_core.sampling.params import SamplingParams
 

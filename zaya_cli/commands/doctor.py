@@ -12,6 +12,7 @@ from typing import Literal
 import psutil
 
 from zaya_cli.failures import sentence_of
+from zaya_cli.flags.options import InfoKind
 from zaya_cli.flags.settings import Setting, read_config_file, unknown_variables
 from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory, why_not_writable
 from zaya_cli.machine.threads import default_threads
@@ -42,7 +43,7 @@ class Finding:
     state: State = "ok"
 
 
-def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, format: Literal["text", "json"]) -> None:
+def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, format: InfoKind) -> None:
     """Print the report, each part as soon as it is known. Raises SystemExit(1) if there is a problem."""
     console = stdout_console()
     findings = []
@@ -155,7 +156,8 @@ def _configuration(settings: Mapping[str, Setting]) -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from zaya_cli.models.inventory import choose, present_models
+    from zaya_cli.models.choice import choose
+    from zaya_cli.models.inventory import present_models
 
     models = present_models()
     for model in models:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.table import Table
 
-from zaya_cli.machine.hardware import system_memory
-from zaya_cli.models.folder import find_model_folder, folder_bytes
-from zaya_cli.models.inventory import choose, present_models
-from zaya_cli.sizes import gigabytes
+from zaya_cli.flags.options import InfoKind
+from zaya_cli.models.choice import find_model
+from zaya_cli.models.folder import folder_bytes
+from zaya_cli.sizes import dtype_name, gigabytes
 from zaya_cli.terminal.output import stdout_console, write_json
 from zaya_cli.terminal.visible import one_line
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.config.model_config import ModelConfig, read_config
+from zaya_core.config.model_config import ModelConfig
 
 _LAYOUTS = {
     "native": "native, one entry a layer (Zyphra/ZAYA1-8B)",
@@ -41,10 +41,10 @@ class Part:
     nbytes: int
 
 
-def info(model: str | None, format: Literal["text", "json"]) -> None:
+def info(model: str | None, format: InfoKind) -> None:
     """Print the description. Raises the errors of an unusable folder."""
-    folder = find_model_folder(model) if model is not None else choose(present_models(), system_memory()).model.folder
-    config = read_config(folder)
+    found = find_model(model, device="cpu")
+    folder, config = found.folder, found.config
     checkpoint = open_checkpoint(folder, config)
     parts = weigh_parts(checkpoint)
     if format == "json":
@@ -100,7 +100,7 @@ def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict
 
 
 def _storage_facts(config: ModelConfig, checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    dtype = str(checkpoint.dtype).removeprefix("torch.")
+    dtype = dtype_name(checkpoint.dtype)
     if config.quantization is None:
         return [("stored as", dtype)]
     facts = config.quantization.facts
@@ -138,7 +138,7 @@ def _as_json(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: di
         "folder": folder,
         "bytes": folder_bytes(Path(folder)),
         "layout": config.layout,
-        "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "dtype": dtype_name(checkpoint.dtype),
         "quantization": config.quantization
         and {
             "format": config.quantization.experts,

@@ -8,16 +8,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 
 from zaya_cli.failures import INTERRUPTED, Interrupted
+from zaya_cli.flags.options import InfoKind
 from zaya_cli.machine.hardware import Memory, memory_of
 from zaya_cli.models import hub
+from zaya_cli.models.choice import Choice, choose
 from zaya_cli.models.download import checksum_of
 from zaya_cli.models.folder import folder_bytes
-from zaya_cli.models.inventory import Choice, PresentModel, choose, present_models
+from zaya_cli.models.inventory import PresentModel, present_models
 from zaya_cli.models.locks import removing
 from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import stdout_console, write_json, write_note
@@ -28,7 +30,7 @@ from zaya_core.machine.memory_fit import USUAL_CONTEXT
 _CHECKSUM_LENGTHS = (40, 64)
 
 
-def list_models(format: Literal["text", "json"]) -> None:
+def list_models(format: InfoKind) -> None:
     """Print every model with its format, size, memory and place, and the one that is taken when none is named."""
     models = present_models()
     memory = memory_of("auto")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from zaya_cli.commands.quantize import QuantizeCommand, quantization_job, run_job
-from zaya_cli.failures import Interrupted
+from zaya_cli.commands.quantize import quantization_job, run_job
+from zaya_cli.failures import INTERRUPTED, Interrupted
+from zaya_cli.flags.quantize import QuantizeSettings
 from zaya_cli.models import hub
 from zaya_cli.models.download import FILES_AT_ONCE, Fetcher, Stopped
 from zaya_cli.models.download_progress import download_progress
@@ -22,11 +23,11 @@ from zaya_core.checkpoint.outline import keeps_holes
 from zaya_core.quantize.run import steps_left
 
 
-def quantize_cached(command: QuantizeCommand, folder: Path, name: SourceName, console: Console) -> Path:
+def quantize_cached(settings: QuantizeSettings, folder: Path, name: SourceName, console: Console) -> Path:
     """Quantize a model that is whole on this machine -> the folder of the result."""
-    out = default_out(name, command.format, command.dense)
+    out = default_out(name, settings.format, settings.dense)
     with _interruptible():
-        run_job(command, quantization_job(command, folder, name, out), console)
+        run_job(settings, quantization_job(settings, folder, name, out), console)
     return out
 
 
@@ -36,7 +37,7 @@ def can_stage(out: Path) -> bool:
     return keeps_holes(out.parent)
 
 
-def quantize_arriving(command: QuantizeCommand, fetcher: Fetcher, discards: bool, console: Console) -> Path:
+def quantize_arriving(settings: QuantizeSettings, fetcher: Fetcher, discards: bool, console: Console) -> Path:
     """Fetch and quantize at the same time -> the folder of the result.
 
     fetcher: of the cache, where the files stay unless `discards`. Raises the errors of the Hub, of the disk and of
@@ -44,20 +45,20 @@ def quantize_arriving(command: QuantizeCommand, fetcher: Fetcher, discards: bool
     """
     listing = fetcher.listing
     name = SourceName(listing.repo, listing.commit)
-    out = default_out(name, command.format, command.dense)
+    out = default_out(name, settings.format, settings.dense)
     staging = out.with_name(out.name + ORIGINALS)
     with staged(staging), _fetching(fetcher) as workers:
         own = Fetcher(listing, fetcher.on_bytes, fetcher.stop, staging / "files") if discards else fetcher
         originals = Originals(fetcher, own, staging, workers)
         originals.prepare()
-        job = quantization_job(command, originals.view, name, out, originals)
+        job = quantization_job(settings, originals.view, name, out, originals)
         missing = originals.missing(steps_left(job))
         counts = originals.counts(missing)
         left = counts.total_bytes - counts.bytes_here
         console.print(f"{gigabytes(left)} are still to download, quantized as they arrive")
-        with download_progress(console, command.quiet, counts) as progress:
+        with download_progress(console, settings.quiet, counts) as progress:
             originals.begin(missing, progress)
-            run_job(command, job, console)
+            run_job(settings, job, console)
             originals.finish()
     return out
 
@@ -86,4 +87,4 @@ def _interruptible() -> Iterator[None]:
         try:
             yield
         except (KeyboardInterrupt, Stopped):
-            raise Interrupted(request.exit_code or 130) from None
+            raise Interrupted(request.exit_code or INTERRUPTED) from None

@@ -5,72 +5,57 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zaya_cli.machine.threads import threads_to_use
+from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_cli.machine.threads import expect_threads, threads_to_use
 from zaya_cli.models.folder import DEFAULT_REPO, expect_openable, find_model_folder, folder_bytes
 from zaya_cli.models.locks import reading
 from zaya_cli.models.quantized_folder import SourceName, default_out, source_name
-from zaya_cli.sizes import duration, gigabytes
+from zaya_cli.sizes import duration, gibibytes, gigabytes
 from zaya_cli.terminal.output import draws, stderr_console, write_answer
 from zaya_cli.user_files import from_home
-from zaya_core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from zaya_core.quantize import job as jobs
     from zaya_core.quantize.calibration import CalibrationText
-    from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
+    from zaya_core.quantize.job import QuantizationJob
     from zaya_core.quantize.plan import SourceFiles
     from zaya_core.quantize.run import Progress
 
 NO_CALIBRATION = "none"
 
 
-@dataclass(frozen=True)
-class QuantizeCommand:
-    """All that `zaya quantize` was asked for. calibrate: a file, "none", or None for the built-in text."""
-
-    model: str | None
-    format: str
-    dense: str
-    calibrate: str | None
-    out: Path | None
-    verify: bool
-    threads: int | None
-    quiet: bool
-
-
-def quantize(command: QuantizeCommand) -> None:
+def quantize(settings: QuantizeSettings) -> None:
     """Write the folder, print its path on stdout.
 
     With --verify and a folder that exists already, only compare. Raises the errors of `zaya_core.quantize.run`.
     """
-    if command.threads is not None and command.threads < 1:
-        raise UsageError(f"--threads is {command.threads}; it must be 1 or more.")
-    source = find_model_folder(command.model or DEFAULT_REPO)
-    name = source_name(command.model, source)
-    out = expect_openable(from_home(command.out or default_out(name, command.format, command.dense)))
+    expect_threads(settings.threads)
+    source = find_model_folder(settings.model or DEFAULT_REPO)
+    name = source_name(settings.model, source)
+    out = expect_openable(from_home(settings.out or default_out(name, settings.format, settings.dense)))
     console = stderr_console("auto")
-    if not (command.verify and out.exists()):
-        run_job(command, quantization_job(command, source, name, out), console)
-    if command.verify:
+    if not (settings.verify and out.exists()):
+        run_job(settings, quantization_job(settings, source, name, out), console)
+    if settings.verify:
         _verify(source, out, console)
     write_answer(f"{out}\n")
 
 
 def quantization_job(
-    command: QuantizeCommand, source: Path, name: SourceName, out: Path, files: SourceFiles | None = None
+    settings: QuantizeSettings, source: Path, name: SourceName, out: Path, files: SourceFiles | None = None
 ) -> QuantizationJob:
     """What `run_job` does. See `zaya_core.quantize.job` for the errors, and for `files`."""
     from zaya_core.quantize.job import QuantizationJob
 
-    return QuantizationJob(source, out, _settings(command, source, name), files)
+    return QuantizationJob(source, out, _settings(settings, source, name), files)
 
 
-def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) -> None:
+def run_job(settings: QuantizeSettings, job: QuantizationJob, console: Console) -> None:
     """Make the folder with progress. Raises the errors of `zaya_core.quantize.run`, KeyboardInterrupt with a note."""
     import torch
 
@@ -78,39 +63,39 @@ def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) ->
     from zaya_core.quantize.run import quantize as run
 
     keep_freed_memory()
-    torch.set_num_threads(threads_to_use(command.threads))
+    torch.set_num_threads(threads_to_use(settings.threads))
     started = time.perf_counter()
-    with reading(job.source), _progress(console, command.quiet) as show:
+    with reading(job.source), _progress(console, settings.quiet) as show:
         try:
             run(job, show)
         except KeyboardInterrupt:
-            if not command.quiet:
+            if not settings.quiet:
                 console.print("Stopped. The same command goes on from here.")
             raise
-    if not command.quiet:
+    if not settings.quiet:
         sizes = f"{gigabytes(folder_bytes(job.out))} instead of {gigabytes(_source_bytes(job))}"
-        peak = f"peak memory {peak_memory_bytes(torch.device('cpu')) / 2**30:.2f} GiB"
+        peak = f"peak memory {gibibytes(peak_memory_bytes(torch.device('cpu')))}"
         console.print(f"{sizes} · {duration(time.perf_counter() - started)} · {peak}")
 
 
-def _settings(command: QuantizeCommand, source: Path, name: SourceName) -> QuantizeSettings:
-    from zaya_core.quantize.job import QuantizeSettings
+def _settings(settings: QuantizeSettings, source: Path, name: SourceName) -> jobs.QuantizeSettings:
+    from zaya_core.quantize import job as jobs
 
-    uses_calibration = "int4" in (command.format, command.dense) and command.calibrate != NO_CALIBRATION
-    return QuantizeSettings(
-        experts=command.format,  # type: ignore[arg-type]
-        dense=None if command.dense == "bf16" else command.dense,  # type: ignore[arg-type]
-        calibration=_calibration(command, source) if uses_calibration else None,
+    uses_calibration = "int4" in (settings.format, settings.dense) and settings.calibrate != NO_CALIBRATION
+    return jobs.QuantizeSettings(
+        experts=settings.format,  # type: ignore[arg-type]
+        dense=None if settings.dense == "bf16" else settings.dense,  # type: ignore[arg-type]
+        calibration=_calibration(settings, source) if uses_calibration else None,
         source_name=name.name,
         source_revision=name.revision,
     )
 
 
-def _calibration(command: QuantizeCommand, source: Path) -> CalibrationText:
+def _calibration(settings: QuantizeSettings, source: Path) -> CalibrationText:
     from zaya_core.quantize.calibration import read_calibration_text
     from zaya_core.text.tokenizer import load_tokenizer
 
-    path = None if command.calibrate is None else from_home(command.calibrate)
+    path = None if settings.calibrate is None else from_home(settings.calibrate)
     return read_calibration_text(path, load_tokenizer(source))
 
 

@@ -1,1 +1,1 @@
-"""What is set on the command line, in variables and in `config.toml`."""
+"""What is typed: settings and their flags, variables, `config.toml`, and what is wrong with them."""

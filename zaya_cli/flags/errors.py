@@ -9,7 +9,9 @@ from typing import Any
 
 from typer.exceptions import TyperException
 
-_NEEDED = {float: "a number is needed, such as 0.7", int: "a whole number is needed, such as 8"}
+from zaya_cli.flags.typed import NEEDED
+
+_EXAMPLES = {float: 0.7, int: 8}
 _JSON = ("json", "jsonl")
 
 
@@ -51,4 +53,5 @@ def _needed(kind: Any, value: str) -> str:
         return f"it must be one of {', '.join(map(str, kind.choices))}{hint}"
     if kind.is_ranged and value.lstrip("+-").isdigit():
         return f"it must be from {kind.parameter_info.min} to {kind.parameter_info.max}"
-    return _NEEDED.get(kind.annotation, "it cannot be used")
+    example = f", such as {_EXAMPLES[kind.annotation]}" if kind.annotation in _EXAMPLES else ""
+    return f"{NEEDED[kind.annotation]} is needed{example}" if kind.annotation in NEEDED else "it cannot be used"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zaya_cli.flags.typed import NEEDED, typed
 from zaya_cli.user_files import CONFIG_VARIABLE
 from zaya_core.errors import MissingFileError, UsageError
 from zaya_core.files.bounded_file import read_file
@@ -26,13 +27,6 @@ else:
 _PREFIX = "ZAYA_"
 _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "ZAYA_DEBUG", "ZAYA_KERNELS", "ZAYA_TEST_MODEL", "ZAYA_FUZZ_SECONDS"})
 _MOST_BYTES = 1_000_000  # bytes
-_TYPES: dict[type, tuple[tuple[type, ...], str]] = {
-    str: ((str,), "a text in quotes"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    bool: ((bool,), "true or false"),
-}
-_TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 @dataclass(frozen=True)
@@ -49,20 +43,20 @@ class Setting:
 
     def check(self, value: Any, source: str) -> Any:
         """The value itself. Raises UsageError that names `source` where it has the wrong type or is not offered."""
-        types, words = _TYPES[self.kind]
+        types = (int, float) if self.kind is float else (self.kind,)
         is_flag_for_number = isinstance(value, bool) and self.kind is not bool
         if self.choices and value not in self.choices:
             raise UsageError(f"{source}: {self.key} is {value!r}; it must be one of {', '.join(self.choices)}.")
         if not isinstance(value, types) or is_flag_for_number or (isinstance(value, str) and "\0" in value):
-            raise UsageError(f"{source}: {self.key} is {value!r}; {words} is needed.")
+            raise UsageError(f"{source}: {self.key} is {value!r}; {NEEDED[self.kind]} is needed.")
         return value
 
     def parse(self, text: str) -> Any:
         """The value of the environment variable. Raises UsageError."""
         try:
-            value = _TRUTHS[text.lower()] if self.kind is bool else self.kind(text)
-        except (KeyError, ValueError):
-            raise UsageError(f"{self.variable} is {text!r}; {_TYPES[self.kind][1]} is needed.") from None
+            value = typed(self.kind, text)
+        except ValueError:
+            raise UsageError(f"{self.variable} is {text!r}; {NEEDED[self.kind]} is needed.") from None
         return self.check(value, self.variable)
 
 

@@ -41,7 +41,7 @@ def memory_of(device: str) -> Memory:
 
         gpus = visible_gpus()
         number = device.partition(":")[2]
-        index = int(number) if number.isdigit() else 0
+        index = int(number) if number.isdecimal() else 0
         if index < len(gpus):
             return Memory(gpus[index].name, gpus[index].total_memory, gpus[index].free_memory)
     return system_memory()

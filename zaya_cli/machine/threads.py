@@ -32,14 +32,19 @@ def threads_to_use(wanted: int | None) -> int:
 
     Raises UsageError outside of 1 to 1,024.
     """
+    expect_threads(wanted)
     if wanted is None:
         return default_threads()
-    if not 1 <= wanted <= _MOST:
-        raise UsageError(f"--threads is {wanted:,}; it must be from 1 to {_MOST:,}.")
     processors = os.cpu_count() or 1
     if wanted > processors:
         write_note(f"zaya: {wanted:,} threads share {processors:,} processors: that is slower than fewer.")
     return wanted
+
+
+def expect_threads(wanted: int | None) -> None:
+    """Raises UsageError outside of 1 to 1,024; None is the default."""
+    if wanted is not None and not 1 <= wanted <= _MOST:
+        raise UsageError(f"--threads is {wanted:,}; it must be from 1 to {_MOST:,}.")
 
 
 def _allowed_cpus() -> set[int]:

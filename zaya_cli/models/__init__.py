@@ -1,1 +1,1 @@
-"""Models on the Hub and on this machine: names, folders, downloads, locks."""
+"""Models on the Hub and on this machine: names, folders, which one is meant, downloads, locks."""

@@ -38,6 +38,11 @@ def find_model_folder(name: str) -> Path:
     expect_supported(name)
     if Path(name).name == name and (quantized_models() / name).is_dir():
         return quantized_models() / name
+    return _repository(name)
+
+
+def _repository(name: str) -> Path:
+    """The cached snapshot of OWNER/NAME or OWNER/NAME@REVISION. Raises ModelNotFoundError with what to type."""
     found = _REPO.fullmatch(name)
     if not found or not hub.is_repo_name(found["repo"]):
         meant = meant_by(name, _known_names())

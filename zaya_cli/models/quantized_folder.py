@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
+from zaya_cli.models.found import FoundModel
 from zaya_cli.user_files import from_home, quantized_models
 from zaya_core.errors import ModelNotFoundError, UsageError
 
@@ -43,49 +44,46 @@ def default_out(source: SourceName, kind: str, dense: str) -> Path:
     return quantized_models() / (f"{source.slug}-{kind}" if dense == "int8" else f"{source.slug}-{kind}-dense-{dense}")
 
 
-def find_quantized_folder(model: str | None, kind: str) -> Path:
-    """The folder for `--model MODEL --quant KIND`.
+def find_quantized_folder(model: str | None, kind: str) -> FoundModel:
+    """The model for `--model MODEL --quant KIND`.
 
     Raises: ModelNotFoundError with what to type where there is none; UsageError where it was made from other weights.
     """
-    try:
-        source: Path | None = find_model_folder(model or DEFAULT_REPO)
-    except ModelNotFoundError:
-        source = None  # the quantized folder may be the only copy
-    if source is not None and (own := _format_of(source)) is not None:
-        if own != kind:
+    source = _source(model)
+    if source is not None and source.config.quantization is not None:
+        if (own := source.config.quantization.experts) != kind:
             raise UsageError(
-                f"{source} is quantized to {own}, not to {kind}: leave --quant out, or give another --model."
+                f"{source.folder} is quantized to {own}, not to {kind}: leave --quant out, or give another --model."
             )
         return source
-    folder = default_out(source_name(model, source), kind, "int8")
+    folder = default_out(source_name(model, None if source is None else source.folder), kind, "int8")
     if not (folder / "config.json").is_file():
         what = f" --model {model}" if model is not None else ""
         raise ModelNotFoundError(
             f"There is no {kind} folder of {model or DEFAULT_REPO} ({folder}): type "
             f"`zaya quantize{what} --format {kind}` to make it."
         )
+    found = FoundModel(folder.name, folder)
     if source is not None:
-        _expect_made_from(folder, source)
-    return folder
+        _expect_made_from(found, source)
+    return found
 
 
-def _format_of(folder: Path) -> str | None:
-    from zaya_core.config.model_config import read_config
+def _source(model: str | None) -> FoundModel | None:
+    """None where the quantized folder may be the only copy."""
+    try:
+        folder = find_model_folder(model or DEFAULT_REPO)
+    except ModelNotFoundError:
+        return None
+    return FoundModel(folder.name, folder)
 
-    quantization = read_config(folder).quantization
-    return None if quantization is None else quantization.experts
 
-
-def _expect_made_from(folder: Path, source: Path) -> None:
-    from zaya_core.checkpoint.fingerprint import fingerprint
-    from zaya_core.config.model_config import read_config
-
-    quantization = read_config(folder).quantization
+def _expect_made_from(found: FoundModel, source: FoundModel) -> None:
+    quantization = found.config.quantization
     made_from = None if quantization is None else quantization.facts.get("source")
     wanted = made_from.get("fingerprint") if isinstance(made_from, dict) else None
-    if wanted != fingerprint(source):
+    if wanted != source.fingerprint:
         raise UsageError(
-            f"{folder} was made from other weights than those in {source}: delete it and quantize again, or give its "
-            "path as --model."
+            f"{found.folder} was made from other weights than those in {source.folder}: delete it and quantize again, "
+            "or give its path as --model."
         )

@@ -1,1 +1,1 @@
-"""Markovian RSA for a terminal: flags, generator, live table, answer."""
+"""Markovian RSA for a terminal: who generates, the live table, the answer and its JSON."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zaya_cli.failures import INTERRUPTED, Interrupted
+from zaya_cli.rsa.sampling import rsa_sampling
 from zaya_cli.rsa.view import RsaView
 from zaya_cli.terminal.interrupt import stopping
 from zaya_core.errors import GenerationError, NetworkError
@@ -57,12 +58,11 @@ def answer_with_rsa(
     KeyboardInterrupt when Ctrl-C stopped it before there was an answer, Interrupted for another signal; GenerationError
     when no candidate came to an answer.
     """
-    from zaya_cli.rsa.options import rsa_sampling
     from zaya_core.rsa.local import EngineGenerator
 
     aggregation = ATTEMPTS if folder is None else aggregation_of(folder)
     params = RsaParams(candidates=candidates, passes=aggregation.passes)
-    generator, view = EngineGenerator(engine, settings.stop), RsaView(console, quiet)
+    generator, view = EngineGenerator(engine, settings.stop_texts), RsaView(console, quiet)
     try:
         watched = watch(generator, messages, params, rsa_sampling(settings, seed), view, prompt=aggregation.prompt)
     except Interrupted as error:

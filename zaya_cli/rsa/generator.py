@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zaya_cli.answer.answer_json import placement_of, quant_of
-from zaya_cli.machine.hardware import memory_of
+from zaya_cli.flags.rsa import RsaFlags
+from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.models import hub
 from zaya_cli.models.credentials import prepare_server_keys
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
-from zaya_cli.rsa.options import RsaFlags
-from zaya_cli.runtime import RuntimeSettings, open_runtime
+from zaya_cli.models.found import read_settings
+from zaya_cli.runtime import open_runtime
 from zaya_core.errors import CheckpointError, ModelNotFoundError
+from zaya_core.files.folder_files import whole_number
 from zaya_core.rsa.rollouts import Generator
 
 TOKENIZER_FILES = (
@@ -28,7 +29,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-_SHARE_OF_FREE_MEMORY = 0.8  # for keys and values; what is left is for activations
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,14 @@ def open_source(runtime: RuntimeSettings, flags: RsaFlags, stop: tuple[str, ...]
 
 
 def _local(settings: RuntimeSettings, flags: RsaFlags, stop: tuple[str, ...]) -> Source:
-    from zaya_core.engine.engine import Engine
     from zaya_core.rsa.local import EngineGenerator
 
-    runtime = open_runtime(settings)
-    model, tokenizer = runtime.engine.model, runtime.engine.tokenizer
-    room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
-    max_blocks = max(1, int(room / model.layout.bytes_per_block))
-    engine = Engine(model, tokenizer, flags.parallel, context=settings.context, max_blocks=max_blocks)
-    placement = placement_of(runtime)
+    runtime = open_runtime(settings, rows=flags.parallel)
+    model = runtime.engine.model
     summary = f"{model.placement_reason}; {runtime.threads} threads"
-    generator = EngineGenerator(engine, stop)
     return Source(
-        generator, runtime.name, runtime.folder, placement, summary, runtime.load_seconds, device=model.device,
-        quant=quant_of(runtime),
+        EngineGenerator(runtime.engine, stop), runtime.name, runtime.folder, placement_of(runtime), summary,
+        runtime.load_seconds, device=model.device, quant=quant_of(runtime),
     )  # fmt: skip
 
 
@@ -80,6 +74,7 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     from zaya_core.text.tokenizer import load_tokenizer
 
     started = time.perf_counter()
+    settings.expect_context()
     prepare_server_keys()
     folder = tokenizer_folder(settings.model)
     context = settings.context or _longest_context(folder)
@@ -113,8 +108,8 @@ def tokenizer_folder(name: str | None) -> Path:
 
 def _longest_context(folder: Path) -> int:
     try:
-        value = json.loads((folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
-    except (OSError, ValueError, KeyError, TypeError):
+        value = whole_number(read_settings(folder / "config.json").get("max_position_embeddings"))
+    except (CheckpointError, ModelNotFoundError):
         value = None
     if not isinstance(value, int) or value < 2:
         raise CheckpointError(f"{folder}/config.json names no max_position_embeddings: give --ctx TOKENS.")

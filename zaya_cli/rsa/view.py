@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from zaya_cli.sizes import duration
 from zaya_cli.terminal.output import draws
 from zaya_cli.terminal.visible import visible
 from zaya_core.answers import find_answer
@@ -243,15 +244,6 @@ def estimate(event: RunStarted, speed: float) -> str:
 def _times(params: RsaParams, speed: float) -> str:
     typical, most = duration(params.typical_tokens / speed), duration(params.most_tokens / speed)
     return f"{typical}, at most {most}"
-
-
-def duration(seconds: float) -> str:
-    """In the two largest units: 45 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 def _agreement(choice: Choice) -> str:

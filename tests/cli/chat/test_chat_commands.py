@@ -16,9 +16,9 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from rich.console import Console
 
+from zaya_cli.chat.chat import Chat
 from zaya_cli.chat.commands import COMMANDS, CommandCompleter
 from zaya_cli.chat.line_input import PlainInput
-from zaya_cli.chat.repl import Repl
 from zaya_cli.chat.view import PlainView
 from zaya_cli.flags.generation import GenerationSettings
 from zaya_core.engine.events import ThinkingEnded
@@ -199,7 +199,7 @@ def test_a_screen_that_fails_loses_no_partial_answer(chat, tmp_path, monkeypatch
             if isinstance(event, ThinkingEnded):
                 raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("zaya_cli.chat.repl.view_for", Failing)
+    monkeypatch.setattr("zaya_cli.chat.chat.view_for", Failing)
     chat("one", "two", "/save partial")
     exchanges = session(tmp_path, "partial")["exchanges"]
     assert [(exchange["reason"], bool(exchange["thinking"])) for exchange in exchanges] == [("cancelled", True)] * 2
@@ -267,14 +267,14 @@ def test_a_stop_that_comes_before_an_error_does_not_stop_the_next_answer():
     conversation = SimpleNamespace(settings=GenerationSettings(), stop_requested=True, stop=lambda: None)
     keeper = SimpleNamespace(keep=lambda: None)
     parts: Any = (None, conversation, Console(file=io.StringIO()), keeper, PlainInput())
-    repl = Repl(*parts)
+    opened = Chat(*parts)
 
     def too_long():
         raise PromptTooLongError("It does not fit.")
         yield
 
     with pytest.raises(PromptTooLongError):
-        repl.answer(too_long())
+        opened.answer(too_long())
     assert not conversation.stop_requested
 
 

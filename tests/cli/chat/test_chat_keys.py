@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.cli.terminal import Terminal
+from tests.cli.pseudo_terminal import Terminal
 
 TALK = ("-n", "5", "--thinking", "off", "--seed", "1")
 

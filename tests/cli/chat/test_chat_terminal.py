@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.cli.terminal import Terminal
+from tests.cli.pseudo_terminal import Terminal
 
 DEMO = ("chat", "--model", "demo", "--seed", "1", "-n", "40")
 ESCAPE = b"\x1b"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zaya_cli.commands import doctor as cmd_doctor
+from zaya_cli.commands import doctor
 from zaya_cli.models.folder import BUNDLED
 from zaya_core.load import load_model
 from zaya_core.machine import device, gpu_hardware
@@ -110,7 +110,7 @@ def test_a_damaged_configuration_is_a_problem_among_others(report, monkeypatch, 
 
 
 def test_a_part_that_fails_does_not_end_the_report(report, monkeypatch):
-    monkeypatch.setattr(cmd_doctor, "_system", lambda: 1 / 0)
+    monkeypatch.setattr(doctor, "_system", lambda: 1 / 0)
     findings, code = report("--no-self-test")
     assert code == 1
     assert "ZeroDivisionError" in findings["failure"][0]["text"]

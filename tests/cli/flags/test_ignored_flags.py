@@ -8,7 +8,8 @@ import os
 import pytest
 
 from zaya_cli.machine.hardware import Memory
-from zaya_cli.models.inventory import choose, present_models
+from zaya_cli.models.choice import choose
+from zaya_cli.models.inventory import present_models
 
 BENCH = ("bench", "-p", "8", "-n", "2", "-r", "1", "--threads", "1")
 PLENTY = Memory("main memory", 10**12, 10**12)

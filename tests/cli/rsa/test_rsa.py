@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from tests.core.rsa.faulty_server import THOUGHT, Behaviour, served
-from zaya_cli.rsa.view import RsaView, duration, estimate, opening_lines
+from zaya_cli.rsa.view import RsaView, estimate, opening_lines
 from zaya_core.rsa import RsaParams
 from zaya_core.rsa.events import BudgetsShrank, RunStarted
 from zaya_core.rsa.params import PRESETS, PromptSizes
@@ -322,10 +322,6 @@ def test_only_the_tokenizer_is_fetched_for_a_server(monkeypatch, folder):
 # --- the view ---------------------------------------------------------------------------------------------------------
 
 SIZES = PromptSizes(100, 200, 80)
-
-
-def test_durations_have_two_units():
-    assert [duration(seconds) for seconds in (4.4, 59.6, 200, 7500)] == ["4 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
 
 
 def test_the_estimate_is_that_of_the_issue_s_small_cpu_and_names_light():

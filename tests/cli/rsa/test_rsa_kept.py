@@ -14,8 +14,8 @@ import sys
 import pytest
 from rich.console import Console
 
+from tests.cli.pseudo_terminal import Terminal
 from tests.cli.rsa.test_rsa import SMALL, start
-from tests.cli.terminal import Terminal
 from tests.core.rsa.faulty_server import THOUGHT, Behaviour, served
 from tests.core.rsa.scripted import Scripted, numbered
 from zaya_cli.rsa.answer import agreement_line
@@ -171,7 +171,7 @@ def identities(monkeypatch):
         seen.append(identity)
         save_rollouts(path, identity, rollouts)
 
-    monkeypatch.setattr("zaya_cli.commands.run_rsa.save_rollouts", save)
+    monkeypatch.setattr("zaya_cli.rsa.run.save_rollouts", save)
     return seen
 
 
@@ -205,7 +205,7 @@ def test_a_state_that_cannot_be_saved_costs_the_state_and_not_the_answer(zaya, m
     def full(*_):
         raise UsageError("state/rsa.json cannot be written: No space left on device.")
 
-    monkeypatch.setattr("zaya_cli.commands.run_rsa.save_rollouts", full)
+    monkeypatch.setattr("zaya_cli.rsa.run.save_rollouts", full)
     result = zaya(*ASK, *RSA, "--rsa-save", "state", "-q")
     assert (result.code, result.out) == (2, "\\boxed{5}\n")
     assert result.err.count("No space left on device. The run goes on.") == 2

@@ -1,4 +1,4 @@
-"""The flags of Markovian RSA, and the settings they make."""
+"""The flags of Markovian RSA, and the parameters they make."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from zaya_cli.user_files import from_home
 from zaya_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from zaya_cli.flags.generation import GenerationSettings
     from zaya_core.rsa.params import RsaParams
     from zaya_core.rsa.prompt import Aggregation
     from zaya_core.rsa.prompt_file import PromptFile
-    from zaya_core.sampling.params import SamplingParams
 
 _PANEL = "Markovian RSA"
 
@@ -202,34 +200,3 @@ class RsaFlags:
         from zaya_core.rsa.prompt_file import PromptFile
 
         return None if self.rsa_prompt is None else PromptFile(from_home(self.rsa_prompt), self.params().tails)
-
-
-def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
-    """The report's sampling for RSA, temperature 1, top-p 1 and min-p 1e-5, changed by flags. Raises UsageError.
-
-    Raises it also for flags that RSA has its own of.
-    """
-    from zaya_core.sampling.params import SamplingParams
-
-    for flag, value in (("--max-tokens", settings.max_tokens), ("--thinking-budget", settings.thinking_budget)):
-        if value is not None:
-            raise UsageError(f"{flag} does not go with --rsa: use --rsa-think and --rsa-answer.")
-    if settings.top_logprobs is not None:
-        raise UsageError("--logprobs does not go with --rsa: --format json has each candidate's mean log-probability.")
-    if settings.temperature == 0:
-        raise UsageError(
-            "--temperature 0 does not go with --rsa, whose candidates would all think the same: give a higher one, or "
-            "leave it out."
-        )
-    if settings.thinking == "off":
-        raise UsageError("--thinking off does not go with --rsa, which passes the thinking on.")
-    settings.say_if_greedy_by_top_p()
-    return replace(SamplingParams(top_p=1.0, seed=seed), **settings.given_sampling())
-
-
-def aggregate_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
-    """Of the one rollout that `--rsa-select aggregate` adds: as Zyphra's own script has it, changed by flags."""
-    from zaya_core.sampling.params import SamplingParams
-
-    usual = SamplingParams(temperature=0.6, top_p=0.95, top_k=40, seed=seed)
-    return replace(usual, **settings.given_sampling())

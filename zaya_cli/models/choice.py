@@ -1,0 +1,107 @@
+"""Which model a command takes: the one that was named, or the best one on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zaya_cli.machine.hardware import Memory, memory_of
+from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
+from zaya_cli.models.found import FoundModel
+from zaya_cli.models.inventory import PresentModel, present_models
+from zaya_cli.models.quantized_folder import find_quantized_folder
+from zaya_cli.sizes import gigabytes
+from zaya_core.config.kv_format import KVFormat
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.errors import MemoryFitError, ModelNotFoundError
+from zaya_core.machine.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict
+
+_CLOSENESS = ("bf16", "f32", "int8", "fp8", "nf4", "int4", "mxfp4")  # to the weights as published; the closest first
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model to use when none was named, and why, in words."""
+
+    model: PresentModel
+    verdict: Verdict
+    reason: str
+
+
+def find_model(
+    name: str | None, quant: str | None = None, device: str = "auto", context: int | None = None, kv: KVFormat = "auto"
+) -> FoundModel:
+    """The model of --model and --quant; without either the best present one that fits into the device's memory.
+
+    Raises the errors of `find_model_folder`, `find_quantized_folder` and `choose`.
+    """
+    if quant is not None:
+        return find_quantized_folder(name, quant)
+    if name is not None:
+        return FoundModel(name, find_model_folder(name))
+    choice = choose(present_models(), memory_of(device), context, kv)
+    return FoundModel(choice.model.name, choice.model.folder, choice.reason, choice.model.config)
+
+
+def choose(models: list[PresentModel], memory: Memory, context: int | None = None, kv: KVFormat = "auto") -> Choice:
+    """The one closest to the published weights that fits; a ZAYA1-8B before any other; never a bundled one, nor
+    what was made of it.
+
+    Raises ModelNotFoundError with what to type if there is none, MemoryFitError if none fits.
+    """
+    toys = {_sizes(model.config) for model in models if model.place == "bundled" and model.config is not None}
+    usable = [one for one in models if one.problem is None and one.config and _sizes(one.config) not in toys]
+    if not usable:
+        raise ModelNotFoundError(_nothing_present([model for model in models if model.problem is not None]))
+    tokens = context or USUAL_CONTEXT
+    needs = {model.name: model.need(tokens, kv) for model in usable}
+    verdicts = {name: need.verdict(memory.total, memory.free) for name, need in needs.items()}
+    for wanted in ("fits", "tight"):
+        fitting = [model for model in usable if verdicts[model.name] == wanted]
+        if fitting:
+            best = min(fitting, key=_preference)
+            return Choice(best, verdicts[best.name], _reason(best, usable, verdicts, memory, needs))
+    least = min(usable, key=lambda model: model.weight_bytes)
+    raise MemoryFitError(
+        f"No model on this machine fits into its memory ({gigabytes(memory.total)}): {least.name}, the smallest, needs "
+        f"{gigabytes(needs[least.name].total)}; pull or quantize a smaller format, or name a model and add --force."
+    )
+
+
+def _sizes(config: ModelConfig) -> tuple[int, ...]:
+    return config.vocab_size, config.hidden_size, config.num_hidden_layers, config.moe_intermediate_size
+
+
+def _preference(model: PresentModel) -> tuple[bool, int, int]:
+    kind = model.format.split()[0]
+    closeness = _CLOSENESS.index(kind) if kind in _CLOSENESS else len(_CLOSENESS)
+    return (not model.is_default_family, closeness, -model.weight_bytes)
+
+
+def _reason(
+    best: PresentModel,
+    usable: list[PresentModel],
+    verdicts: dict[str, Verdict],
+    memory: Memory,
+    needs: dict[str, MemoryNeed],
+) -> str:
+    need = gigabytes(needs[best.name].total)
+    if len(usable) == 1:
+        return f"the only model here; needs {need}"
+    better = [model for model in usable if _preference(model) < _preference(best)]
+    if not better:
+        return f"the closest to the published weights; needs {need} of {gigabytes(memory.total)}"
+    closest = min(better, key=_preference)
+    free = "" if verdicts[closest.name] == "does not fit" else f", {gigabytes(memory.free)} free"
+    return (
+        f"needs {need}; {closest.name} needs {gigabytes(needs[closest.name].total)} of {gigabytes(memory.total)}{free}"
+    )
+
+
+def _nothing_present(broken: list[PresentModel]) -> str:
+    for model in broken:
+        if model.name == DEFAULT_REPO:
+            return f"{model.name} is on this machine but cannot be used: {model.problem}"
+    return (
+        f"There is no model on this machine yet: type `zaya pull` ({DEFAULT_REPO}, 17.7 GB), give --model FOLDER, or "
+        "try the small bundled one with --model demo."
+    )
