@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from quant.formats import DEFAULT_DENSE, DEFAULT_EXPERTS, DenseFormat
 from zaya_cli.failures import reported
 from zaya_cli.flags import options
 from zaya_cli.flags.completion import Shell, complete_model, completion_script, prepare_completion
@@ -399,7 +400,7 @@ def bench(
     model: options.Model = None,
     dummy: Annotated[bool, typer.Option("--dummy", help="Random weights of ZAYA1-8B's sizes; no download.")] = False,
     quant: Annotated[
-        Literal["int8", "int4", "bf16"] | None,
+        DenseFormat | None,
         typer.Option(
             "--quant",
             help="The folder that `zaya quantize` made; with --dummy the format of the experts.",
@@ -407,8 +408,8 @@ def bench(
         ),
     ] = None,
     dense: Annotated[
-        Literal["int8", "int4", "bf16"] | None,
-        typer.Option("--dense", help="With --dummy: attention, embedding and head.", show_default="int8"),
+        DenseFormat | None,
+        typer.Option("--dense", help="With --dummy: attention, embedding and head.", show_default=DEFAULT_DENSE),
     ] = None,
     device: options.Device = "auto",
     kv: options.KV = "auto",
@@ -480,8 +481,8 @@ def info(
 @app.command()
 def quantize(
     model: options.SourceModel = None,
-    format: options.QuantFormat = "int4",
-    dense: options.DenseFormat = "int8",
+    format: options.QuantFormat = DEFAULT_EXPERTS,
+    dense: options.QuantDense = DEFAULT_DENSE,
     calibrate: options.Calibrate = None,
     out: options.QuantOut = None,
     verify: options.Verify = False,

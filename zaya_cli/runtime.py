@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quant.formats import FAST_FORMATS
 from zaya_cli.machine.hardware import memory_of
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.models.fit_report import smallest_change
@@ -156,9 +157,9 @@ def _report_notes(model: ZayaModel, folder: Path) -> None:
 
 def _report_slow_format(model: ZayaModel) -> None:
     quantization = model.config.quantization
-    if quantization is not None and model.device.type == "cpu" and quantization.experts not in ("int4", "int8"):
+    if quantization is not None and model.device.type == "cpu" and quantization.experts not in FAST_FORMATS:
         kind = quantization.experts
-        write_note(f"zaya: {kind} has no fast products on a CPU; int4 and int8 are much faster there.")
+        write_note(f"zaya: {kind} has no fast products on a CPU; {' and '.join(FAST_FORMATS)} are much faster there.")
 
 
 def _report_unused_gpu(device: str) -> None:

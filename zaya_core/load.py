@@ -11,10 +11,9 @@ from torch import Tensor
 
 from quant.assemble import expect_usable, packed_matrix, packed_stack
 from quant.dense import DenseMatrix, DenseStack
-from quant.formats import Format
+from quant.formats import Format, MissingLibraryError
 from quant.large_pages import share_large_pages
 from quant.matrix import Matrix, Stack
-from quant.nf4 import MissingLibraryError
 from zaya_core.cache.cache import BlockPool
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.checkpoint.names import RESIDUAL_PARTS

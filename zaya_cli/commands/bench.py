@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from quant.formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_cli.machine.hardware import memory_of, processor
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.machine.versions import installed_version
@@ -85,8 +86,8 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
 
 def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
     if settings.dummy:
-        quant = settings.quant or "int4"
-        dense = settings.dense or ("bf16" if quant == "bf16" else "int8")
+        quant = settings.quant or DEFAULT_EXPERTS
+        dense = settings.dense or (FLOAT if quant == FLOAT else DEFAULT_DENSE)
         model = dummy_model(quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
         return model, "random weights"
     name, folder = _find(settings)
@@ -95,7 +96,7 @@ def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
 
 def _find(settings: BenchSettings) -> tuple[str, Path]:
     """Name and folder of the model, as `zaya run` would take it."""
-    if settings.dense is not None or settings.quant == "bf16":
+    if settings.dense is not None or settings.quant == FLOAT:
         raise UsageError("--dense and --quant bf16 are formats of random weights: add --dummy, or leave them out.")
     if settings.quant is not None:
         folder = find_quantized_folder(settings.model, settings.quant)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import Literal
 
 from rich.console import Console
 
+from quant.formats import DEFAULT_DENSE, FAST_FORMATS, DenseFormat, Format
 from zaya_cli.commands.quantize import QuantizeCommand
 from zaya_cli.failures import Interrupted
 from zaya_cli.machine.hardware import Memory, free_disk, memory_of, on_same_disk, why_not_writable
@@ -50,8 +50,8 @@ class PullSettings:
     force: bool
     color: Color
     quiet: bool
-    quant: Literal["int8", "int4"] | None = None
-    dense: Literal["int8", "int4", "bf16"] | None = None
+    quant: Format | None = None
+    dense: DenseFormat | None = None
     calibrate: str | None = None
     discards: bool = False
 
@@ -61,7 +61,7 @@ class PullSettings:
         if self.quant is None:
             return None
         return QuantizeCommand(
-            self.repo, self.quant, self.dense or "int8", self.calibrate, None, False, None, self.quiet
+            self.repo, self.quant, self.dense or DEFAULT_DENSE, self.calibrate, None, False, None, self.quiet
         )  # fmt: skip
 
 
@@ -106,7 +106,8 @@ def _expect_consistent(settings: PullSettings) -> None:
         "--discard-originals": settings.discards,
     }
     for flag in (flag for flag, is_given in asked.items() if is_given and settings.quant is None):
-        raise UsageError(f"{flag} says how to quantize: add --quant int4 or --quant int8, or leave it out.")
+        choices = " or ".join(f"--quant {name}" for name in FAST_FORMATS)
+        raise UsageError(f"{flag} says how to quantize: add {choices}, or leave it out.")
 
 
 def _offline(repo: str, settings: PullSettings) -> Path:
@@ -138,7 +139,7 @@ def _online(repo: str, settings: PullSettings) -> Path | None:
     fits = fits_of(config, listing.weight_bytes, memory)
     result = 0
     if command is not None:
-        fits = [fit_of(_expect_quantizable(config, repo), command.format, command.dense, memory)]  # type: ignore[arg-type]
+        fits = [fit_of(_expect_quantizable(config, repo), command.format, command.dense, memory)]
         result = fits[0].need.weights
         _announce_quantized(console, command, listing, missing, result, settings.discards)
     for line in table_of(fits, memory):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quant.formats import FLOAT, FORMATS, DenseFormat, Format
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.models.folder import DEFAULT_REPO, expect_openable, find_model_folder, folder_bytes
 from zaya_cli.models.locks import reading
@@ -34,8 +35,8 @@ class QuantizeCommand:
     """All that `zaya quantize` was asked for. calibrate: a file, "none", or None for the built-in text."""
 
     model: str | None
-    format: str
-    dense: str
+    format: Format
+    dense: DenseFormat
     calibrate: str | None
     out: Path | None
     verify: bool
@@ -96,10 +97,11 @@ def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) ->
 def _settings(command: QuantizeCommand, source: Path, name: SourceName) -> QuantizeSettings:
     from zaya_core.quantize.job import QuantizeSettings
 
-    uses_calibration = "int4" in (command.format, command.dense) and command.calibrate != NO_CALIBRATION
+    is_fitted = any(name != FLOAT and FORMATS[name].is_fitted for name in (command.format, command.dense))
+    uses_calibration = is_fitted and command.calibrate != NO_CALIBRATION
     return QuantizeSettings(
-        experts=command.format,  # type: ignore[arg-type]
-        dense=None if command.dense == "bf16" else command.dense,  # type: ignore[arg-type]
+        experts=command.format,
+        dense=None if command.dense == FLOAT else command.dense,
         calibration=_calibration(command, source) if uses_calibration else None,
         source_name=name.name,
         source_revision=name.revision,

@@ -7,9 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from quant.formats import DEFAULT_DENSE, EXPERT_FORMATS, FORMATS, DenseFormat, ExpertFormat, FastFormat
 from zaya_cli.flags.completion import complete_model
 
 _MODEL, _SAMPLING, _OUTPUT, _LENGTH = "Model", "Sampling", "Output", "Length and thinking"
+
+
+def _bits_of_each() -> str:
+    *others, last = [f"{FORMATS[name].bits:g}" for name in EXPERT_FORMATS]
+    return f"{', '.join(others)} or {last}"
+
 
 Model = Annotated[
     str | None,
@@ -49,7 +56,7 @@ Context = Annotated[
     ),
 ]  # fmt: skip
 Quant = Annotated[
-    Literal["int4", "int8", "nf4"] | None,
+    ExpertFormat | None,
     typer.Option(
         "--quant", envvar="ZAYA_QUANT", help="Use the folder that `zaya quantize` made of the model.",
         rich_help_panel=_MODEL, show_default="the model as it is",
@@ -63,11 +70,11 @@ SourceModel = Annotated[
     ),
 ]  # fmt: skip
 QuantFormat = Annotated[
-    Literal["int4", "int8", "nf4"],
-    typer.Option("--format", help="What the experts become: 4.25, 8 or 4.5 bits a weight."),
+    ExpertFormat,
+    typer.Option("--format", help=f"What the experts become: {_bits_of_each()} bits a weight."),
 ]
-DenseFormat = Annotated[
-    Literal["int8", "int4", "bf16"],
+QuantDense = Annotated[
+    DenseFormat,
     typer.Option("--dense", help="What attention, embedding and head become; bf16 leaves them as they are."),
 ]
 Calibrate = Annotated[
@@ -78,14 +85,14 @@ Calibrate = Annotated[
     ),
 ]  # fmt: skip
 PullQuant = Annotated[
-    Literal["int4", "int8"] | None,
+    FastFormat | None,
     typer.Option("--quant", help="Quantize what arrives: the format of the experts.", show_default="download only"),
 ]
 PullDense = Annotated[
-    Literal["int8", "int4", "bf16"] | None,
+    DenseFormat | None,
     typer.Option(
         "--dense", help="With --quant: the format of attention, embedding and head; bf16 leaves them as they are.",
-        show_default="int8",
+        show_default=DEFAULT_DENSE,
     ),
 ]  # fmt: skip
 DiscardOriginals = Annotated[

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from quant.formats import BY_CLOSENESS, FLOAT
 from zaya_cli.machine.hardware import Memory
 from zaya_cli.models import hub
 from zaya_cli.models.folder import BUNDLED, DEFAULT_REPO, folder_bytes, weight_bytes
@@ -23,7 +24,7 @@ from zaya_core.machine.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict, mem
 Place = Literal["hub", "quantized", "bundled"]
 
 _CONFIG_BYTES = 4_000_000
-_CLOSENESS = ("bf16", "f32", "int8", "fp8", "nf4", "int4", "mxfp4")  # to the weights as published; the closest first
+_CLOSENESS = (FLOAT, "f32", *BY_CLOSENESS)  # to the weights as published; the closest first
 _DTYPES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 
 

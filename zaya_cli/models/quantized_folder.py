@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from quant.formats import DEFAULT_DENSE
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.user_files import from_home, quantized_models
 from zaya_core.errors import ModelNotFoundError, UsageError
@@ -40,7 +41,9 @@ def source_name(model: str | None, folder: Path | None) -> SourceName:
 
 def default_out(source: SourceName, kind: str, dense: str) -> Path:
     """Where `zaya quantize` writes without --out; `--quant` finds those with the default --dense."""
-    return quantized_models() / (f"{source.slug}-{kind}" if dense == "int8" else f"{source.slug}-{kind}-dense-{dense}")
+    return quantized_models() / (
+        f"{source.slug}-{kind}" if dense == DEFAULT_DENSE else f"{source.slug}-{kind}-dense-{dense}"
+    )
 
 
 def find_quantized_folder(model: str | None, kind: str) -> Path:
@@ -58,7 +61,7 @@ def find_quantized_folder(model: str | None, kind: str) -> Path:
                 f"{source} is quantized to {own}, not to {kind}: leave --quant out, or give another --model."
             )
         return source
-    folder = default_out(source_name(model, source), kind, "int8")
+    folder = default_out(source_name(model, source), kind, DEFAULT_DENSE)
     if not (folder / "config.json").is_file():
         what = f" --model {model}" if model is not None else ""
         raise ModelNotFoundError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
-from quant.formats import Format, StoredTensor, stored_tensors
+from quant.formats import FORMATS, Format, StoredTensor, stored_tensors
 from zaya_core.config.model_config import Layout, ModelConfig
 
 RESIDUAL_PARTS = ("hidden_states_scale", "hidden_states_bias", "residual_scale", "residual_bias")
@@ -82,12 +82,8 @@ def packed_parameters(config: ModelConfig, names: Container[str]) -> dict[str, P
 
 def _spelling(name: str, kind: Format, suffix: str, names: Container[str]) -> str:
     """The first spelling that is in the files, else the usual one. Only other programs spell in several ways."""
-    spellings = {
-        ("fp8", "codes"): (name, f"{name}.weight"),
-        ("fp8", "scales"): (f"{name}.weight_scale", f"{name}_scale"),
-        ("mxfp4", "codes"): (f"{name}.weight_packed", f"{name}_packed"),
-        ("mxfp4", "scales"): (f"{name}.weight_scale", f"{name}_scale"),
-    }.get((kind, suffix), (f"{name}.{suffix}",))
+    patterns = FORMATS[kind].spellings.get(suffix, (f"{{}}.{suffix}",))
+    spellings = [pattern.format(name) for pattern in patterns]
     return next((spelling for spelling in spellings if spelling in names), spellings[0])
 
 

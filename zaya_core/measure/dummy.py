@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant.formats import FORMAT_VERSION, GROUP
+from quant.formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT, FORMAT_VERSION, GROUP
 from quant.large_pages import prefer_large_pages, zeros_in_large_pages
 from zaya_core.checkpoint.checkpoint import Checkpoint, TensorInfo
 from zaya_core.checkpoint.names import expected_tensors
@@ -28,7 +28,7 @@ _SHARD = "random"
 _NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int8: "I8", torch.uint8: "U8"}
 
 
-def full_size_config(layers: int = 40, experts: str = "bf16", dense: str = "bf16") -> dict[str, Any]:
+def full_size_config(layers: int = 40, experts: str = FLOAT, dense: str = FLOAT) -> dict[str, Any]:
     """`config.json` as the Hub has it for Zyphra/ZAYA1-8B, or as `zaya quantize` leaves it."""
     rope = {"rope_type": "default", "rope_theta": 5_000_000, "partial_rotary_factor": 0.5}
     quantization = {"format_version": FORMAT_VERSION, "format": experts, "dense": dense, "group_size": GROUP}
@@ -43,7 +43,7 @@ def full_size_config(layers: int = 40, experts: str = "bf16", dense: str = "bf16
         "bos_token_id": 2,
         "eos_token_id": 106,
         "pad_token_id": 0,
-        **({} if experts == "bf16" else {"quantization": quantization | {"dtype": "bfloat16"}}),
+        **({} if experts == FLOAT else {"quantization": quantization | {"dtype": "bfloat16"}}),
     }
 
 
@@ -113,8 +113,8 @@ class _RandomShard:
 
 
 def dummy_model(
-    experts: str = "int4",
-    dense: str = "int8",
+    experts: str = DEFAULT_EXPERTS,
+    dense: str = DEFAULT_DENSE,
     layers: int = 40,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] = lambda done, total: None,

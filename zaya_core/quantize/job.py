@@ -10,7 +10,17 @@ from typing import Any
 
 import torch
 
-from quant.formats import FORMAT_VERSION, GROUP, Format, StoredTensor, stored_tensors
+from quant.formats import (
+    DEFAULT_DENSE,
+    DEFAULT_EXPERTS,
+    FLOAT,
+    FORMAT_VERSION,
+    FORMATS,
+    GROUP,
+    Format,
+    StoredTensor,
+    stored_tensors,
+)
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.fingerprint import fingerprint
 from zaya_core.checkpoint.writer import shard_bytes
@@ -32,8 +42,8 @@ class QuantizeSettings:
     source_revision: what the result remembers of its source.
     """
 
-    experts: Format = "int4"
-    dense: Format | None = "int8"
+    experts: Format = DEFAULT_EXPERTS
+    dense: Format | None = DEFAULT_DENSE
     calibration: CalibrationText | None = None
     source_name: str | None = None
     source_revision: str | None = None
@@ -111,7 +121,7 @@ class QuantizationJob:
         return {
             "format_version": FORMAT_VERSION,
             "format": settings.experts,
-            "dense": settings.dense or "bf16",
+            "dense": settings.dense or FLOAT,
             "group_size": GROUP,
             "dtype": self.formats.dtype,
             "rounding": self._rounding(),
@@ -124,24 +134,24 @@ class QuantizationJob:
         }
 
     def _rounding(self) -> str:
-        if not self.is_rounded_to_int4:
+        if not self.is_fitted:
             return "to nearest"
         return "searched scales" if self.settings.calibration is None else "searched scales, compensated errors"
 
     @property
-    def is_rounded_to_int4(self) -> bool:
-        """Whether calibration has anything to say: the other formats have one way of rounding."""
-        return "int4" in (self.settings.experts, self.settings.dense)
+    def is_fitted(self) -> bool:
+        """Whether calibration has anything to say: most formats have one way of rounding."""
+        return FORMATS[self.settings.experts].is_fitted or self.with_dense
 
     def is_calibrated(self, number: int) -> bool:
         """Whether the inputs of the matrices in this shard are measured."""
         is_layer = number < self.config.num_hidden_layers
-        return self.is_rounded_to_int4 and self.settings.calibration is not None and (is_layer or self.with_dense)
+        return self.is_fitted and self.settings.calibration is not None and (is_layer or self.with_dense)
 
     @property
     def with_dense(self) -> bool:
         """Whether calibration has anything to say on attention and head."""
-        return self.settings.dense == "int4"
+        return self.settings.dense is not None and FORMATS[self.settings.dense].is_fitted
 
     def weights_of(self, shard: Shard) -> int:
         """How many numbers of the source go into a shard."""

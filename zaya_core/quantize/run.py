@@ -21,7 +21,7 @@ from torch import Tensor
 
 from quant.assemble import expect_usable, quantize_matrix
 from quant.compensation import InputStatistics
-from quant.nf4 import MissingLibraryError
+from quant.formats import MissingLibraryError
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.checkpoint.weight_files import INDEX
 from zaya_core.checkpoint.writer import ShardWriter, write_atomically, writing
