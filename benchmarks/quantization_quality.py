@@ -31,7 +31,7 @@ from quant.kernels.resolve import VARIABLE, cpu_products
 from quant.rounding import round_plain
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.config.kv_format import KVFormat
-from zaya_core.config.model_config import read_config
+from zaya_core.config.parse import read_config
 from zaya_core.model.model import ZayaModel
 from zaya_core.quantize.calibration import read_calibration_text
 from zaya_core.quantize.job import QuantizationJob, QuantizeSettings

@@ -18,7 +18,7 @@ from zaya_cli.models.quantized_folder import find_quantized_folder
 from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import write_note
 from zaya_core.config.kv_format import KVFormat
-from zaya_core.config.model_config import read_config
+from zaya_core.config.parse import read_config
 from zaya_core.errors import MemoryFitError, UsageError
 from zaya_core.machine.memory_fit import USUAL_CONTEXT, memory_need
 

@@ -18,7 +18,8 @@ from zaya_core.cache.cache import BlockPool
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.checkpoint.names import RESIDUAL_PARTS
 from zaya_core.config.kv_format import KVFormat, expect_kv_format
-from zaya_core.config.model_config import ModelConfig, read_config
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.parse import read_config
 from zaya_core.errors import CheckpointError, DeviceError
 from zaya_core.kernels.fused import fuse, fuse_all, fuse_embedding, fuse_head
 from zaya_core.machine.device import Placement, choose_placement

@@ -18,7 +18,7 @@ import pytest
 from tests.core.broken_folders import FIRST, INDEX, good_folder, write_json
 from tests.fuzz.budget import rounds
 from zaya_core.checkpoint.checkpoint import open_checkpoint
-from zaya_core.config.model_config import parse_config, read_config
+from zaya_core.config.parse import parse_config, read_config
 from zaya_core.engine.generation_config import read_sampling_defaults
 from zaya_core.errors import ModelNotFoundError, ZayaError
 from zaya_core.text.tokenizer import load_tokenizer

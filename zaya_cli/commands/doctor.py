@@ -171,7 +171,7 @@ def _models() -> Iterator[Finding]:
 
 def _memory_fit(device: str) -> Iterator[Finding]:
     """ZAYA1-8B in each format at some lengths of context, for the memory of the device."""
-    from zaya_core.config.model_config import parse_config
+    from zaya_core.config.parse import parse_config
     from zaya_core.machine.memory_fit import REPORTED, longest_context, memory_need, weight_bytes
 
     memory = memory_of(device)

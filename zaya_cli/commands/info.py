@@ -16,7 +16,8 @@ from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import stdout_console, write_json
 from zaya_cli.terminal.visible import one_line
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.config.model_config import ModelConfig, read_config
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.parse import read_config
 
 _LAYOUTS = {
     "native": "native, one entry a layer (Zyphra/ZAYA1-8B)",

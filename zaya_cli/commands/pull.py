@@ -31,12 +31,12 @@ from zaya_cli.terminal.interrupt import stopping
 from zaya_cli.terminal.output import Color, stderr_console, stdout_console, write_answer
 from zaya_cli.terminal.visible import one_line
 from zaya_cli.user_files import quantized_models
-from zaya_core.config.model_config import ModelConfig, read_config
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.parse import read_config
 from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
-from zaya_core.files.folder_files import read_json
+from zaya_core.files.model_json import read_json
 
 _CONFIG = "config.json"
-_CONFIG_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _read_remote_config(listing: hub.Listing, settings: PullSettings) -> ModelCo
     with TemporaryDirectory() as temporary, hub.hub_errors(listing.repo, listing.revision):
         cache = temporary if settings.dry_run or settings.discards else None
         path = Path(hf_hub_download(listing.repo, _CONFIG, revision=listing.commit, cache_dir=cache))
-        model_type = read_json(path, _CONFIG_BYTES, ConfigError).get("model_type")
+        model_type = read_json(path, ConfigError).get("model_type")
         try:
             return read_config(path.parent)
         except ConfigError as error:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from zaya_cli.models.credentials import prepare_hub_token
-from zaya_core.checkpoint.weight_files import INDEX, find_weights
+from zaya_core.checkpoint.weight_files import find_weights
 from zaya_core.errors import CheckpointError, DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.files.model_json import INDEX
 from zaya_core.files.write_errors import NO_ROOM
 from zaya_core.proxies import Route, by_way_of, route_to
 from zaya_core.redaction import public_url, redacted

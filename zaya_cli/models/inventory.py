@@ -16,14 +16,14 @@ from zaya_cli.models.quantized_folder import ORIGINALS
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import quantized_models
 from zaya_core.config.kv_format import KVFormat
-from zaya_core.config.model_config import UNFINISHED, ModelConfig, parse_config, read_config
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.parse import parse_config, read_config
 from zaya_core.errors import CheckpointError, ConfigError, MemoryFitError, ModelNotFoundError
-from zaya_core.files.folder_files import read_json
+from zaya_core.files.model_json import UNFINISHED, read_json
 from zaya_core.machine.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict, memory_need
 
 Place = Literal["hub", "quantized", "bundled"]
 
-_CONFIG_BYTES = 4_000_000
 _CLOSENESS = (FLOAT, "f32", *BY_CLOSENESS)  # to the weights as published; the closest first
 _DTYPES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 
@@ -194,7 +194,7 @@ def _described(name: str, folder: Path, place: Place) -> PresentModel:
 def _raw_config(path: Path) -> dict[str, Any]:
     """What the file holds, {} if that is nothing usable."""
     try:
-        raw = read_json(path, _CONFIG_BYTES)
+        raw = read_json(path)
     except (CheckpointError, ModelNotFoundError):
         return {}
     return raw if isinstance(raw, dict) else {}

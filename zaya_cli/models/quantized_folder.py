@@ -74,7 +74,7 @@ def find_quantized_folder(model: str | None, kind: str) -> Path:
 
 
 def _format_of(folder: Path) -> str | None:
-    from zaya_core.config.model_config import read_config
+    from zaya_core.config.parse import read_config
 
     quantization = read_config(folder).quantization
     return None if quantization is None else quantization.experts
@@ -82,7 +82,7 @@ def _format_of(folder: Path) -> str | None:
 
 def _expect_made_from(folder: Path, source: Path) -> None:
     from zaya_core.checkpoint.fingerprint import fingerprint
-    from zaya_core.config.model_config import read_config
+    from zaya_core.config.parse import read_config
 
     quantization = read_config(folder).quantization
     made_from = None if quantization is None else quantization.facts.get("source")

@@ -18,20 +18,13 @@ from torch import Tensor
 
 from quant.formats import StoredTensor
 from quant.large_pages import prefer_large_pages
+from zaya_core.checkpoint.dtypes import DTYPES, nbytes_of
 from zaya_core.checkpoint.names import expected_tensors, layout_of_names, packed_parameters, parameters
 from zaya_core.checkpoint.weight_files import find_weights
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import CheckpointError
-from zaya_core.files.folder_files import listed, printable
+from zaya_core.files.names import listed, printable
 
-_DTYPES = {
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "F8_E4M3": torch.float8_e4m3fn,
-}
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _ROWS_AT_ONCE = 4096
 
@@ -100,7 +93,7 @@ class Checkpoint:
 
     def stored_dtype(self, name: str) -> torch.dtype:
         """The dtype of a parameter that is stored as floats."""
-        return _DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
+        return DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
 
     def places_of(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
         """By weight file, the tensors in it that these float parameters are read from, or compared with."""
@@ -114,7 +107,8 @@ class Checkpoint:
 
     def nbytes_of(self, tensors: Iterable[str]) -> int:
         """Bytes of tensors, by their names in the files."""
-        return sum(_nbytes(self._infos[tensor]) for tensor in tensors)
+        infos = [self._infos[tensor] for tensor in tensors]
+        return sum(nbytes_of(info.dtype, info.shape) for info in infos)
 
     def expect_equal_head(self) -> None:
         """Compare a stored copy of the head with the embedding that takes its place. Raises CheckpointError."""
@@ -177,7 +171,7 @@ def _take_head_copy(config: ModelConfig, infos: dict[str, TensorInfo]) -> Tensor
     head, embedding = infos.get(_HEAD), infos.get(_EMBEDDING)
     if head is None or embedding is None or not config.tie_word_embeddings:
         return None
-    is_readable = head.shape == embedding.shape and head.dtype in _DTYPES
+    is_readable = head.shape == embedding.shape and head.dtype in DTYPES
     return infos.pop(_HEAD) if is_readable else None
 
 
@@ -254,7 +248,7 @@ def _account(expected: Mapping[str, StoredTensor], infos: Mapping[str, TensorInf
     strange = [
         f"{name} is {infos[name].dtype}"
         for name in present
-        if _DTYPES.get(infos[name].dtype) not in expected[name].dtypes
+        if DTYPES.get(infos[name].dtype) not in expected[name].dtypes
     ]
     return (
         _fault("missing", missing)
@@ -266,10 +260,6 @@ def _account(expected: Mapping[str, StoredTensor], infos: Mapping[str, TensorInf
 
 def _fault(what: str, names: list[str]) -> list[str]:
     return [f"{len(names)} {what}: {listed(names)}"] if names else []
-
-
-def _nbytes(info: TensorInfo) -> int:
-    return _DTYPES[info.dtype].itemsize * torch.Size(info.shape).numel()
 
 
 def _reason(error: Exception) -> str:

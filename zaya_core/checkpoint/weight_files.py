@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.files.folder_files import expect_file, listed, printable, read_json
+from zaya_core.files.model_file import expect_model_file
+from zaya_core.files.model_json import INDEX, read_json
+from zaya_core.files.names import listed, printable
 
-INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_INDEX_BYTES = 64_000_000
 _ADAPTER = "adapter_model.safetensors"
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".msgpack", ".h5", ".onnx")
 
@@ -35,7 +35,7 @@ def _read_index(folder: Path) -> dict[str, str] | None:
         if not os.path.lexists(folder / SINGLE):
             raise ModelNotFoundError(_no_weights(folder))
         return None
-    index = read_json(path, _INDEX_BYTES)
+    index = read_json(path)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path} has no weight_map from tensors to files: download the file again.")
@@ -88,4 +88,4 @@ def _expect_files(folder: Path, names: Sequence[str]) -> None:
             f"{folder} lacks {listed(absent)} ({len(absent)} of {len(names)} weight files): finish the download."
         )
     for name in names:
-        expect_file(folder / name)
+        expect_model_file(folder / name)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from zaya_core.errors import UsageError
-from zaya_core.files.folder_files import whole_number
+from zaya_core.files.model_json import read_json_object
 from zaya_core.sampling.sampler import SamplingParams
-from zaya_core.text.tokenizer import read_json_object
+from zaya_core.whole_numbers import is_number, is_whole, without_fraction
 
 _FILE = "generation_config.json"
 _KEYS: dict[str, type] = {
@@ -64,8 +64,8 @@ def read_sampling_defaults(folder: Path) -> SamplingDefaults:
 
 def _number(key: str, kind: type, value: Any) -> float | int:
     """Of the type that the parameter has. Raises UsageError."""
-    number = whole_number(value) if kind is int else value
-    if isinstance(number, bool) or not isinstance(number, kind if kind is int else (int, float)):
+    number = without_fraction(value) if kind is int else value
+    if not (is_whole(number) if kind is int else is_number(number)):
         wanted = "a whole number" if kind is int else "a number"
         raise UsageError(f"{key} is {reprlib.repr(value)}; it must be {wanted}.")
     if not abs(number) <= math.ldexp(1, 62):  # neither NaN nor more digits than a float has

@@ -15,9 +15,10 @@ from torch import Tensor
 from quant.formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT, FORMAT_VERSION, GROUP
 from quant.large_pages import prefer_large_pages, zeros_in_large_pages
 from zaya_core.checkpoint.checkpoint import Checkpoint, TensorInfo
+from zaya_core.checkpoint.dtypes import NAMES
 from zaya_core.checkpoint.names import expected_tensors
 from zaya_core.config.kv_format import KVFormat
-from zaya_core.config.model_config import parse_config
+from zaya_core.config.parse import parse_config
 from zaya_core.load import build_model
 from zaya_core.machine.device import choose_placement
 from zaya_core.model.model import ZayaModel
@@ -25,7 +26,6 @@ from zaya_core.model.model import ZayaModel
 VOCABULARY = 262_272
 _NOISE = 1 << 24
 _SHARD = "random"
-_NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int8: "I8", torch.uint8: "U8"}
 
 
 def full_size_config(layers: int = 40, experts: str = FLOAT, dense: str = FLOAT) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def dummy_model(
     """
     config = parse_config(full_size_config(layers, experts, dense))
     expected = {name: (one.shape, one.dtypes[0]) for name, one in expected_tensors(config, ()).items()}
-    infos = {name: TensorInfo(_SHARD, shape, _NAMES[dtype]) for name, (shape, dtype) in expected.items()}
+    infos = {name: TensorInfo(_SHARD, shape, NAMES[dtype]) for name, (shape, dtype) in expected.items()}
     made = 0
 
     def count() -> None:

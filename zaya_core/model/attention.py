@@ -11,7 +11,8 @@ from torch import Tensor
 
 from quant.matrix import Matrix
 from zaya_core.cache.cache import CacheStep
-from zaya_core.config.model_config import SLIDING, ModelConfig
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.rope import SLIDING
 from zaya_core.model.cca import CCAProjection
 from zaya_core.model.norm import QKNorm
 from zaya_core.model.rope import RotaryEmbedding, rotate

@@ -22,9 +22,9 @@ from quant.dense import products_of
 from quant.matrix import Matrix, Stack
 from zaya_core.cache.cache import BlockPool, Cache
 from zaya_core.checkpoint.checkpoint import Checkpoint
-from zaya_core.checkpoint.writer import replacing
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import UsageError
+from zaya_core.files.atomic_file import replacing
 from zaya_core.files.bounded_file import decoded, read_file
 from zaya_core.load import ModelParts
 from zaya_core.machine.device import Placement
@@ -193,8 +193,8 @@ class CalibrationRun:
         """Write the state, as a whole or not at all."""
         assert self.router_states is not None
         states = {"residual": self.residual, "router_states": self.router_states}
-        with replacing(path) as file:  # safetensors' own way leaves a file of a random name when it is killed
-            file.write(save({**states, "layers_done": torch.tensor(self.layers_done)}))
+        with replacing(path) as new:  # safetensors' own way leaves a file of a random name when it is killed
+            new.write_bytes(save({**states, "layers_done": torch.tensor(self.layers_done)}))
 
     @torch.inference_mode()
     def advance(self, checkpoint: Checkpoint, with_dense: bool) -> dict[str, list[InputStatistics]]:

@@ -24,14 +24,12 @@ from quant.formats import (
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.fingerprint import fingerprint
 from zaya_core.checkpoint.writer import shard_bytes
-from zaya_core.config.model_config import UNFINISHED_FOLDER, parse_config, read_config
+from zaya_core.config.parse import parse_config, read_config, read_settings
 from zaya_core.config.quantization import Quantization
-from zaya_core.errors import ConfigError, UsageError
-from zaya_core.files.folder_files import read_json
+from zaya_core.errors import UsageError
+from zaya_core.files.model_json import UNFINISHED_FOLDER
 from zaya_core.quantize.calibration import CalibrationText
 from zaya_core.quantize.plan import SourceFiles
-
-_CONFIG_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class QuantizationJob:
     @cached_property
     def config_json(self) -> bytes:
         """`config.json` of the result."""
-        raw = read_json(self.source / "config.json", _CONFIG_BYTES, ConfigError)
+        raw = read_settings(self.source)
         raw["quantization"] = self._block()
         parse_config(raw)
         # Half a character, as a name that is no UTF-8 is read, becomes its escape in JSON.

@@ -23,11 +23,11 @@ from quant.assemble import expect_usable, quantize_matrix
 from quant.compensation import InputStatistics
 from quant.formats import MissingLibraryError
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.checkpoint.weight_files import INDEX
-from zaya_core.checkpoint.writer import ShardWriter, write_atomically, writing
-from zaya_core.config.model_config import UNFINISHED, read_config
+from zaya_core.checkpoint.writer import ShardWriter, write_small, writing
+from zaya_core.config.parse import read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
 from zaya_core.files.exclusive import held, lock_beside
+from zaya_core.files.model_json import INDEX, UNFINISHED
 from zaya_core.quantize.calibration import BEGINS_WITH, CalibrationRun
 from zaya_core.quantize.job import QuantizationJob, Shard
 from zaya_core.quantize.plan import Step, bytes_needed, reading_plan
@@ -102,7 +102,7 @@ def _begin(job: QuantizationJob) -> None:
     if begun is None:
         if any(folder.glob("*.safetensors")):
             raise UsageError(f"{folder} holds something else: delete it, or give another --out FOLDER.")
-        write_atomically(folder / UNFINISHED, job.config_json)
+        write_small(folder / UNFINISHED, job.config_json)
     elif begun.read_bytes() != job.config_json:
         raise UsageError(
             f"{folder} was begun with other settings or from another model: delete it, or give another --out FOLDER."
@@ -220,7 +220,7 @@ def _finish(job: QuantizationJob) -> None:
     for state in folder.glob(f"{_STATE}*"):  # and what is left of one whose writing was killed
         state.unlink()
     _copy_small_files(job.source, folder)
-    write_atomically(folder / INDEX, _index_json(job))
+    write_small(folder / INDEX, _index_json(job))
     if (folder / UNFINISHED).is_file():
         (folder / UNFINISHED).replace(folder / "config.json")
     open_checkpoint(folder, read_config(folder))
@@ -232,7 +232,7 @@ def _copy_small_files(source: Path, folder: Path) -> None:
     for path in sorted(path for pattern in _COPIED for path in source.glob(pattern)):
         is_other = path.name != "config.json" and not path.name.endswith(".index.json")
         if is_other and path.is_file() and path.stat().st_size <= _LARGEST_COPY:
-            write_atomically(folder / path.name, path.read_bytes())
+            write_small(folder / path.name, path.read_bytes())
 
 
 def _index_json(job: QuantizationJob) -> bytes:

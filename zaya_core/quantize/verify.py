@@ -18,7 +18,7 @@ from quant.assemble import packed_matrix, quantize_matrix
 from quant.compensation import MOST_DEVIATION
 from quant.formats import FORMATS, Format
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.config.model_config import read_config
+from zaya_core.config.parse import read_config
 from zaya_core.errors import CheckpointError, UsageError
 
 _LARGEST_ERROR = 1.1 * MOST_DEVIATION  # of a row: beyond it, rounding it anew shows whether it can be rounded at all

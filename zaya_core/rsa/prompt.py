@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zaya_core.files.model_json import read_json_object
 from zaya_core.rsa.params import Pass
-from zaya_core.text.tokenizer import read_json_object
 
 Prompt = Callable[[str, Sequence[str]], str]  # (question, candidates) → the user message
 

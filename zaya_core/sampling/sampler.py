@@ -25,7 +25,7 @@ from quant.kernels.resolve import cpu_products
 from quant.matrix import expect_index
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.kernels.sampling import draw_natively, normalise_natively
-from zaya_core.whole_numbers import expect_whole
+from zaya_core.whole_numbers import expect_whole, is_number, is_whole
 
 LEAST_TEMPERATURE = 1e-30  # a smaller one could not be told from it
 _NO_NUMBERS = "The model computed logits that are not numbers: its weights are damaged; download the files again."
@@ -51,9 +51,9 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
-            _require(_is_number(getattr(self, name)), name, getattr(self, name), "a number")
+            _require(is_number(getattr(self, name)), name, getattr(self, name), "a number")
         for name in ("top_k", "seed"):
-            _require(_is_whole(getattr(self, name)), name, getattr(self, name), "a whole number")
+            _require(is_whole(getattr(self, name)), name, getattr(self, name), "a whole number")
         _require(0 <= self.temperature <= 1e6, "temperature", self.temperature, "from 0 (the likeliest token) to 10^6")
         _require(0 <= self.top_p <= 1, "top_p", self.top_p, "from 0 (the likeliest token) to 1 (off)")
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
@@ -335,16 +335,8 @@ def _expect_logits(logits: Tensor) -> None:
 
 
 def _expect_key_part(name: str, value: object) -> None:
-    in_range = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64
+    in_range = is_whole(value) and 0 <= value < 1 << 64
     _require(in_range, name, value, "a whole number from 0 to 2^64 - 1")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:

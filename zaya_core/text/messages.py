@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict
 from jinja2 import StrictUndefined, Template
 
 from zaya_core.errors import CheckpointError, UsageError
-from zaya_core.files.folder_files import read_file
+from zaya_core.files.model_file import read_model_file
 from zaya_core.text.template_limits import CURRENT, Limits
 from zaya_core.text.template_marks import ControlMarks, ControlNames, Segment
 from zaya_core.text.template_sandbox import ChatEnvironment
@@ -307,7 +307,7 @@ def _plain_value(value: object, where: str) -> Any:
 
 
 def _read_template(path: Path) -> str:
-    content = read_file(path, MAX_TEMPLATE_BYTES)
+    content = read_model_file(path, MAX_TEMPLATE_BYTES)
     try:
         return content.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.files.folder_files import printable, read_file, read_json, whole_number
+from zaya_core.files.model_file import read_model_file
+from zaya_core.files.model_json import read_json_object
+from zaya_core.files.names import printable
 from zaya_core.text.messages import ChatTemplate, load_chat_template
 from zaya_core.text.template_marks import ControlNames
+from zaya_core.whole_numbers import is_whole, without_fraction
 
 if TYPE_CHECKING:
     import tokenizers
@@ -45,7 +48,6 @@ STRUCTURAL_NAMES = frozenset(
     ]
 )
 MAX_TOKENIZER_BYTES = 100 << 20
-MAX_CONFIG_BYTES = 20 << 20
 
 _SPACE_SYMBOL = "\u2581"  # how SentencePiece writes a space inside a piece
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -364,16 +366,6 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     return Tokenizer(vocabulary, names, declared, load_chat_template(folder, tokenizer_config, variables, names))
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """A small JSON file of the folder; empty where there is none. Raises as `read_json`."""
-    if not os.path.lexists(path):
-        return {}
-    value = read_json(path, MAX_CONFIG_BYTES)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds {type(value).__name__}, not an object; download the file again.")
-    return value
-
-
 def _find_control(names: Iterable[str], id_of: Callable[[str], int | None]) -> dict[str, int]:
     """Names that the vocabulary has. A single character (a folder's "\\n" for padding) stays text."""
     return {name: id_ for name in names if len(name) > 1 and (id_ := id_of(name)) is not None}
@@ -382,7 +374,7 @@ def _find_control(names: Iterable[str], id_of: Callable[[str], int | None]) -> d
 def _open_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer as JsonTokenizer
 
-    content = read_file(path, MAX_TOKENIZER_BYTES)
+    content = read_model_file(path, MAX_TOKENIZER_BYTES)
     try:
         tokenizer = JsonTokenizer.from_buffer(content)
     except Exception as error:  # the library raises bare Exception for anything it cannot read
@@ -399,7 +391,7 @@ def _open_piece_model(path: Path) -> tuple[Any, Any]:
     """The model twice: as it is, for the start of a text, and without its dummy prefix, for a continuation."""
     from sentencepiece import SentencePieceProcessor
 
-    content = read_file(path, MAX_TOKENIZER_BYTES)
+    content = read_model_file(path, MAX_TOKENIZER_BYTES)
     # A message appended to a protocol buffer is merged into it: normalizer_spec (3) {add_dummy_prefix (3): false}.
     no_dummy_prefix = b"\x1a\x02\x18\x00"
     try:
@@ -498,8 +490,8 @@ def _listed(declared: Mapping[str, Any], key: str) -> list[object]:
 def _ids(path: Path, config: Mapping[str, Any], key: str) -> list[int]:
     """One id, a list of ids, or nothing. Raises CheckpointError."""
     value = config.get(key)
-    ids = [*map(whole_number, value if isinstance(value, list) else [] if value is None else [value])]
-    if not all(type(id_) is int and id_ >= 0 for id_ in ids):
+    ids = [*map(without_fraction, value if isinstance(value, list) else [] if value is None else [value])]
+    if not all(is_whole(id_) and id_ >= 0 for id_ in ids):
         raise CheckpointError(f"{path}: {key} is {reprlib.repr(value)}, not token ids; download the file again.")
     return ids
 

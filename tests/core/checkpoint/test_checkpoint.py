@@ -28,9 +28,9 @@ from tests.core.broken_folders import (
 )
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.names import parameters
-from zaya_core.config.model_config import parse_config, read_config
+from zaya_core.config.parse import parse_config, read_config
 from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError, ZayaError
-from zaya_core.files.folder_files import read_json
+from zaya_core.files.model_file import read_model_file
 from zaya_core.load import load_model
 from zaya_core.text.tokenizer import load_tokenizer
 
@@ -131,7 +131,7 @@ def test_a_folder_that_may_not_be_entered_is_not_said_to_lack_files(folder, monk
     def refuse(path, *_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("zaya_core.config.model_config.os.stat", refuse)
+    monkeypatch.setattr("zaya_core.config.parse.os.stat", refuse)
     with pytest.raises(ConfigError, match=r"cannot be opened \(Permission denied\): check its permissions"):
         read_config(folder)
 
@@ -171,9 +171,9 @@ def test_a_head_that_differs_in_its_last_row_is_refused(folder):
 def test_nothing_is_read_beyond_the_limit(tmp_path):
     path = tmp_path / "file.json"
     path.write_bytes(b" " * 100 + b"1")
-    assert read_json(path, 101) == 1
+    assert read_model_file(path, 101) == path.read_bytes()
     with pytest.raises(CheckpointError, match=r"has 101 bytes, and more than 100"):
-        read_json(path, 100)
+        read_model_file(path, 100)
 
 
 def test_a_byte_order_mark_is_no_damage(folder):

@@ -10,7 +10,7 @@ import pytest
 
 from tests.core.config.test_config import BASE, LEGACY_8B, NATIVE_8B, NATIVE_74B
 from zaya_core.checkpoint.names import layout_of_names, parameters
-from zaya_core.config.model_config import parse_config
+from zaya_core.config.parse import parse_config
 
 
 def sources(raw):

@@ -98,8 +98,8 @@ def test_ids_may_be_any_sequence_of_whole_numbers(engine):
 
 @pytest.mark.parametrize("make", [list, tuple, torch.tensor])
 def test_plain_ids_are_not_looked_at_one_by_one(engine, monkeypatch, make):
-    whole = Mock(wraps=request._whole)
-    monkeypatch.setattr(request, "_whole", whole)
+    whole = Mock(wraps=request.as_whole)
+    monkeypatch.setattr(request, "as_whole", whole)
     engine.submit(ask(make([555] * 500), begun=make([556] * 50)))
     assert not {555, 556} & {call.args[0] for call in whole.call_args_list}
 

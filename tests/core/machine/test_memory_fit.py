@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.core.tiny_models import VARIANTS, reference_model, save_native
-from zaya_core.config.model_config import parse_config, read_config
+from zaya_core.config.parse import parse_config, read_config
 from zaya_core.load import load_model
 from zaya_core.machine.memory_fit import WORKSPACE_BYTES, MemoryNeed, longest_context, memory_need, weight_bytes
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from zaya_core.rsa.endpoint.faults import Malformed
+from zaya_core.whole_numbers import is_number
 
 Part = Literal["text", "reasoning"]
 SLACK = 64  # tokens or chunks beyond a budget, after which a server that goes on is left
@@ -119,7 +120,7 @@ def _logprobs(value: Any) -> Iterator[float]:
         content = content if isinstance(content, list) else []
         listed = [one.get("logprob") for one in content if isinstance(one, Mapping)]
     for number in listed:
-        if isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number):
+        if is_number(number) and math.isfinite(number):
             yield float(number)
 
 
@@ -127,8 +128,7 @@ def _count(value: Any) -> int | None:
     """A count of tokens, None for what cannot be one."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 12:
         value = int(value)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return int(value) if is_number and 0 <= value < _MOST_TOKENS else None
+    return int(value) if is_number(value) and 0 <= value < _MOST_TOKENS else None
 
 
 def _joined(parts: list[str]) -> str:
