@@ -16,10 +16,10 @@ from quant.large_pages import share_large_pages
 from quant.matrix import Matrix, Stack
 from zaya_core.cache.cache import BlockPool
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.checkpoint.names import RESIDUAL_PARTS
 from zaya_core.config.kv_format import KVFormat, expect_kv_format
 from zaya_core.config.model_config import ModelConfig
-from zaya_core.config.parse import read_config
 from zaya_core.errors import CheckpointError, DeviceError
 from zaya_core.kernels.fused import fuse, fuse_all, fuse_embedding, fuse_head
 from zaya_core.machine.device import Placement, choose_placement
@@ -34,20 +34,21 @@ from zaya_core.model.router import Router
 
 
 def load_model(
-    path: str | Path, device: str = "auto", dtype: str | torch.dtype = "auto", kv: KVFormat = "auto"
+    path: str | Path | ModelFolder, device: str = "auto", dtype: str | torch.dtype = "auto", kv: KVFormat = "auto"
 ) -> ZayaModel:
     """Load a model folder of either layout.
 
     On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files where they are large; others
     are copied, small parameters to float32.
     dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `zaya_core.cache.cache`.
-    Raises: the errors of `read_config`, `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
+    Raises: the errors of `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
     """
     expect_kv_format(kv)
-    config = read_config(path)
+    folder = ModelFolder.of(path)
+    config = folder.config
     if config.quantization is not None:
         _expect_library(config.quantization.experts)
-    checkpoint = open_checkpoint(path, config)
+    checkpoint = open_checkpoint(folder)
     return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv)
 
 

@@ -39,7 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def dequantized_folder(quantized: Path, out: Path) -> Path:
     """The same model as floats, in the native layout or, as its config says, in the original one."""
     config = read_config(quantized)
-    checkpoint = open_checkpoint(quantized, config)
+    checkpoint = open_checkpoint(quantized)
     from zaya_core.machine.device import choose_placement
 
     parts = ModelParts(config, checkpoint, choose_placement("cpu", "float32", checkpoint.dtype))

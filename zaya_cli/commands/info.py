@@ -16,8 +16,8 @@ from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import stdout_console, write_json
 from zaya_cli.terminal.visible import one_line
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.config.model_config import ModelConfig
-from zaya_core.config.parse import read_config
 
 _LAYOUTS = {
     "native": "native, one entry a layer (Zyphra/ZAYA1-8B)",
@@ -44,9 +44,10 @@ class Part:
 
 def info(model: str | None, format: Literal["text", "json"]) -> None:
     """Print the description. Raises the errors of an unusable folder."""
-    folder = find_model_folder(model) if model is not None else choose(present_models(), system_memory()).model.folder
-    config = read_config(folder)
-    checkpoint = open_checkpoint(folder, config)
+    path = find_model_folder(model) if model is not None else choose(present_models(), system_memory()).model.folder
+    folder = ModelFolder(path)
+    config = folder.config
+    checkpoint = open_checkpoint(folder)
     parts = weigh_parts(checkpoint)
     if format == "json":
         write_json(_as_json(str(folder), config, checkpoint, parts))

@@ -19,8 +19,8 @@ from torch import Tensor
 from quant.formats import StoredTensor
 from quant.large_pages import prefer_large_pages
 from zaya_core.checkpoint.dtypes import DTYPES, nbytes_of
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.checkpoint.names import expected_tensors, layout_of_names, packed_parameters, parameters
-from zaya_core.checkpoint.weight_files import find_weights
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import CheckpointError
 from zaya_core.files.names import listed, printable
@@ -142,28 +142,29 @@ class Checkpoint:
         return prefer_large_pages(self._shards[self._infos[source].shard].get_tensor(source))
 
 
-def open_checkpoint(folder: str | Path, config: ModelConfig) -> Checkpoint:
+def open_checkpoint(folder: str | Path | ModelFolder) -> Checkpoint:
     """Map all shards of a model folder and account for every tensor, both ways.
 
-    Raises: ModelNotFoundError when files are missing; CheckpointError when a header is damaged, or when tensors are
-    missing, extra, misshapen, stored twice or in an unsupported dtype: all of them listed by name.
+    Raises: as `read_config`; ModelNotFoundError when files are missing; CheckpointError when a header is damaged, or
+    when tensors are missing, extra, misshapen, stored twice or in an unsupported dtype: all of them listed by name.
     """
-    folder = Path(folder)
-    weight_map, names = find_weights(folder)
-    shards = {name: _open_shard(folder / name) for name in names}
+    whole = ModelFolder.of(folder)
+    path, config = whole.path, whole.config
+    whole.expect_weight_files()
+    shards = {name: _open_shard(path / name) for name in whole.weight_files}
     infos, faults = _collect(shards)
-    if weight_map is not None:
-        faults += _index_faults(weight_map, infos)
+    if whole.weight_map is not None:
+        faults += _index_faults(whole.weight_map, infos)
     if config.quantization is None:
-        _expect_layout(folder, config, infos)
+        _expect_layout(path, config, infos)
     head_copy = _take_head_copy(config, infos)
-    faults += _account(_expected(folder, config, infos), infos)
+    faults += _account(_expected(path, config, infos), infos)
     if faults:
         raise CheckpointError(
-            f"{folder} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
+            f"{path} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
             "Download the files again, all of one revision."
         )
-    return Checkpoint(folder, config, shards, infos, head_copy)
+    return Checkpoint(path, config, shards, infos, head_copy)
 
 
 def _take_head_copy(config: ModelConfig, infos: dict[str, TensorInfo]) -> TensorInfo | None:

@@ -16,20 +16,11 @@ _ADAPTER = "adapter_model.safetensors"
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".msgpack", ".h5", ".onnx")
 
 
-def find_weights(folder: Path) -> tuple[dict[str, str] | None, list[str]]:
-    """(tensor name to file name, file names); None and one file where there is no index. No weights are read.
+def read_index(folder: Path) -> dict[str, str] | None:
+    """Tensor name to file name, None where there is no index and one file.
 
-    Raises: ModelNotFoundError for files that are missing or stand for another; CheckpointError for an index that is
-    damaged, or beside a file that could be meant instead.
+    Raises: ModelNotFoundError where there is neither; CheckpointError for an index that is damaged.
     """
-    weight_map = _read_index(folder)
-    names = [SINGLE] if weight_map is None else sorted(set(weight_map.values()))
-    _expect_files(folder, names)
-    return weight_map, names
-
-
-def _read_index(folder: Path) -> dict[str, str] | None:
-    """Tensor name to shard name, or None for a folder with a single file."""
     path = folder / INDEX
     if not os.path.lexists(path):
         if not os.path.lexists(folder / SINGLE):
@@ -72,8 +63,12 @@ def _check_shard_name(index: Path, shard: str) -> None:
         )
 
 
-def _expect_files(folder: Path, names: Sequence[str]) -> None:
-    """All weight files are there and are files, and there are no others that could be meant instead."""
+def expect_weight_files(folder: Path, names: Sequence[str]) -> None:
+    """All weight files are there and are files, and there are no others that could be meant instead. None is read.
+
+    Raises: ModelNotFoundError for files that are missing or stand for another; CheckpointError beside a file that could
+    be meant instead.
+    """
     absent = [name for name in names if not os.path.lexists(folder / name)]
     has_other = SINGLE not in names and os.path.lexists(folder / SINGLE)
     if has_other:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import UsageError
-from zaya_core.files.model_json import read_json_object
+from zaya_core.files.model_json import GENERATION_CONFIG
 from zaya_core.sampling.sampler import SamplingParams
 from zaya_core.whole_numbers import is_number, is_whole, without_fraction
 
-_FILE = "generation_config.json"
 _KEYS: dict[str, type] = {
     "temperature": float,
     "top_p": float,
@@ -35,19 +35,19 @@ class SamplingDefaults:
     notes: tuple[str, ...] = ()
 
 
-def sampling_defaults(folder: Path) -> SamplingParams:
+def sampling_defaults(folder: Path | ModelFolder) -> SamplingParams:
     """The built-in defaults (the model card's), changed by what the folder sets. Raises as `read_sampling_defaults`."""
     return read_sampling_defaults(folder).params
 
 
-def read_sampling_defaults(folder: Path) -> SamplingDefaults:
+def read_sampling_defaults(folder: Path | ModelFolder) -> SamplingDefaults:
     """The same with its notes.
 
     `do_sample: false` means greedy; null is no value; a `top_k` of -1 is vLLM's way of writing "off". Raises
     CheckpointError for a file that is no JSON object.
     """
-    path = folder / _FILE
-    stored = read_json_object(path)
+    whole = ModelFolder.of(folder)
+    path, stored = whole.path / GENERATION_CONFIG, whole.json_object(GENERATION_CONFIG)
     params, notes = SamplingParams(), []
     for key, kind in _KEYS.items():
         value = stored.get(key)

@@ -16,7 +16,8 @@ from zaya_core.engine.request import Request
 from zaya_core.machine.memory import peak_memory_bytes
 from zaya_core.sampling.sampler import RandomKey, Sampler
 from zaya_core.text.splitter import TextPiece, TextSplitter
-from zaya_core.text.tokenizer import THINK_END, Tokenizer
+from zaya_core.text.token_names import THINK_END
+from zaya_core.text.tokenizer import Tokenizer
 
 
 class Row:

@@ -11,6 +11,8 @@ from zaya_core.errors import CheckpointError
 from zaya_core.files.model_file import read_model_file
 
 CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 UNFINISHED = "config.json.unfinished"  # what a folder has instead until it is complete
 UNFINISHED_FOLDER = ".unfinished"  # how its name ends until then
 INDEX = "model.safetensors.index.json"

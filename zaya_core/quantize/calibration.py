@@ -31,7 +31,8 @@ from zaya_core.machine.device import Placement
 from zaya_core.model.attention import AttentionInputs
 from zaya_core.model.model import cache_layout
 from zaya_core.model.rope import RotaryEmbedding
-from zaya_core.text.tokenizer import TURN_END_ID, Tokenizer
+from zaya_core.text.token_names import TURN_END_ID
+from zaya_core.text.tokenizer import Tokenizer
 
 BUILT_IN = Path(__file__).parents[1] / "bundled" / "calibration.jsonl"
 ROW = 512  # tokens of one row

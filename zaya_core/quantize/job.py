@@ -22,14 +22,14 @@ from quant.formats import (
     stored_tensors,
 )
 from zaya_core.checkpoint.checkpoint import open_checkpoint
-from zaya_core.checkpoint.fingerprint import fingerprint
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.checkpoint.writer import shard_bytes
-from zaya_core.config.parse import parse_config, read_config, read_settings
+from zaya_core.config.parse import parse_config
 from zaya_core.config.quantization import Quantization
 from zaya_core.errors import UsageError
 from zaya_core.files.model_json import UNFINISHED_FOLDER
 from zaya_core.quantize.calibration import CalibrationText
-from zaya_core.quantize.plan import SourceFiles
+from zaya_core.quantize.source_files import SourceFiles
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,20 @@ class Shard:
 class QuantizationJob:
     """One quantization. `unfinished` is the folder that becomes `out` when everything is in it."""
 
-    def __init__(self, source: Path, out: Path, settings: QuantizeSettings, files: SourceFiles | None = None):
+    def __init__(
+        self, source: Path | ModelFolder, out: Path, settings: QuantizeSettings, files: SourceFiles | None = None
+    ):
         """files: how the weight files of the source come; None where all are there.
 
         Raises the errors of an unusable source; UsageError for what cannot be quantized as asked.
         """
-        self.source, self.out, self.settings = source, out, settings
+        self.folder = ModelFolder.of(source)
+        self.source, self.out, self.settings = self.folder.path, out, settings
         self.files = files or SourceFiles()
         self.unfinished = out.parent / f"{out.name}{UNFINISHED_FOLDER}"
-        self.config = read_config(source)
+        self.config = self.folder.config
         if self.config.quantization is not None:
-            raise UsageError(f"{source} is quantized already: give the folder of the unquantized model.")
+            raise UsageError(f"{self.source} is quantized already: give the folder of the unquantized model.")
         self.reopen()
         dtype = str(self.checkpoint.dtype).removeprefix("torch.")
         self.formats = Quantization(settings.experts, settings.dense, dtype, is_ours=True)
@@ -78,7 +81,7 @@ class QuantizationJob:
     def reopen(self) -> None:
         """Map the source anew: pages of a mapped file count as this process's memory, and one that was deleted keeps
         its space, as long as it is open."""
-        self.checkpoint = open_checkpoint(self.source, self.config)
+        self.checkpoint = open_checkpoint(self.folder)
 
     def _plan_shards(self) -> list[Shard]:
         """One shard a layer, then one for the rest."""
@@ -108,8 +111,7 @@ class QuantizationJob:
     @cached_property
     def config_json(self) -> bytes:
         """`config.json` of the result."""
-        raw = read_settings(self.source)
-        raw["quantization"] = self._block()
+        raw = {**self.folder.settings, "quantization": self._block()}
         parse_config(raw)
         # Half a character, as a name that is no UTF-8 is read, becomes its escape in JSON.
         return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
@@ -127,7 +129,7 @@ class QuantizationJob:
             "source": {
                 "name": settings.source_name or self.source.name,
                 "revision": settings.source_revision,
-                "fingerprint": fingerprint(self.source),
+                "fingerprint": self.folder.fingerprint,
             },
         }
 

@@ -24,13 +24,13 @@ from quant.compensation import InputStatistics
 from quant.formats import MissingLibraryError
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.checkpoint.writer import ShardWriter, write_small, writing
-from zaya_core.config.parse import read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
 from zaya_core.files.exclusive import held, lock_beside
 from zaya_core.files.model_json import INDEX, UNFINISHED
 from zaya_core.quantize.calibration import BEGINS_WITH, CalibrationRun
 from zaya_core.quantize.job import QuantizationJob, Shard
-from zaya_core.quantize.plan import Step, bytes_needed, reading_plan
+from zaya_core.quantize.plan import bytes_needed, reading_plan
+from zaya_core.quantize.source_files import Step
 
 _STATE = "calibration.state"
 _COPIED = ("*.json", "*.jinja", "tokenizer.model", "LICENSE*")
@@ -223,7 +223,7 @@ def _finish(job: QuantizationJob) -> None:
     write_small(folder / INDEX, _index_json(job))
     if (folder / UNFINISHED).is_file():
         (folder / UNFINISHED).replace(folder / "config.json")
-    open_checkpoint(folder, read_config(folder))
+    open_checkpoint(folder)
     with writing(job.out):
         folder.rename(job.out)
 

@@ -18,7 +18,7 @@ from quant.assemble import packed_matrix, quantize_matrix
 from quant.compensation import MOST_DEVIATION
 from quant.formats import FORMATS, Format
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.config.parse import read_config
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, UsageError
 
 _LARGEST_ERROR = 1.1 * MOST_DEVIATION  # of a row: beyond it, rounding it anew shows whether it can be rounded at all
@@ -41,17 +41,17 @@ class MatrixError:
     largest_weight: float
 
 
-def verify(source: Path, quantized: Path) -> Iterator[MatrixError]:
+def verify(source: Path | ModelFolder, quantized: Path | ModelFolder) -> Iterator[MatrixError]:
     """Errors of some matrices of the first, middle and last layer and of embedding and head.
 
     Raises the errors of either folder; CheckpointError where a matrix is further off than rounding explains, what is
     not rounded differs, or a scale is not finite; UsageError for a folder that `zaya quantize` did not make.
     """
-    before = open_checkpoint(source, read_config(source))
-    config = read_config(quantized)
+    before, made = open_checkpoint(source), ModelFolder.of(quantized)
+    config = made.config
     if config.quantization is None or not config.quantization.is_ours:
-        raise UsageError(f"{quantized} was not made by `zaya quantize`: there is nothing to compare.")
-    after = open_checkpoint(quantized, config)
+        raise UsageError(f"{made} was not made by `zaya quantize`: there is nothing to compare.")
+    after = open_checkpoint(made)
     _expect_same_shapes(before, after)
     last = config.num_hidden_layers - 1
     layers = {f"model.layers.{layer}." for layer in (0, last // 2, last)}

@@ -124,7 +124,7 @@ def test_an_input_error_while_reading_says_so(name, folder, monkeypatch):
 
     monkeypatch.setattr(Path, "open", fail)
     with pytest.raises(CheckpointError, match=r"cannot be read \(Input/output error\)"):
-        open_checkpoint(folder, read_config(folder))
+        open_checkpoint(folder)
 
 
 def test_a_folder_that_may_not_be_entered_is_not_said_to_lack_files(folder, monkeypatch):
@@ -219,7 +219,7 @@ def test_no_tensor_can_be_left_out_or_misshapen(parameter, kept_folder, tmp_path
         rest = {name: tensor for name, tensor in tensors.items() if name != parameter}
         save_file({**rest, **change}, tmp_path / "model.safetensors")
         with pytest.raises(CheckpointError, match=f"1 {word}: {parameter}"):
-            open_checkpoint(tmp_path, parse_config(CONFIG))
+            open_checkpoint(tmp_path)
 
 
 def test_a_long_list_of_names_is_cut_and_counted(folder):
@@ -265,7 +265,7 @@ def loads_or_says_why(folder, content):
     (folder / FIRST).unlink()  # the old file may still be mapped
     (folder / FIRST).write_bytes(content(pristine.read_bytes()))
     try:
-        checkpoint = open_checkpoint(folder, read_config(folder))
+        checkpoint = open_checkpoint(folder)
         for parameter in checkpoint.parameters:
             checkpoint.tensor(parameter).float().sum()
     except ZayaError as error:
@@ -335,5 +335,5 @@ def test_any_json_as_index(tmp_path_factory, kept_folder, weight_map):
         (folder / name).symlink_to(kept_folder / name)
     write_json(folder / INDEX, {"weight_map": weight_map})
     with pytest.raises(ZayaError) as caught:
-        open_checkpoint(folder, read_config(folder))
+        open_checkpoint(folder)
     assert str(caught.value).isprintable()

@@ -286,7 +286,7 @@ def test_calibration_states_are_those_of_the_model(source, rows):
     from zaya_core.quantize.calibration import CalibrationRun
 
     config = read_config(source)
-    checkpoint = open_checkpoint(source, config)
+    checkpoint = open_checkpoint(source)
     ids = torch.randint(3, 700, (rows, 20), generator=torch.Generator().manual_seed(rows))
     states = CalibrationRun.begin(config, checkpoint, ids)
     for _ in range(config.num_hidden_layers):

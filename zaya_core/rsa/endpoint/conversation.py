@@ -18,7 +18,8 @@ from zaya_core.rsa.endpoint.watch import Watch
 from zaya_core.rsa.params import LEAST_BUDGET
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.text.splitter import Kind
-from zaya_core.text.tokenizer import THINK_END, Tokenizer
+from zaya_core.text.token_names import THINK_END
+from zaya_core.text.tokenizer import Tokenizer
 
 _SHRINKS = 8  # how often a request is asked for with a smaller budget
 _NOTHING = Reply(is_whole=False)
