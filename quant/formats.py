@@ -27,9 +27,6 @@ GROUP = 64  # columns that share a scale in int4 and nf4; every K is a multiple 
 TILE = 16  # rows that lie side by side in int4 and int8
 MX_GROUP = 32  # columns that share a scale in mxfp4
 
-FLOAT: Literal["bf16"] = "bf16"  # what a matrix is called that is not packed
-DEFAULT_EXPERTS: Format = "int4"
-DEFAULT_DENSE: Format = "int8"
 
 Shape = tuple[int, ...]
 Shapes = Callable[[int, int], Mapping[str, tuple[Shape, tuple[str, ...]]]]
@@ -160,20 +157,6 @@ _TABLE = (
 )
 
 FORMATS: Mapping[Format, WeightFormat] = {one.name: one for one in _TABLE}
-
-EXPERT_FORMATS: tuple[Format, ...] = tuple(one.name for one in _TABLE if one.quantizer)  # that zaya writes
-FAST_FORMATS: tuple[Format, ...] = tuple(one.name for one in _TABLE if one.has_fast_products)
-BY_CLOSENESS: tuple[Format, ...] = tuple(sorted(FORMATS, key=lambda name: -FORMATS[name].bits))  # to floats
-DENSE_FORMATS: tuple[Format, ...] = tuple(
-    name for name in BY_CLOSENESS if name in EXPERT_FORMATS and FORMATS[name].is_dense_too
-)
-
-if TYPE_CHECKING:
-    ExpertFormat = FastFormat = Format
-    DenseFormat = Format | Literal["bf16"]
-else:  # what a command line may offer, as a type
-    ExpertFormat, FastFormat = Literal[EXPERT_FORMATS], Literal[FAST_FORMATS]
-    DenseFormat = Literal[(*DENSE_FORMATS, FLOAT)]
 
 
 class MissingLibraryError(ImportError):

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from quant.formats import DEFAULT_DENSE, DEFAULT_EXPERTS, DenseFormat
 from zaya_cli.failures import reported
 from zaya_cli.flags import options
 from zaya_cli.flags.completion import Shell, complete_model, completion_script, prepare_completion
@@ -19,6 +18,7 @@ from zaya_cli.machine.versions import installed_version
 from zaya_cli.rsa.options import RsaFlags
 from zaya_cli.terminal.output import prepare_streams, write_answer, write_note
 from zaya_cli.user_files import config_file, expect_current_folder
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, DenseFormat
 
 app = typer.Typer(
     name="zaya",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quant.formats import FAST_FORMATS
 from zaya_cli.machine.hardware import memory_of
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.models.fit_report import smallest_change
@@ -19,6 +18,7 @@ from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import write_note
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.parse import read_config
+from zaya_core.config.weight_formats import FAST_FORMATS
 from zaya_core.errors import MemoryFitError, UsageError
 from zaya_core.machine.memory_fit import USUAL_CONTEXT, memory_need
 

@@ -17,7 +17,7 @@ from quant.matrix import Matrix, Stack
 from zaya_core.cache.cache import BlockPool
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.checkpoint.folder import ModelFolder
-from zaya_core.checkpoint.names import RESIDUAL_PARTS
+from zaya_core.checkpoint.native_shapes import RESIDUAL_PARTS
 from zaya_core.config.kv_format import KVFormat, expect_kv_format
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import CheckpointError, DeviceError

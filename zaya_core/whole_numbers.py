@@ -33,7 +33,7 @@ def as_whole(value: Any) -> int | None:
     """Python's and other libraries' whole numbers as int; None for anything else."""
     if type(value) is int:
         return value
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
         return None
     try:
         return index(value)

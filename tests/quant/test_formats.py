@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from quant.assemble import packed_matrix, packed_stack, quantize_matrix
-from quant.formats import BY_CLOSENESS, DENSE_FORMATS, EXPERT_FORMATS, FORMATS, Format, imported, stored_tensors
+from quant.formats import FORMATS, Format, imported, stored_tensors
 from quant.packed import PackedMatrix
 
-WRITTEN = [name for name in EXPERT_FORMATS if FORMATS[name].library is None]
+WRITTEN = [name for name, one in FORMATS.items() if one.quantizer and one.library is None]
 
 
 def test_every_format_has_one_record_and_its_classes_exist() -> None:
@@ -47,16 +47,6 @@ def test_what_the_quantizer_makes_is_what_the_table_says_is_stored(kind: Format)
     if levels is not None:
         step = weight.abs().amax(dim=1, keepdim=True) / levels
         assert bool(((one.dequantize() - weight).abs() <= 0.51 * step).all())
-
-
-def test_the_orders_in_which_formats_are_offered_stay() -> None:
-    known = ("int4", "int8", "nf4", "fp8", "mxfp4")
-    for offered, expected in (
-        (EXPERT_FORMATS, ["int4", "int8", "nf4"]),
-        (DENSE_FORMATS, ["int8", "int4"]),
-        (BY_CLOSENESS, ["int8", "fp8", "nf4", "int4", "mxfp4"]),
-    ):
-        assert [name for name in offered if name in known] == expected
 
 
 def test_the_table_needs_no_torch() -> None:

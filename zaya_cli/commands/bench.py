@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 
-from quant.formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_cli.machine.hardware import memory_of, processor
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.machine.versions import installed_version
@@ -22,6 +21,7 @@ from zaya_cli.models.inventory import choose, present_models
 from zaya_cli.models.quantized_folder import find_quantized_folder
 from zaya_cli.terminal.output import stdout_console, write_json
 from zaya_core.config.kv_format import KVFormat
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.kernels.resolve import products_in_use
 from zaya_core.load import load_model

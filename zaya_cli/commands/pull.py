@@ -14,7 +14,6 @@ from threading import Event
 
 from rich.console import Console
 
-from quant.formats import DEFAULT_DENSE, FAST_FORMATS, DenseFormat, Format
 from zaya_cli.commands.quantize import QuantizeCommand
 from zaya_cli.failures import Interrupted
 from zaya_cli.machine.hardware import Memory, free_disk, memory_of, on_same_disk, why_not_writable
@@ -33,6 +32,7 @@ from zaya_cli.terminal.visible import one_line
 from zaya_cli.user_files import quantized_models
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.parse import read_config
+from zaya_core.config.weight_formats import DEFAULT_DENSE, FAST_FORMATS, DenseFormat, FastFormat
 from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
 from zaya_core.files.model_json import read_json
 
@@ -50,7 +50,7 @@ class PullSettings:
     force: bool
     color: Color
     quiet: bool
-    quant: Format | None = None
+    quant: FastFormat | None = None
     dense: DenseFormat | None = None
     calibrate: str | None = None
     discards: bool = False

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quant.formats import FLOAT, FORMATS, DenseFormat, Format
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.models.folder import DEFAULT_REPO, expect_openable, find_model_folder, folder_bytes
 from zaya_cli.models.locks import reading
@@ -17,6 +16,7 @@ from zaya_cli.models.quantized_folder import SourceName, default_out, source_nam
 from zaya_cli.sizes import duration, gigabytes
 from zaya_cli.terminal.output import draws, stderr_console, write_answer
 from zaya_cli.user_files import from_home
+from zaya_core.config.weight_formats import FLOAT, DenseFormat, ExpertFormat, is_fitted
 from zaya_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class QuantizeCommand:
     """All that `zaya quantize` was asked for. calibrate: a file, "none", or None for the built-in text."""
 
     model: str | None
-    format: Format
+    format: ExpertFormat
     dense: DenseFormat
     calibrate: str | None
     out: Path | None
@@ -97,8 +97,8 @@ def run_job(command: QuantizeCommand, job: QuantizationJob, console: Console) ->
 def _settings(command: QuantizeCommand, source: Path, name: SourceName) -> QuantizeSettings:
     from zaya_core.quantize.job import QuantizeSettings
 
-    is_fitted = any(name != FLOAT and FORMATS[name].is_fitted for name in (command.format, command.dense))
-    uses_calibration = is_fitted and command.calibrate != NO_CALIBRATION
+    can_be_fitted = is_fitted(command.format) or is_fitted(command.dense)
+    uses_calibration = can_be_fitted and command.calibrate != NO_CALIBRATION
     return QuantizeSettings(
         experts=command.format,
         dense=None if command.dense == FLOAT else command.dense,

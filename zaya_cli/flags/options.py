@@ -7,14 +7,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from quant.formats import DEFAULT_DENSE, EXPERT_FORMATS, FORMATS, DenseFormat, ExpertFormat, FastFormat
 from zaya_cli.flags.completion import complete_model
+from zaya_core.config.weight_formats import (
+    DEFAULT_DENSE,
+    EXPERT_FORMATS,
+    DenseFormat,
+    ExpertFormat,
+    FastFormat,
+    bits_of,
+)
 
 _MODEL, _SAMPLING, _OUTPUT, _LENGTH = "Model", "Sampling", "Output", "Length and thinking"
 
 
 def _bits_of_each() -> str:
-    *others, last = [f"{FORMATS[name].bits:g}" for name in EXPERT_FORMATS]
+    *others, last = [f"{bits_of(name):g}" for name in EXPERT_FORMATS]
     return f"{', '.join(others)} or {last}"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quant.formats import DenseFormat
 from zaya_cli.machine.hardware import Memory
 from zaya_cli.sizes import gigabytes
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.weight_formats import DenseFormat
 from zaya_core.machine.memory_fit import (
     SMALLER,
     USUAL_CONTEXT,

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from quant.formats import BY_CLOSENESS, FLOAT
 from zaya_cli.machine.hardware import Memory
 from zaya_cli.models import hub
 from zaya_cli.models.folder import BUNDLED, DEFAULT_REPO, folder_bytes, weight_bytes
@@ -18,13 +17,14 @@ from zaya_cli.user_files import quantized_models
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.parse import parse_config, read_config
+from zaya_core.config.weight_formats import FLOAT, LARGEST_FIRST
 from zaya_core.errors import CheckpointError, ConfigError, MemoryFitError, ModelNotFoundError
 from zaya_core.files.model_json import UNFINISHED, read_json
 from zaya_core.machine.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict, memory_need
 
 Place = Literal["hub", "quantized", "bundled"]
 
-_CLOSENESS = (FLOAT, "f32", *BY_CLOSENESS)  # to the weights as published; the closest first
+_CLOSENESS = (FLOAT, "f32", *LARGEST_FIRST)  # to the weights as published; the closest first
 _DTYPES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 
 

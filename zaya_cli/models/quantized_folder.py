@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from quant.formats import DEFAULT_DENSE
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.user_files import from_home, quantized_models
+from zaya_core.config.weight_formats import DEFAULT_DENSE
 from zaya_core.errors import ModelNotFoundError, UsageError
 
 ORIGINALS = ".originals"  # beside a result: what `zaya pull --quant` has fetched for it and not used up yet

@@ -8,7 +8,6 @@ second copy in memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from quant.formats import StoredTensor
 from quant.large_pages import prefer_large_pages
+from zaya_core.checkpoint.accounting import TensorInfo, expect_layout, fault, index_faults, tensor_faults
 from zaya_core.checkpoint.dtypes import DTYPES, nbytes_of
 from zaya_core.checkpoint.folder import ModelFolder
-from zaya_core.checkpoint.names import expected_tensors, layout_of_names, packed_parameters, parameters
+from zaya_core.checkpoint.names import packed_parameters, parameters
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import CheckpointError
-from zaya_core.files.names import listed, printable
+from zaya_core.files.names import printable
 
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _ROWS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """What a header says of one tensor; no data is read for it."""
-
-    shard: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 class Checkpoint:
@@ -154,11 +144,11 @@ def open_checkpoint(folder: str | Path | ModelFolder) -> Checkpoint:
     shards = {name: _open_shard(path / name) for name in whole.weight_files}
     infos, faults = _collect(shards)
     if whole.weight_map is not None:
-        faults += _index_faults(whole.weight_map, infos)
+        faults += index_faults(whole.weight_map, infos)
     if config.quantization is None:
-        _expect_layout(path, config, infos)
+        expect_layout(path, config, infos)
     head_copy = _take_head_copy(config, infos)
-    faults += _account(_expected(path, config, infos), infos)
+    faults += tensor_faults(path, config, infos)
     if faults:
         raise CheckpointError(
             f"{path} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
@@ -198,16 +188,6 @@ def _name_in_utf8(path: Path, descriptor: int) -> str:
     return str(path)
 
 
-def _expect_layout(folder: Path, config: ModelConfig, names: Mapping[str, TensorInfo]) -> None:
-    """Thousands of missing and extra names would say the same, but not what to do."""
-    layout = layout_of_names(names)
-    if layout is not None and layout != config.layout:
-        raise CheckpointError(
-            f"{folder} has weights of the {layout} layout, but its config.json describes the {config.layout} one: "
-            "the files are of two revisions or repositories; download config.json and the weights from the same one."
-        )
-
-
 def _collect(shards: Mapping[str, Any]) -> tuple[dict[str, TensorInfo], list[str]]:
     infos: dict[str, TensorInfo] = {}
     twice = []
@@ -217,50 +197,7 @@ def _collect(shards: Mapping[str, Any]) -> tuple[dict[str, TensorInfo], list[str
             if name in infos:
                 twice.append(f"{name} (in {infos[name].shard} and {shard})")
             infos[name] = TensorInfo(shard, tuple(header.get_shape()), header.get_dtype())
-    return infos, _fault("stored twice", twice)
-
-
-def _index_faults(weight_map: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> list[str]:
-    misplaced = [
-        f"{name} (index: {shard}, found in {infos[name].shard if name in infos else 'no file'})"
-        for name, shard in weight_map.items()
-        if name not in infos or infos[name].shard != shard
-    ]
-    unlisted = [name for name in infos if name not in weight_map]
-    return _fault("not where the index says", misplaced) + _fault("not in the index", unlisted)
-
-
-def _expected(folder: Path, config: ModelConfig, infos: Mapping[str, TensorInfo]) -> dict[str, StoredTensor]:
-    try:
-        return expected_tensors(config, infos)
-    except ValueError as error:
-        raise CheckpointError(f"{folder} has a config.json that no quantized folder can have: {error}.") from None
-
-
-def _account(expected: Mapping[str, StoredTensor], infos: Mapping[str, TensorInfo]) -> list[str]:
-    missing = [name for name in expected if name not in infos]
-    extra = [name for name in infos if name not in expected]
-    present = [name for name in expected if name in infos]
-    misshapen = [
-        f"{name} is {list(infos[name].shape)} instead of {list(expected[name].shape)}"
-        for name in present
-        if infos[name].shape != expected[name].shape
-    ]
-    strange = [
-        f"{name} is {infos[name].dtype}"
-        for name in present
-        if DTYPES.get(infos[name].dtype) not in expected[name].dtypes
-    ]
-    return (
-        _fault("missing", missing)
-        + _fault("extra", extra)
-        + _fault("misshapen", misshapen)
-        + _fault("of a dtype that is not read there (floats: BF16 and F32; F16 overflows in this model)", strange)
-    )
-
-
-def _fault(what: str, names: list[str]) -> list[str]:
-    return [f"{len(names)} {what}: {listed(names)}"] if names else []
+    return infos, fault("stored twice", twice)
 
 
 def _reason(error: Exception) -> str:

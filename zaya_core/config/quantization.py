@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from quant.formats import DENSE_FORMATS, EXPERT_FORMATS, FLOAT, FORMAT_VERSION, FORMATS, GROUP, Format, Scheme
+from quant.formats import FORMAT_VERSION, FORMATS, GROUP, Format, Scheme
+from zaya_core.config.weight_formats import DENSE_FORMATS, EXPERT_FORMATS, FLOAT
 from zaya_core.errors import ConfigError
 
 _SCHEMES: dict[Format, Scheme] = {name: one.scheme for name, one in FORMATS.items() if one.scheme is not None}

@@ -9,15 +9,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from quant.formats import BY_CLOSENESS, DEFAULT_DENSE, FAST_FORMATS, FLOAT, FORMATS, DenseFormat
 from zaya_core.checkpoint.names import parameters
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.quantization import Quantization
+from zaya_core.config.weight_formats import DEFAULT_DENSE, FAST_FORMATS, FLOAT, LARGEST_FIRST, DenseFormat, bits_of
 
 Verdict = Literal["fits", "tight", "does not fit"]
 
-SMALLER: tuple[DenseFormat, ...] = tuple(name for name in BY_CLOSENESS if name in FAST_FORMATS)
+SMALLER: tuple[DenseFormat, ...] = tuple(name for name in LARGEST_FIRST if name in FAST_FORMATS)
 REPORTED: tuple[DenseFormat, ...] = (FLOAT, *SMALLER)
 USUAL_CONTEXT = 16_384  # tokens; room for a long thought
 WORKSPACE_BYTES = 700_000_000  # the interpreter, torch's libraries, and the rows of one prefill chunk: about
@@ -59,7 +59,7 @@ def weight_bytes(config: ModelConfig, format: DenseFormat, dense: DenseFormat = 
     for parameter in parameters(config):
         packed = packing and packing.format_of(parameter.name)
         as_float = 16 if _MATRICES.format_of(parameter.name) else 32
-        bits += math.prod(parameter.shape) * (FORMATS[packed].bits if packed else as_float)
+        bits += math.prod(parameter.shape) * (bits_of(packed) if packed else as_float)
     return int(bits / 8)
 
 

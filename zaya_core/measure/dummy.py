@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant.formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT, FORMAT_VERSION, GROUP
+from quant.formats import FORMAT_VERSION, GROUP
 from quant.large_pages import prefer_large_pages, zeros_in_large_pages
-from zaya_core.checkpoint.checkpoint import Checkpoint, TensorInfo
+from zaya_core.checkpoint.accounting import TensorInfo
+from zaya_core.checkpoint.checkpoint import Checkpoint
 from zaya_core.checkpoint.dtypes import NAMES
 from zaya_core.checkpoint.names import expected_tensors
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.parse import parse_config
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_core.load import build_model
 from zaya_core.machine.device import choose_placement
 from zaya_core.model.model import ZayaModel

@@ -10,22 +10,13 @@ from typing import Any
 
 import torch
 
-from quant.formats import (
-    DEFAULT_DENSE,
-    DEFAULT_EXPERTS,
-    FLOAT,
-    FORMAT_VERSION,
-    FORMATS,
-    GROUP,
-    Format,
-    StoredTensor,
-    stored_tensors,
-)
+from quant.formats import FORMAT_VERSION, GROUP, Format, StoredTensor, stored_tensors
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.checkpoint.writer import shard_bytes
 from zaya_core.config.parse import parse_config
 from zaya_core.config.quantization import Quantization
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT, is_fitted
 from zaya_core.errors import UsageError
 from zaya_core.files.model_json import UNFINISHED_FOLDER
 from zaya_core.quantize.calibration import CalibrationText
@@ -141,7 +132,7 @@ class QuantizationJob:
     @property
     def is_fitted(self) -> bool:
         """Whether calibration has anything to say: most formats have one way of rounding."""
-        return FORMATS[self.settings.experts].is_fitted or self.with_dense
+        return is_fitted(self.settings.experts) or self.with_dense
 
     def is_calibrated(self, number: int) -> bool:
         """Whether the inputs of the matrices in this shard are measured."""
@@ -151,7 +142,7 @@ class QuantizationJob:
     @property
     def with_dense(self) -> bool:
         """Whether calibration has anything to say on attention and head."""
-        return self.settings.dense is not None and FORMATS[self.settings.dense].is_fitted
+        return is_fitted(self.settings.dense)
 
     def weights_of(self, shard: Shard) -> int:
         """How many numbers of the source go into a shard."""

@@ -87,16 +87,19 @@ def _refuse_underscore(name: object) -> None:
 
 
 def make_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
+    """`dict`."""
     CURRENT.get().spend_all(args)
     return dict(*args, **kwargs)
 
 
 def raise_exception(message: object) -> None:
+    """How a template refuses a conversation."""
     CURRENT.get().spend_all(message)
     raise TemplateError(str(message))
 
 
 def strftime_now(form: str) -> str:
+    """The date, as a template wants it."""
     CURRENT.get().check_format(form, ())
     return datetime.now().strftime(form)
 

@@ -68,6 +68,7 @@ def _filtered(name: str, node: Any, *arguments: int) -> nodes.Filter:
 
 @pass_context
 def pay(_context: Context, value: Any, price: int) -> Any:
+    """The value, for so many steps."""
     CURRENT.get().spend(price)
     CURRENT.get().spend_top(value)
     return value
@@ -75,11 +76,13 @@ def pay(_context: Context, value: Any, price: int) -> Any:
 
 @pass_context
 def read_all(_context: Context, value: Any) -> Any:
+    """The value, which is looked into."""
     CURRENT.get().spend_all(value)
     return value
 
 
 @pass_context
 def concatenate(_context: Context, parts: list[Any]) -> str:
+    """`~`."""
     CURRENT.get().spend_all(parts)
     return "".join(map(str, parts))
