@@ -38,7 +38,12 @@ def test_the_old_file_stays_until_the_new_one_is_complete(path):
         assert path.read_bytes() == b"old" and new.parent == path.parent
         new.write_bytes(b"whole")
     assert path.read_bytes() == b"whole" and not new.exists()
-    with pytest.raises(KeyboardInterrupt), replacing(path) as new:
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(path)
+    assert path.read_bytes() == b"whole" and os.listdir(path.parent) == ["file"]
+
+
+def _interrupted(path):
+    with replacing(path) as new:
         new.write_bytes(b"half")
         raise KeyboardInterrupt
-    assert path.read_bytes() == b"whole" and os.listdir(path.parent) == ["file"]
