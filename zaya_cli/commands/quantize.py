@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from zaya_core.quantize.calibration import CalibrationText
     from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
-    from zaya_core.quantize.plan import SourceFiles
     from zaya_core.quantize.run import Progress
+    from zaya_core.quantize.source_files import SourceFiles
 
 NO_CALIBRATION = "none"
 

@@ -21,11 +21,13 @@ DENSE_FORMATS: tuple[Format, ...] = tuple(
 )
 
 if TYPE_CHECKING:
-    ExpertFormat = FastFormat = Format
+    ExpertFormat = Format
+    FastFormat = Format
     DenseFormat = Format | Literal["bf16"]
 else:  # what a command line offers, as a type
-    ExpertFormat, FastFormat = Literal[EXPERT_FORMATS], Literal[FAST_FORMATS]
-    DenseFormat = Literal[(*DENSE_FORMATS, FLOAT)]
+    ExpertFormat = Literal[EXPERT_FORMATS]
+    FastFormat = Literal[FAST_FORMATS]
+    DenseFormat = Literal[DENSE_FORMATS + (FLOAT,)]  # noqa: RUF005  (mypy reads no star there)
 
 
 def bits_of(name: Format) -> float:
