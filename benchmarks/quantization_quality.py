@@ -32,7 +32,7 @@ from quant.rounding import round_plain
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.model.model import ZayaModel
-from zaya_core.quantize.calibration import read_calibration_text
+from zaya_core.quantize.calibration_text import read_calibration_text
 from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize.run import quantize
 from zaya_core.text.token_names import THINK_END, TURN_END

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant.assemble import expect_usable, packed_matrix, packed_stack
+from quant.assemble import packed_matrix, packed_stack
 from quant.dense import DenseMatrix, DenseStack
-from quant.formats import Format, MissingLibraryError
 from quant.large_pages import share_large_pages
 from quant.matrix import Matrix, Stack
 from zaya_core.cache.cache import BlockPool
@@ -20,9 +19,10 @@ from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.checkpoint.native_shapes import RESIDUAL_PARTS
 from zaya_core.config.kv_format import KVFormat, expect_kv_format
 from zaya_core.config.model_config import ModelConfig
-from zaya_core.errors import CheckpointError, DeviceError
+from zaya_core.errors import CheckpointError
 from zaya_core.kernels.fused import fuse, fuse_all, fuse_embedding, fuse_head
 from zaya_core.machine.device import Placement, choose_placement
+from zaya_core.machine.format_library import expect_library
 from zaya_core.model.attention import Attention
 from zaya_core.model.cca import CausalConvolutions, CCAProjection
 from zaya_core.model.experts import Experts
@@ -47,16 +47,9 @@ def load_model(
     folder = ModelFolder.of(path)
     config = folder.config
     if config.quantization is not None:
-        _expect_library(config.quantization.experts)
+        expect_library(config.quantization.experts)
     checkpoint = open_checkpoint(folder)
     return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv)
-
-
-def _expect_library(kind: Format) -> None:
-    try:
-        expect_usable(kind)
-    except MissingLibraryError as error:
-        raise DeviceError(str(error)) from None
 
 
 def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto") -> ZayaModel:

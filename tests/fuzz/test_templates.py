@@ -16,9 +16,9 @@ import pytest
 from tests.core import tokenizers_made_here as made
 from tests.fuzz.budget import rounds
 from zaya_core.errors import CheckpointError
+from zaya_core.text.control_names import ControlNames
 from zaya_core.text.template import limits
 from zaya_core.text.template.chat_template import ChatTemplate
-from zaya_core.text.template.marks import ControlNames
 from zaya_core.text.tokenizer import Tokenizer, load_tokenizer
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<bos>", "<zyphra_tool_call>"]

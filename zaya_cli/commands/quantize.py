@@ -22,7 +22,7 @@ from zaya_core.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from zaya_core.quantize.calibration import CalibrationText
+    from zaya_core.quantize.calibration_text import CalibrationText
     from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
     from zaya_core.quantize.run import Progress
     from zaya_core.quantize.source_files import SourceFiles
@@ -109,7 +109,7 @@ def _settings(command: QuantizeCommand, source: Path, name: SourceName) -> Quant
 
 
 def _calibration(command: QuantizeCommand, source: Path) -> CalibrationText:
-    from zaya_core.quantize.calibration import read_calibration_text
+    from zaya_core.quantize.calibration_text import read_calibration_text
     from zaya_core.text.tokenizer import load_tokenizer
 
     path = None if command.calibrate is None else from_home(command.calibrate)

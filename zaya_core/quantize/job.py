@@ -19,7 +19,7 @@ from zaya_core.config.quantization import Quantization
 from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT, is_fitted
 from zaya_core.errors import UsageError
 from zaya_core.files.model_json import UNFINISHED_FOLDER
-from zaya_core.quantize.calibration import CalibrationText
+from zaya_core.quantize.calibration_text import CalibrationText
 from zaya_core.quantize.source_files import SourceFiles
 
 

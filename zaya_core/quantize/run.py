@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quant.assemble import expect_usable, quantize_matrix
+from quant.assemble import quantize_matrix
 from quant.compensation import InputStatistics
-from quant.formats import MissingLibraryError
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.checkpoint.writer import ShardWriter, write_small, writing
-from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
+from zaya_core.errors import CheckpointError, DiskSpaceError, UsageError
 from zaya_core.files.exclusive import held, lock_beside
 from zaya_core.files.model_json import INDEX, UNFINISHED
+from zaya_core.machine.format_library import expect_library
 from zaya_core.quantize.calibration import BEGINS_WITH, CalibrationRun
 from zaya_core.quantize.job import QuantizationJob, Shard
 from zaya_core.quantize.plan import bytes_needed, reading_plan
@@ -57,10 +57,7 @@ def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
     where the disk is too small; CheckpointError for weights that are not finite; DeviceError without a library.
     """
     _expect_new(job)
-    try:
-        expect_usable(job.settings.experts)
-    except MissingLibraryError as error:
-        raise DeviceError(str(error)) from None
+    expect_library(job.settings.experts)
     with _alone(job):
         _expect_new(job)  # another run may have finished it just now
         _begin(job)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import ModelNotFoundError
+from zaya_core.text.control_names import ControlNames
 from zaya_core.text.declared_tokens import DeclaredTokens
 from zaya_core.text.detokenizer import Detokenizer
 from zaya_core.text.json_vocabulary import JsonVocabulary
 from zaya_core.text.piece_vocabulary import PieceVocabulary
 from zaya_core.text.surrogates import without_surrogates
 from zaya_core.text.template.chat_template import ChatTemplate, load_chat_template
-from zaya_core.text.template.marks import ControlNames
 from zaya_core.text.token_names import THINK_END, THINK_START, TURN_END, TURN_END_ID, TURN_START
 from zaya_core.text.vocabulary import Vocabulary
 

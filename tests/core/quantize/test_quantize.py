@@ -20,7 +20,8 @@ from zaya_core.checkpoint.writer import ShardWriter
 from zaya_core.config.parse import read_config
 from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, ModelNotFoundError, UsageError
 from zaya_core.load import load_model
-from zaya_core.quantize.calibration import CalibrationRun, read_calibration_text
+from zaya_core.quantize.calibration import CalibrationRun
+from zaya_core.quantize.calibration_text import read_calibration_text
 from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize.run import quantize
 from zaya_core.quantize.verify import verify

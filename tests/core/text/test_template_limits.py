@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from zaya_core.errors import CheckpointError
+from zaya_core.text.control_names import ControlNames
 from zaya_core.text.template import limits
 from zaya_core.text.template.built_in import BUILT_IN_TEMPLATE
 from zaya_core.text.template.chat_template import MAX_TEMPLATE_BYTES, ChatTemplate
-from zaya_core.text.template.marks import ControlNames
 
 NAMES = ControlNames(["<|im_start|>", "<|im_end|>", "<think>", "</think>"])
 ASK = [{"role": "user", "content": "a"}]

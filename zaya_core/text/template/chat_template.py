@@ -18,10 +18,11 @@ from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.files.model_file import read_model_file
 from zaya_core.files.model_json import TOKENIZER_CONFIG
+from zaya_core.text.control_names import ControlNames, Segment
 from zaya_core.text.messages import plain_value, read_messages
 from zaya_core.text.template.built_in import BUILT_IN_TEMPLATE
 from zaya_core.text.template.limits import CURRENT, Limits
-from zaya_core.text.template.marks import ControlMarks, ControlNames, Segment
+from zaya_core.text.template.marks import ControlMarks
 from zaya_core.text.template.sandbox import ChatEnvironment
 
 TEMPLATE_FILE = "chat_template.jinja"

@@ -23,7 +23,8 @@ from zaya_core.text.template.functions import (
     to_json,
 )
 from zaya_core.text.template.limits import CURRENT, Limits
-from zaya_core.text.template.marks import UNMARK, ControlMarks, MarkLiterals
+from zaya_core.text.template.literals import UNMARK, MarkLiterals
+from zaya_core.text.template.marks import ControlMarks
 from zaya_core.text.template.work import CONCATENATE, PAY, READ_ALL, CountWork, concatenate, pay, read_all
 
 # Filters that do not look into the value, or only as far as somebody takes items from them.
