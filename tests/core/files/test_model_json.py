@@ -29,7 +29,7 @@ def test_a_file_is_as_large_as_its_kind_may_be(tmp_path):
 def test_what_stands_in_a_file_s_place_is_named_before_its_size(tmp_path, beginning, failure, words):
     path = tmp_path / "file"
     path.write_bytes(beginning + b" " * 100)
-    for at_most in (10, 1000):
+    for at_most in (64, 1000):
         with pytest.raises(failure, match=words):
             read_model_file(path, at_most)
     with pytest.raises(failure, match=words):
