@@ -29,7 +29,7 @@ MX_GROUP = 32  # columns that share a scale in mxfp4
 
 
 Shape = tuple[int, ...]
-Shapes = Callable[[int, int], Mapping[str, tuple[Shape, tuple[str, ...]]]]
+Stored = Mapping[str, tuple[Shape, tuple[str, ...]]]  # by suffix; dtypes by their names in torch
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class WeightFormat:
 
     name: Format
     bits: float
-    stored: Shapes
+    stored: Callable[[int, int], Stored]
     matrix: str
     stack: str = "quant.matrix:Stack"
     quantizer: str | None = None
@@ -79,7 +79,7 @@ class WeightFormat:
         return self.reader == "native"
 
 
-def _int4(n: int, k: int) -> Mapping[str, tuple[Shape, tuple[str, ...]]]:
+def _int4(n: int, k: int) -> Stored:
     tiles, groups = -(-n // TILE), k // GROUP
     return {
         "codes": ((tiles, groups, GROUP // 8, TILE, 4), ("uint8",)),
@@ -87,20 +87,20 @@ def _int4(n: int, k: int) -> Mapping[str, tuple[Shape, tuple[str, ...]]]:
     }
 
 
-def _int8(n: int, k: int) -> Mapping[str, tuple[Shape, tuple[str, ...]]]:
+def _int8(n: int, k: int) -> Stored:
     tiles = -(-n // TILE)
     return {"codes": ((tiles, k // 4, TILE, 4), ("int8",)), "scales": ((tiles * TILE,), ("float32",))}
 
 
-def _nf4(n: int, k: int) -> Mapping[str, tuple[Shape, tuple[str, ...]]]:
+def _nf4(n: int, k: int) -> Stored:
     return {"codes": ((n, k // 2), ("uint8",)), "scales": ((n, k // GROUP), ("float32",))}
 
 
-def _fp8(n: int, k: int) -> Mapping[str, tuple[Shape, tuple[str, ...]]]:
+def _fp8(n: int, k: int) -> Stored:
     return {"codes": ((n, k), ("float8_e4m3fn",)), "scales": ((n, 1), ("bfloat16", "float32"))}
 
 
-def _mxfp4(n: int, k: int) -> Mapping[str, tuple[Shape, tuple[str, ...]]]:
+def _mxfp4(n: int, k: int) -> Stored:
     return {"codes": ((n, k // 2), ("uint8",)), "scales": ((n, k // MX_GROUP), ("uint8",))}
 
 

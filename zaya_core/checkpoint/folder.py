@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class ModelFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._objects: dict[str, dict[str, Any]] = {}
+        self._objects: dict[str, Mapping[str, Any]] = {}
 
     @classmethod
     def of(cls, folder: str | Path | ModelFolder) -> ModelFolder:
@@ -30,8 +31,8 @@ class ModelFolder:
         return str(self.path)
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
-        """`config.json` as it is; not to be changed. Raises as `read_settings`."""
+    def settings(self) -> Mapping[str, Any]:
+        """`config.json` as it is. Raises as `read_settings`."""
         return read_settings(self.path)
 
     @cached_property
@@ -39,8 +40,8 @@ class ModelFolder:
         """`config.json`, understood. Raises as `read_config`."""
         return parse_config(self.settings)
 
-    def json_object(self, name: str) -> dict[str, Any]:
-        """A JSON file by name, not to be changed; empty where there is none. Raises as `read_json_object`."""
+    def json_object(self, name: str) -> Mapping[str, Any]:
+        """A JSON file by name; empty where there is none. Raises as `read_json_object`."""
         if name not in self._objects:
             has_settings = name == CONFIG and os.path.lexists(self.path / CONFIG)
             self._objects[name] = self.settings if has_settings else read_json_object(self.path / name)

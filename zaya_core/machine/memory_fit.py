@@ -17,6 +17,7 @@ from zaya_core.config.weight_formats import DEFAULT_DENSE, FAST_FORMATS, FLOAT, 
 
 Verdict = Literal["fits", "tight", "does not fit"]
 
+# What the experts of a whole model may be on this machine, the largest first; and with the model as published.
 SMALLER: tuple[DenseFormat, ...] = tuple(name for name in LARGEST_FIRST if name in FAST_FORMATS)
 REPORTED: tuple[DenseFormat, ...] = (FLOAT, *SMALLER)
 USUAL_CONTEXT = 16_384  # tokens; room for a long thought
