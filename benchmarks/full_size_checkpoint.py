@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zaya_core.checkpoint.names import parameters
-from zaya_core.config.model_config import ModelConfig, parse_config
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.parse import parse_config
 from zaya_core.measure.dummy import VOCABULARY, RandomTensors, full_size_config
-from zaya_core.text.messages import BUILT_IN_TEMPLATE
+from zaya_core.text.template.built_in import BUILT_IN_TEMPLATE
 
 _SHARD_BYTES = 2_000_000_000
 

@@ -31,13 +31,13 @@ from quant.kernels.resolve import VARIABLE, cpu_products
 from quant.rounding import round_plain
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.config.kv_format import KVFormat
-from zaya_core.config.model_config import read_config
 from zaya_core.measure.choices import ChoiceRecorder
 from zaya_core.model.model import ZayaModel
-from zaya_core.quantize.calibration import read_calibration_text
+from zaya_core.quantize.calibration_text import read_calibration_text
 from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize.run import quantize
-from zaya_core.text.tokenizer import THINK_END, TURN_END, Tokenizer
+from zaya_core.text.token_names import THINK_END, TURN_END
+from zaya_core.text.tokenizer import Tokenizer
 
 _BATCH = 32
 
@@ -84,7 +84,7 @@ def make(variant: Variant, source: Path, out: Path, tokenizer: Tokenizer) -> Pat
 
 
 def _round_experts_plainly(source: Path, out: Path) -> None:
-    checkpoint = open_checkpoint(source, read_config(source))
+    checkpoint = open_checkpoint(source)
     for shard in sorted(out.glob("*.safetensors")):
         tensors = load_file(shard)
         for name in sorted({key.rpartition(".")[0] for key in tensors if ".mlp.experts." in key}):

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from quant.compensation import InputStatistics
 from quant.formats import GROUP, TILE, Format, stored_tensors
 from quant.matrix import Stack, expect_columns
 from quant.packed import INPUTS, PackedMatrix
@@ -64,3 +65,9 @@ def quantize_int4(weight: Tensor, round_rows: Callable[[Tensor], Rounded] = roun
         for suffix, part in packed.items():
             tensors[suffix][start // TILE : start // TILE + len(part)] = part
     return tensors
+
+
+def quantize_fitted(weight: Tensor, inputs: InputStatistics | None) -> dict[str, Tensor]:
+    """As `quantize_int4`; errors are compensated where typical inputs are known, and are enough."""
+    compensation = None if inputs is None else inputs.compensation()
+    return quantize_int4(weight) if compensation is None else quantize_int4(weight, compensation.round)

@@ -11,13 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from quant.formats import GROUP, Format
+from quant.formats import GROUP, Format, MissingLibraryError
 from quant.packed import PackedMatrix
 from quant.rounding import expect_finite
-
-
-class MissingLibraryError(ImportError):
-    """A library that one format needs is not installed; the message says how to get it."""
 
 
 def bitsandbytes() -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zaya_cli.flags.runtime import RuntimeSettings
@@ -13,14 +12,15 @@ from zaya_cli.machine.hardware import memory_of
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.fit_report import smallest_change
-from zaya_cli.models.folder import weight_bytes
 from zaya_cli.models.found import FoundModel
 from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import write_note
+from zaya_core.config.weight_formats import FAST_FORMATS
 from zaya_core.errors import MemoryFitError
 from zaya_core.machine.memory_fit import USUAL_CONTEXT, memory_need
 
 if TYPE_CHECKING:
+    from zaya_core.checkpoint.folder import ModelFolder
     from zaya_core.engine.engine import Engine
     from zaya_core.model.model import ZayaModel
     from zaya_core.text.tokenizer import Tokenizer
@@ -43,9 +43,9 @@ class Runtime:
         return self.found.name
 
     @property
-    def folder(self) -> Path:
-        """The model's."""
-        return self.found.folder
+    def folder(self) -> ModelFolder:
+        """The model's, with what has been read of it."""
+        return self.found.opened
 
 
 def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
@@ -65,7 +65,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
         engine = _engine(model, tokenizer.result(), settings, rows)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
-    _report_notes(model, found.folder)
+    _report_notes(model, found.opened)
     _report_slow_format(model)
     _report_unused_gpu(settings.device)
     return Runtime(engine, found, threads, time.perf_counter() - started)
@@ -75,7 +75,7 @@ def _check_memory(found: FoundModel, settings: RuntimeSettings) -> None:
     """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.machine.memory_fit`."""
     config = found.config
     settings.expect_context(config.max_position_embeddings)
-    stored = weight_bytes(found.folder)
+    stored = found.opened.weight_bytes
     memory = memory_of(settings.device)
     need = memory_need(config, stored, settings.context or USUAL_CONTEXT, settings.kv)
     verdict = need.verdict(memory.total, memory.free)
@@ -108,7 +108,7 @@ def _engine(model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, r
 def _load_tokenizer(found: FoundModel) -> Tokenizer:
     from zaya_core.text.tokenizer import load_tokenizer
 
-    return load_tokenizer(found.folder)
+    return load_tokenizer(found.opened)
 
 
 def _load_model(found: FoundModel, settings: RuntimeSettings, threads: int) -> ZayaModel:
@@ -121,7 +121,7 @@ def _load_model(found: FoundModel, settings: RuntimeSettings, threads: int) -> Z
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = load_model(found.folder, settings.device, settings.dtype, settings.kv)
+    model = load_model(found.opened, settings.device, settings.dtype, settings.kv)
     spare_the_collector()
     return model
 
@@ -136,7 +136,7 @@ def _report_template(tokenizer: Tokenizer) -> None:
         write_note(f"zaya: {note}")
 
 
-def _report_notes(model: ZayaModel, folder: Path) -> None:
+def _report_notes(model: ZayaModel, folder: ModelFolder) -> None:
     """What is odd in the folder and does no harm."""
     from zaya_core.engine.generation_config import read_sampling_defaults
 
@@ -146,9 +146,9 @@ def _report_notes(model: ZayaModel, folder: Path) -> None:
 
 def _report_slow_format(model: ZayaModel) -> None:
     quantization = model.config.quantization
-    if quantization is not None and model.device.type == "cpu" and quantization.experts not in ("int4", "int8"):
+    if quantization is not None and model.device.type == "cpu" and quantization.experts not in FAST_FORMATS:
         kind = quantization.experts
-        write_note(f"zaya: {kind} has no fast products on a CPU; int4 and int8 are much faster there.")
+        write_note(f"zaya: {kind} has no fast products on a CPU; {' and '.join(FAST_FORMATS)} are much faster there.")
 
 
 def _report_unused_gpu(device: str) -> None:

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant.assemble import expect_usable, packed_matrix, packed_stack
+from quant.assemble import packed_matrix, packed_stack
 from quant.dense import DenseMatrix, DenseStack
-from quant.formats import Format
 from quant.large_pages import share_large_pages
 from quant.matrix import Matrix, Stack
-from quant.nf4 import MissingLibraryError
 from zaya_core.cache.layout import CacheLayout
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.checkpoint.names import RESIDUAL_PARTS
+from zaya_core.checkpoint.folder import ModelFolder
+from zaya_core.checkpoint.native_shapes import RESIDUAL_PARTS
 from zaya_core.config.kv_format import KVFormat, expect_kv_format
-from zaya_core.config.model_config import ModelConfig, read_config
-from zaya_core.errors import CheckpointError, DeviceError
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.errors import CheckpointError
 from zaya_core.kernels.resolve import in_float32, resolve_steps
 from zaya_core.machine.device import Placement, choose_placement
+from zaya_core.machine.format_library import expect_library
 from zaya_core.model.cca import CausalConvolutions, CCAProjection
 from zaya_core.model.experts import Experts
 from zaya_core.model.layer import DecoderLayer
@@ -36,28 +36,22 @@ from zaya_core.model.weights import Embedding, Head
 
 
 def load_model(
-    path: str | Path, device: str = "auto", dtype: str | torch.dtype = "auto", kv: KVFormat = "auto"
+    path: str | Path | ModelFolder, device: str = "auto", dtype: str | torch.dtype = "auto", kv: KVFormat = "auto"
 ) -> ZayaModel:
     """Load a model folder of either layout.
 
     On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files where they are large; others
     are copied, small parameters to float32.
     dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `zaya_core.cache.cache`.
-    Raises: the errors of `read_config`, `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
+    Raises: the errors of `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
     """
     expect_kv_format(kv)
-    config = read_config(path)
+    folder = ModelFolder.of(path)
+    config = folder.config
     if config.quantization is not None:
-        _expect_library(config.quantization.experts)
-    checkpoint = open_checkpoint(path, config)
+        expect_library(config.quantization.experts)
+    checkpoint = open_checkpoint(folder)
     return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv)
-
-
-def _expect_library(kind: Format) -> None:
-    try:
-        expect_usable(kind)
-    except MissingLibraryError as error:
-        raise DeviceError(str(error)) from None
 
 
 def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto") -> ZayaModel:

@@ -18,7 +18,7 @@ from tests.cli.loopback_hub import REPO, running
 from tests.core.tiny_models import reference_model, save_native
 from tests.core.tokenizers_made_here import gemma_text, write_folder
 from zaya_cli.models import download
-from zaya_core.text.messages import BUILT_IN_TEMPLATE
+from zaya_core.text.template.built_in import BUILT_IN_TEMPLATE
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_what_needs_no_tensors_needs_no_torch():
         "from zaya_cli.models import fit_report, inventory\n"
         "inventory.present_models(); hardware.system_memory()\n"
         "raw = {'model_type': 'zaya', 'layer_types': ['hybrid'] * 40}\n"
-        "from zaya_core.config.model_config import parse_config\n"
+        "from zaya_core.config.parse import parse_config\n"
         "assert len(fit_report.fits_of(parse_config(raw), 10**11, hardware.Memory('x', 1, 1))) == 3"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

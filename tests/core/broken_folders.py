@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.core.tokenizers_made_here import gemma_text
 from zaya_core.checkpoint.names import parameters
-from zaya_core.config.model_config import parse_config
+from zaya_core.config.parse import parse_config
 from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError, ZayaError
 
 INDEX = "model.safetensors.index.json"

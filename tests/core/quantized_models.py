@@ -12,7 +12,7 @@ from tests.core.tiny_models import reference_model, save_native, save_original
 from tests.core.tokenizers_made_here import gemma_text, write_folder
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.names import parameters
-from zaya_core.config.model_config import read_config
+from zaya_core.config.parse import read_config
 from zaya_core.load import ModelParts
 from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize.run import quantize
@@ -39,7 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def dequantized_folder(quantized: Path, out: Path) -> Path:
     """The same model as floats, in the native layout or, as its config says, in the original one."""
     config = read_config(quantized)
-    checkpoint = open_checkpoint(quantized, config)
+    checkpoint = open_checkpoint(quantized)
     from zaya_core.machine.device import choose_placement
 
     parts = ModelParts(config, checkpoint, choose_placement("cpu", "float32", checkpoint.dtype))

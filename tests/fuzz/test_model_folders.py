@@ -18,7 +18,7 @@ import pytest
 from tests.core.broken_folders import FIRST, INDEX, good_folder, write_json
 from tests.fuzz.budget import rounds
 from zaya_core.checkpoint.checkpoint import open_checkpoint
-from zaya_core.config.model_config import parse_config, read_config
+from zaya_core.config.parse import parse_config, read_config
 from zaya_core.engine.generation_config import read_sampling_defaults
 from zaya_core.errors import ModelNotFoundError, ZayaError
 from zaya_core.text.tokenizer import load_tokenizer
@@ -127,7 +127,7 @@ def changed_header(random: Random, content: bytes) -> bytes:
 
 
 def open_weights(folder: Path) -> None:
-    checkpoint = open_checkpoint(folder, read_config(folder))
+    checkpoint = open_checkpoint(folder)
     for name in checkpoint.parameters:
         checkpoint.tensor(name).float().sum()
     checkpoint.expect_equal_head()

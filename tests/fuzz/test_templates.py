@@ -16,9 +16,9 @@ import pytest
 from tests.core import tokenizers_made_here as made
 from tests.fuzz.budget import rounds
 from zaya_core.errors import CheckpointError
-from zaya_core.text import template_limits
-from zaya_core.text.messages import ChatTemplate
-from zaya_core.text.template_marks import ControlNames
+from zaya_core.text.control_names import ControlNames
+from zaya_core.text.template import limits
+from zaya_core.text.template.chat_template import ChatTemplate
 from zaya_core.text.tokenizer import Tokenizer, load_tokenizer
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<bos>", "<zyphra_tool_call>"]
@@ -227,7 +227,7 @@ def statement(random: Random) -> str:
 
 
 def test_no_template_runs_for_ever_or_fails_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_limits, "STEPS", 20_000)
+    monkeypatch.setattr(limits, "STEPS", 20_000)
     for number in rounds(80):
         random = Random(number)
         source = "{% set ns = namespace(x='a') %}{% set t = 'a' %}{% macro f(n) %}{{ n }}{% endmacro %}"

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from quant.assemble import packed_matrix
+from quant.formats import MissingLibraryError
 from quant.int8 import round_int8
-from quant.nf4 import MissingLibraryError, bitsandbytes, quantize_nf4
+from quant.nf4 import bitsandbytes, quantize_nf4
 
 
 def heavy(n, k, seed=0):

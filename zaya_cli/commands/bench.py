@@ -20,6 +20,7 @@ from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
 from zaya_cli.sizes import dtype_name
 from zaya_cli.terminal.output import stdout_console, write_json
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.kernels.resolve import products_in_use
 from zaya_core.load import load_model
@@ -64,17 +65,17 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
 
 def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
     if settings.dummy:
-        quant = settings.quant or "int4"
-        dense = settings.dense or ("bf16" if quant == "bf16" else "int8")
+        quant = settings.quant or DEFAULT_EXPERTS
+        dense = settings.dense or (FLOAT if quant == FLOAT else DEFAULT_DENSE)
         model = dummy_model(quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
         return model, "random weights"
     found = _find(settings)
-    return load_model(found.folder, settings.device, kv=settings.kv), found.name
+    return load_model(found.opened, settings.device, kv=settings.kv), found.name
 
 
 def _find(settings: BenchSettings) -> FoundModel:
     """The model that `zaya run` would take."""
-    if settings.dense is not None or settings.quant == "bf16":
+    if settings.dense is not None or settings.quant == FLOAT:
         raise UsageError("--dense and --quant bf16 are formats of random weights: add --dummy, or leave them out.")
     return find_model(settings.model, settings.quant, settings.device, kv=settings.kv)
 

@@ -173,14 +173,14 @@ def _models() -> Iterator[Finding]:
 
 def _memory_fit(device: str) -> Iterator[Finding]:
     """ZAYA1-8B in each format at some lengths of context, for the memory of the device."""
-    from zaya_core.config.model_config import parse_config
-    from zaya_core.machine.memory_fit import FORMATS, longest_context, memory_need, weight_bytes
+    from zaya_core.config.parse import parse_config
+    from zaya_core.machine.memory_fit import REPORTED, longest_context, memory_need, weight_bytes
 
     memory = memory_of(device)
     config = parse_config(_PUBLISHED)
     contexts = ", ".join(f"{context:,}" for context in _CONTEXTS)
     yield Finding("fit", f"ZAYA1-8B in {gigabytes(memory.total)} ({memory.place}) with {contexts} tokens of context:")
-    for format in FORMATS:
+    for format in REPORTED:
         nbytes = weight_bytes(config, format)
         needs = [memory_need(config, nbytes, context) for context in _CONTEXTS]
         words = " | ".join(f"{gigabytes(need.total)} {need.verdict(memory.total, memory.free)}" for need in needs)

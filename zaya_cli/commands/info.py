@@ -45,7 +45,7 @@ def info(model: str | None, format: InfoKind) -> None:
     """Print the description. Raises the errors of an unusable folder."""
     found = find_model(model, device="cpu")
     folder, config = found.folder, found.config
-    checkpoint = open_checkpoint(folder, config)
+    checkpoint = open_checkpoint(found.opened)
     parts = weigh_parts(checkpoint)
     if format == "json":
         write_json(_as_json(str(folder), config, checkpoint, parts))

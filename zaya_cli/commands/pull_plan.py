@@ -21,7 +21,8 @@ from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import stderr_console
 from zaya_cli.terminal.visible import one_line
 from zaya_cli.user_files import quantized_models
-from zaya_core.config.model_config import ModelConfig, parse_config
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.parse import parse_config
 from zaya_core.errors import ConfigError, DiskSpaceError, MemoryFitError, ModelNotFoundError, UsageError
 
 _CONFIG = "config.json"

@@ -16,15 +16,16 @@ from zaya_cli.models.quantized_folder import SourceName, default_out, source_nam
 from zaya_cli.sizes import duration, gibibytes, gigabytes
 from zaya_cli.terminal.output import draws, stderr_console, write_answer
 from zaya_cli.user_files import from_home
+from zaya_core.config.weight_formats import FLOAT, is_fitted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from zaya_core.quantize import job as jobs
-    from zaya_core.quantize.calibration import CalibrationText
+    from zaya_core.quantize.calibration_text import CalibrationText
     from zaya_core.quantize.job import QuantizationJob
-    from zaya_core.quantize.plan import SourceFiles
     from zaya_core.quantize.run import Progress
+    from zaya_core.quantize.source_files import SourceFiles
 
 NO_CALIBRATION = "none"
 
@@ -81,10 +82,11 @@ def run_job(settings: QuantizeSettings, job: QuantizationJob, console: Console) 
 def _settings(settings: QuantizeSettings, source: Path, name: SourceName) -> jobs.QuantizeSettings:
     from zaya_core.quantize import job as jobs
 
-    uses_calibration = "int4" in (settings.format, settings.dense) and settings.calibrate != NO_CALIBRATION
+    can_be_fitted = is_fitted(settings.format) or is_fitted(settings.dense)
+    uses_calibration = can_be_fitted and settings.calibrate != NO_CALIBRATION
     return jobs.QuantizeSettings(
-        experts=settings.format,  # type: ignore[arg-type]
-        dense=None if settings.dense == "bf16" else settings.dense,  # type: ignore[arg-type]
+        experts=settings.format,
+        dense=None if settings.dense == FLOAT else settings.dense,
         calibration=_calibration(settings, source) if uses_calibration else None,
         source_name=name.name,
         source_revision=name.revision,
@@ -92,7 +94,7 @@ def _settings(settings: QuantizeSettings, source: Path, name: SourceName) -> job
 
 
 def _calibration(settings: QuantizeSettings, source: Path) -> CalibrationText:
-    from zaya_core.quantize.calibration import read_calibration_text
+    from zaya_core.quantize.calibration_text import read_calibration_text
     from zaya_core.text.tokenizer import load_tokenizer
 
     path = None if settings.calibrate is None else from_home(settings.calibrate)

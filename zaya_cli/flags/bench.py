@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from zaya_cli.flags import options
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DenseFormat
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class BenchSettings:
     model: options.Model = None
     dummy: Annotated[bool, typer.Option("--dummy", help="Random weights of ZAYA1-8B's sizes; no download.")] = False
     quant: Annotated[
-        Literal["int8", "int4", "bf16"] | None,
+        DenseFormat | None,
         typer.Option(
             "--quant",
             help="The folder that `zaya quantize` made; with --dummy the format of the experts.",
@@ -32,8 +33,8 @@ class BenchSettings:
         ),
     ] = None
     dense: Annotated[
-        options.DenseKind | None,
-        typer.Option("--dense", help="With --dummy: attention, embedding and head.", show_default="int8"),
+        DenseFormat | None,
+        typer.Option("--dense", help="With --dummy: attention, embedding and head.", show_default=DEFAULT_DENSE),
     ] = None
     device: options.Device = "auto"
     kv: options.KV = "auto"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,6 +12,7 @@ import typer
 from zaya_cli.terminal.output import write_note
 
 if TYPE_CHECKING:
+    from zaya_core.checkpoint.folder import ModelFolder
     from zaya_core.engine.engine import Request
     from zaya_core.sampling.params import SamplingParams
     from zaya_core.text.tokenizer import Tokenizer
@@ -101,7 +101,7 @@ class GenerationSettings:
         """What ends the answer."""
         return tuple(self.stop or ())
 
-    def sampling(self, folder: Path) -> SamplingParams:
+    def sampling(self, folder: ModelFolder) -> SamplingParams:
         """Flags over the folder's defaults, with a random seed where none was given. Raises UsageError."""
         from zaya_core.engine.generation_config import sampling_defaults
 

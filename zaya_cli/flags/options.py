@@ -10,10 +10,10 @@ from zaya_cli.flags.completion import complete_model
 from zaya_cli.terminal import output
 from zaya_core.config.kv_format import KVFormat
 
-DenseKind = Literal["int8", "int4", "bf16"]  # formats of attention, embedding and head
 InfoKind = Literal["text", "json"]
 
 MODEL_PANEL, OUTPUT_PANEL = "Model", "Output"
+
 
 Model = Annotated[
     str | None,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from zaya_cli.flags import options
 from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_core.config.weight_formats import DEFAULT_DENSE, FAST_FORMATS, DenseFormat, FastFormat
 from zaya_core.errors import UsageError
 
 
@@ -24,13 +25,13 @@ class PullSettings:
     device: options.Device = "auto"
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing and whether it fits.")] = False
     quant: Annotated[
-        Literal["int4", "int8"] | None,
+        FastFormat | None,
         typer.Option("--quant", help="Quantize what arrives: the format of the experts.", show_default="download only"),
     ] = None
     dense: Annotated[
-        options.DenseKind | None,
+        DenseFormat | None,
         typer.Option(
-            "--dense", show_default="int8",
+            "--dense", show_default=DEFAULT_DENSE,
             help="With --quant: the format of attention, embedding and head; bf16 leaves them as they are.",
         ),
     ] = None  # fmt: skip
@@ -51,9 +52,8 @@ class PullSettings:
         """What --quant and the flags that belong to it ask for."""
         if self.quant is None:
             return None
-        return QuantizeSettings(
-            model=self.repo, format=self.quant, dense=self.dense or "int8", calibrate=self.calibrate, quiet=self.quiet
-        )
+        dense = self.dense or DEFAULT_DENSE
+        return QuantizeSettings(self.repo, self.quant, dense, self.calibrate, quiet=self.quiet)
 
     def expect_consistent(self) -> None:
         """Raises UsageError for flags that say how to quantize, where nothing is."""
@@ -63,4 +63,5 @@ class PullSettings:
             "--discard-originals": self.discards,
         }
         for flag in (flag for flag, is_given in asked.items() if is_given and self.quant is None):
-            raise UsageError(f"{flag} says how to quantize: add --quant int4 or --quant int8, or leave it out.")
+            choices = " or ".join(f"--quant {name}" for name in FAST_FORMATS)
+            raise UsageError(f"{flag} says how to quantize: add {choices}, or leave it out.")

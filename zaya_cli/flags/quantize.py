@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from zaya_cli.flags import options
+from zaya_core.config.weight_formats import (
+    DEFAULT_DENSE,
+    DEFAULT_EXPERTS,
+    EXPERT_FORMATS,
+    DenseFormat,
+    ExpertFormat,
+    bits_of,
+)
+
+
+def _bits_of_each() -> str:
+    *others, last = [f"{bits_of(name):g}" for name in EXPERT_FORMATS]
+    return f"{', '.join(others)} or {last}"
 
 
 @dataclass(frozen=True)
@@ -23,13 +36,13 @@ class QuantizeSettings:
         ),
     ] = None  # fmt: skip
     format: Annotated[
-        Literal["int4", "int8", "nf4"],
-        typer.Option("--format", help="What the experts become: 4.25, 8 or 4.5 bits a weight."),
-    ] = "int4"
+        ExpertFormat,
+        typer.Option("--format", help=f"What the experts become: {_bits_of_each()} bits a weight."),
+    ] = DEFAULT_EXPERTS
     dense: Annotated[
-        options.DenseKind,
+        DenseFormat,
         typer.Option("--dense", help="What attention, embedding and head become; bf16 leaves them as they are."),
-    ] = "int8"
+    ] = DEFAULT_DENSE
     calibrate: options.Calibrate = None
     out: Annotated[
         Path | None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from zaya_cli.flags import options
+from zaya_core.config.weight_formats import ExpertFormat
 from zaya_core.errors import UsageError
 
 _PANEL = options.MODEL_PANEL
@@ -19,7 +20,7 @@ class RuntimeSettings:
 
     model: options.Model = None
     quant: Annotated[
-        Literal["int4", "int8", "nf4"] | None,
+        ExpertFormat | None,
         typer.Option(
             "--quant", envvar="ZAYA_QUANT", help="Use the folder that `zaya quantize` made of the model.",
             rich_help_panel=_PANEL, show_default="the model as it is",

@@ -12,10 +12,11 @@ from zaya_cli.models.quantized_folder import find_quantized_folder
 from zaya_cli.sizes import gigabytes
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.weight_formats import FLOAT, LARGEST_FIRST
 from zaya_core.errors import MemoryFitError, ModelNotFoundError
 from zaya_core.machine.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict
 
-_CLOSENESS = ("bf16", "f32", "int8", "fp8", "nf4", "int4", "mxfp4")  # to the weights as published; the closest first
+_CLOSENESS = (FLOAT, "f32", *LARGEST_FIRST)  # to the weights as published; the closest first
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def find_model(
     if name is not None:
         return FoundModel(name, find_model_folder(name))
     choice = choose(present_models(), memory_of(device), context, kv)
-    return FoundModel(choice.model.name, choice.model.folder, choice.reason, choice.model.config)
+    return FoundModel(choice.model.name, choice.model.folder, choice.reason)
 
 
 def choose(models: list[PresentModel], memory: Memory, context: int | None = None, kv: KVFormat = "auto") -> Choice:

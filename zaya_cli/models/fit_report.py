@@ -8,10 +8,10 @@ from zaya_cli.machine.hardware import Memory
 from zaya_cli.sizes import gigabytes
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.weight_formats import DenseFormat
 from zaya_core.machine.memory_fit import (
-    FORMATS,
+    SMALLER,
     USUAL_CONTEXT,
-    Format,
     MemoryNeed,
     Verdict,
     longest_context,
@@ -45,7 +45,7 @@ def fits_of(
         return [FormatFit(_STORED, need, need.verdict(memory.total, memory.free), 0)]
     context = min(context, config.max_position_embeddings)
     sizes: dict[str, int] = {_STORED: stored_bytes}
-    sizes |= {format: nbytes for format in FORMATS[1:] if (nbytes := weight_bytes(config, format)) < stored_bytes}
+    sizes |= {format: nbytes for format in SMALLER if (nbytes := weight_bytes(config, format)) < stored_bytes}
     fits = []
     for format, nbytes in sizes.items():
         need = memory_need(config, nbytes, context, kv)
@@ -53,7 +53,7 @@ def fits_of(
     return fits
 
 
-def fit_of(config: ModelConfig, format: Format, dense: Format, memory: Memory) -> FormatFit:
+def fit_of(config: ModelConfig, format: DenseFormat, dense: DenseFormat, memory: Memory) -> FormatFit:
     """Quantized like this."""
     context = min(USUAL_CONTEXT, config.max_position_embeddings)
     need = memory_need(config, weight_bytes(config, format, dense), context)

@@ -11,6 +11,7 @@ import zaya_core
 from zaya_cli.models import hub
 from zaya_cli.models.names import expect_supported, is_of_the_family, meant_by, repo_of
 from zaya_cli.user_files import from_home, quantized_models
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
@@ -93,13 +94,12 @@ def _is_hidden(path: Path) -> bool:
 
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files of a model's folder, linked ones too, each once: its size, wherever a person reads one."""
-    files = {path.resolve() for path in folder.rglob("*") if path.is_file()}
-    return sum(path.stat().st_size for path in files)
+    return ModelFolder(folder).nbytes
 
 
 def weight_bytes(folder: Path) -> int:
     """Bytes of the weights alone, which is what memory is computed from."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
+    return ModelFolder(folder).weight_bytes
 
 
 def _missing(repo: str, revision: str) -> Path:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from zaya_cli.models.credentials import prepare_hub_token
-from zaya_core.checkpoint.weight_files import INDEX, find_weights
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, DiskSpaceError, ModelNotFoundError, NetworkError, UsageError, ZayaError
+from zaya_core.files.model_json import INDEX
 from zaya_core.files.write_errors import NO_ROOM
 from zaya_core.proxies import Route, by_way_of, route_to
 from zaya_core.redaction import public_url, redacted
@@ -92,7 +93,7 @@ def _is_whole(folder: Path) -> bool:
     if not (folder / INDEX).is_file():
         return any(path.is_file() for path in folder.glob("*.safetensors"))
     try:
-        find_weights(folder)
+        ModelFolder(folder).expect_weight_files()
     except ModelNotFoundError:
         return False
     except CheckpointError:  # all that was asked for is there, and is damaged

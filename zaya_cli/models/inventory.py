@@ -13,8 +13,10 @@ from zaya_cli.models.found import read_settings
 from zaya_cli.models.quantized_folder import ORIGINALS
 from zaya_cli.user_files import quantized_models
 from zaya_core.config.kv_format import KVFormat
-from zaya_core.config.model_config import UNFINISHED, ModelConfig, parse_config
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.parse import parse_config
 from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError
+from zaya_core.files.model_json import UNFINISHED
 from zaya_core.machine.memory_fit import MemoryNeed, memory_need
 
 Place = Literal["hub", "quantized", "bundled"]

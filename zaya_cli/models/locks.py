@@ -12,9 +12,9 @@ from rich.console import Console
 from zaya_cli.models import hub
 from zaya_cli.models.inventory import PresentModel
 from zaya_cli.models.quantized_folder import ORIGINALS
-from zaya_core.config.model_config import UNFINISHED_FOLDER
 from zaya_core.errors import NoLocksError, UsageError
 from zaya_core.files.exclusive import Lock, held, holder_of, lock_beside, try_lock
+from zaya_core.files.model_json import UNFINISHED_FOLDER
 
 _DOWNLOAD = "zaya.lock"
 _READERS = "zaya-reading-*.lock"  # one of each process

@@ -21,7 +21,7 @@ from zaya_core.checkpoint.fingerprint import END_BYTES
 from zaya_core.checkpoint.outline import has_ends_of, header_bytes, write_outline, write_reduced
 from zaya_core.errors import NetworkError
 from zaya_core.files.exclusive import held, lock_beside
-from zaya_core.quantize.plan import OwnFile, SourceFiles, Step
+from zaya_core.quantize.source_files import OwnFile, SourceFiles, Step
 
 
 class Originals(SourceFiles):

@@ -9,6 +9,7 @@ from pathlib import Path
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.models.found import FoundModel
 from zaya_cli.user_files import from_home, quantized_models
+from zaya_core.config.weight_formats import DEFAULT_DENSE
 from zaya_core.errors import ModelNotFoundError, UsageError
 
 ORIGINALS = ".originals"  # beside a result: what `zaya pull --quant` has fetched for it and not used up yet
@@ -41,7 +42,9 @@ def source_name(model: str | None, folder: Path | None) -> SourceName:
 
 def default_out(source: SourceName, kind: str, dense: str) -> Path:
     """Where `zaya quantize` writes without --out; `--quant` finds those with the default --dense."""
-    return quantized_models() / (f"{source.slug}-{kind}" if dense == "int8" else f"{source.slug}-{kind}-dense-{dense}")
+    return quantized_models() / (
+        f"{source.slug}-{kind}" if dense == DEFAULT_DENSE else f"{source.slug}-{kind}-dense-{dense}"
+    )
 
 
 def find_quantized_folder(model: str | None, kind: str) -> FoundModel:
@@ -56,7 +59,7 @@ def find_quantized_folder(model: str | None, kind: str) -> FoundModel:
                 f"{source.folder} is quantized to {own}, not to {kind}: leave --quant out, or give another --model."
             )
         return source
-    folder = default_out(source_name(model, None if source is None else source.folder), kind, "int8")
+    folder = default_out(source_name(model, None if source is None else source.folder), kind, DEFAULT_DENSE)
     if not (folder / "config.json").is_file():
         what = f" --model {model}" if model is not None else ""
         raise ModelNotFoundError(
@@ -82,7 +85,7 @@ def _expect_made_from(found: FoundModel, source: FoundModel) -> None:
     quantization = found.config.quantization
     made_from = None if quantization is None else quantization.facts.get("source")
     wanted = made_from.get("fingerprint") if isinstance(made_from, dict) else None
-    if wanted != source.fingerprint:
+    if wanted != source.opened.fingerprint:
         raise UsageError(
             f"{found.folder} was made from other weights than those in {source.folder}: delete it and quantize again, "
             "or give its path as --model."

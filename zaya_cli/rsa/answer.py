@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zaya_cli.failures import INTERRUPTED, Interrupted
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from zaya_cli.flags.generation import GenerationSettings
+    from zaya_core.checkpoint.folder import ModelFolder
     from zaya_core.engine.engine import Engine
     from zaya_core.sampling.params import SamplingParams
 
@@ -44,7 +44,7 @@ def answer_with_rsa(
     seed: int,
     console: Console,
     quiet: bool = False,
-    folder: Path | None = None,
+    folder: ModelFolder | None = None,
 ) -> WatchedResult:
     """Answer a conversation that ends in a user's message, on an Engine that is idle.
 

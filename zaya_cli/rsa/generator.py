@@ -13,11 +13,11 @@ from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.models import hub
 from zaya_cli.models.credentials import prepare_server_keys
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
-from zaya_cli.models.found import read_settings
 from zaya_cli.runtime import open_runtime
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.files.folder_files import whole_number
 from zaya_core.rsa.rollouts import Generator
+from zaya_core.whole_numbers import without_fraction
 
 TOKENIZER_FILES = (
     "config.json",
@@ -37,7 +37,7 @@ class Source:
 
     generator: Generator
     name: str
-    folder: Path  # with the tokenizer at least
+    folder: ModelFolder  # with the tokenizer at least
     placement: dict[str, Any]
     summary: str
     load_seconds: float
@@ -76,7 +76,7 @@ def _remote(settings: RuntimeSettings, flags: RsaFlags, url: str) -> Source:
     started = time.perf_counter()
     settings.expect_context()
     prepare_server_keys()
-    folder = tokenizer_folder(settings.model)
+    folder = ModelFolder(tokenizer_folder(settings.model))
     context = settings.context or _longest_context(folder)
     tokenizer = load_tokenizer(folder)
     generator = EndpointGenerator(url, tokenizer, context, flags.endpoint_model, flags.parallel)
@@ -106,9 +106,9 @@ def tokenizer_folder(name: str | None) -> Path:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(TOKENIZER_FILES)))
 
 
-def _longest_context(folder: Path) -> int:
+def _longest_context(folder: ModelFolder) -> int:
     try:
-        value = whole_number(read_settings(folder / "config.json").get("max_position_embeddings"))
+        value = without_fraction(folder.json_object("config.json").get("max_position_embeddings"))
     except (CheckpointError, ModelNotFoundError):
         value = None
     if not isinstance(value, int) or value < 2:

@@ -27,7 +27,7 @@ from zaya_core.rsa.events import RsaEvent
 from zaya_core.rsa.prompt import Aggregation, aggregation_of
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.rsa.saved import alone_in, restore_rollouts, save_rollouts, saved_seed
-from zaya_core.text.tokenizer import without_surrogates
+from zaya_core.text.surrogates import without_surrogates
 
 if TYPE_CHECKING:
     from zaya_core.rsa.prompt_file import PromptFile

@@ -8,7 +8,6 @@ second copy in memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from quant.formats import StoredTensor
 from quant.large_pages import prefer_large_pages
-from zaya_core.checkpoint.names import expected_tensors, layout_of_names, packed_parameters, parameters
-from zaya_core.checkpoint.weight_files import find_weights
+from zaya_core.checkpoint.accounting import TensorInfo, expect_layout, fault, index_faults, tensor_faults
+from zaya_core.checkpoint.dtypes import DTYPES, nbytes_of
+from zaya_core.checkpoint.folder import ModelFolder
+from zaya_core.checkpoint.names import packed_parameters, parameters
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import CheckpointError
-from zaya_core.files.folder_files import listed, printable
+from zaya_core.files.names import printable
 
-_DTYPES = {
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "F8_E4M3": torch.float8_e4m3fn,
-}
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _ROWS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """What a header says of one tensor; no data is read for it."""
-
-    shard: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 class Checkpoint:
@@ -100,7 +83,7 @@ class Checkpoint:
 
     def stored_dtype(self, name: str) -> torch.dtype:
         """The dtype of a parameter that is stored as floats."""
-        return _DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
+        return DTYPES[self._infos[self.parameters[name].sources[0]].dtype]
 
     def places_of(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
         """By weight file, the tensors in it that these float parameters are read from, or compared with."""
@@ -114,7 +97,8 @@ class Checkpoint:
 
     def nbytes_of(self, tensors: Iterable[str]) -> int:
         """Bytes of tensors, by their names in the files."""
-        return sum(_nbytes(self._infos[tensor]) for tensor in tensors)
+        infos = [self._infos[tensor] for tensor in tensors]
+        return sum(nbytes_of(info.dtype, info.shape) for info in infos)
 
     def expect_equal_head(self) -> None:
         """Compare a stored copy of the head with the embedding that takes its place. Raises CheckpointError."""
@@ -148,28 +132,29 @@ class Checkpoint:
         return prefer_large_pages(self._shards[self._infos[source].shard].get_tensor(source))
 
 
-def open_checkpoint(folder: str | Path, config: ModelConfig) -> Checkpoint:
+def open_checkpoint(folder: str | Path | ModelFolder) -> Checkpoint:
     """Map all shards of a model folder and account for every tensor, both ways.
 
-    Raises: ModelNotFoundError when files are missing; CheckpointError when a header is damaged, or when tensors are
-    missing, extra, misshapen, stored twice or in an unsupported dtype: all of them listed by name.
+    Raises: as `read_config`; ModelNotFoundError when files are missing; CheckpointError when a header is damaged, or
+    when tensors are missing, extra, misshapen, stored twice or in an unsupported dtype: all of them listed by name.
     """
-    folder = Path(folder)
-    weight_map, names = find_weights(folder)
-    shards = {name: _open_shard(folder / name) for name in names}
+    whole = ModelFolder.of(folder)
+    path, config = whole.path, whole.config
+    whole.expect_weight_files()
+    shards = {name: _open_shard(path / name) for name in whole.weight_files}
     infos, faults = _collect(shards)
-    if weight_map is not None:
-        faults += _index_faults(weight_map, infos)
+    if whole.weight_map is not None:
+        faults += index_faults(whole.weight_map, infos)
     if config.quantization is None:
-        _expect_layout(folder, config, infos)
+        expect_layout(path, config, infos)
     head_copy = _take_head_copy(config, infos)
-    faults += _account(_expected(folder, config, infos), infos)
+    faults += tensor_faults(path, config, infos)
     if faults:
         raise CheckpointError(
-            f"{folder} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
+            f"{path} does not fit its config.json ({config.layout} layout): {'; '.join(faults)}. "
             "Download the files again, all of one revision."
         )
-    return Checkpoint(folder, config, shards, infos, head_copy)
+    return Checkpoint(path, config, shards, infos, head_copy)
 
 
 def _take_head_copy(config: ModelConfig, infos: dict[str, TensorInfo]) -> TensorInfo | None:
@@ -177,7 +162,7 @@ def _take_head_copy(config: ModelConfig, infos: dict[str, TensorInfo]) -> Tensor
     head, embedding = infos.get(_HEAD), infos.get(_EMBEDDING)
     if head is None or embedding is None or not config.tie_word_embeddings:
         return None
-    is_readable = head.shape == embedding.shape and head.dtype in _DTYPES
+    is_readable = head.shape == embedding.shape and head.dtype in DTYPES
     return infos.pop(_HEAD) if is_readable else None
 
 
@@ -203,16 +188,6 @@ def _name_in_utf8(path: Path, descriptor: int) -> str:
     return str(path)
 
 
-def _expect_layout(folder: Path, config: ModelConfig, names: Mapping[str, TensorInfo]) -> None:
-    """Thousands of missing and extra names would say the same, but not what to do."""
-    layout = layout_of_names(names)
-    if layout is not None and layout != config.layout:
-        raise CheckpointError(
-            f"{folder} has weights of the {layout} layout, but its config.json describes the {config.layout} one: "
-            "the files are of two revisions or repositories; download config.json and the weights from the same one."
-        )
-
-
 def _collect(shards: Mapping[str, Any]) -> tuple[dict[str, TensorInfo], list[str]]:
     infos: dict[str, TensorInfo] = {}
     twice = []
@@ -222,54 +197,7 @@ def _collect(shards: Mapping[str, Any]) -> tuple[dict[str, TensorInfo], list[str
             if name in infos:
                 twice.append(f"{name} (in {infos[name].shard} and {shard})")
             infos[name] = TensorInfo(shard, tuple(header.get_shape()), header.get_dtype())
-    return infos, _fault("stored twice", twice)
-
-
-def _index_faults(weight_map: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> list[str]:
-    misplaced = [
-        f"{name} (index: {shard}, found in {infos[name].shard if name in infos else 'no file'})"
-        for name, shard in weight_map.items()
-        if name not in infos or infos[name].shard != shard
-    ]
-    unlisted = [name for name in infos if name not in weight_map]
-    return _fault("not where the index says", misplaced) + _fault("not in the index", unlisted)
-
-
-def _expected(folder: Path, config: ModelConfig, infos: Mapping[str, TensorInfo]) -> dict[str, StoredTensor]:
-    try:
-        return expected_tensors(config, infos)
-    except ValueError as error:
-        raise CheckpointError(f"{folder} has a config.json that no quantized folder can have: {error}.") from None
-
-
-def _account(expected: Mapping[str, StoredTensor], infos: Mapping[str, TensorInfo]) -> list[str]:
-    missing = [name for name in expected if name not in infos]
-    extra = [name for name in infos if name not in expected]
-    present = [name for name in expected if name in infos]
-    misshapen = [
-        f"{name} is {list(infos[name].shape)} instead of {list(expected[name].shape)}"
-        for name in present
-        if infos[name].shape != expected[name].shape
-    ]
-    strange = [
-        f"{name} is {infos[name].dtype}"
-        for name in present
-        if _DTYPES.get(infos[name].dtype) not in expected[name].dtypes
-    ]
-    return (
-        _fault("missing", missing)
-        + _fault("extra", extra)
-        + _fault("misshapen", misshapen)
-        + _fault("of a dtype that is not read there (floats: BF16 and F32; F16 overflows in this model)", strange)
-    )
-
-
-def _fault(what: str, names: list[str]) -> list[str]:
-    return [f"{len(names)} {what}: {listed(names)}"] if names else []
-
-
-def _nbytes(info: TensorInfo) -> int:
-    return _DTYPES[info.dtype].itemsize * torch.Size(info.shape).numel()
+    return infos, fault("stored twice", twice)
 
 
 def _reason(error: Exception) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from zaya_core.checkpoint.fingerprint import END_BYTES
-from zaya_core.checkpoint.writer import replacing
 from zaya_core.errors import CheckpointError
+from zaya_core.files.atomic_file import replacing
 
 _LARGEST_HEADER = 100_000_000  # what the safetensors library reads
 _PROBE = 4 << 20
@@ -63,7 +63,7 @@ def has_ends_of(outline: Path, whole: Path) -> bool:
 def write_reduced(whole: Path, path: Path, tensors: Collection[str]) -> None:
     """A file like `whole` that holds only how it begins and ends, and these tensors."""
     size = whole.stat().st_size
-    with whole.open("rb") as source, replacing(path) as out:
+    with whole.open("rb") as source, replacing(path) as new, new.open("wb") as out:
         header = header_bytes(source.read(8), whole.name)
         entries = json.loads(source.read(header - 8))
         spans = [(0, max(header, min(END_BYTES, size))), (max(0, size - END_BYTES), size)]
@@ -77,7 +77,7 @@ def write_reduced(whole: Path, path: Path, tensors: Collection[str]) -> None:
 
 
 def _write(path: Path, size: int, parts: Iterable[tuple[int, bytes]]) -> None:
-    with replacing(path) as file:
+    with replacing(path) as new, new.open("wb") as file:
         file.truncate(size)
         for offset, content in parts:
             file.seek(offset)

@@ -7,35 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.files.folder_files import expect_file, listed, printable, read_json
+from zaya_core.files.model_file import expect_model_file
+from zaya_core.files.model_json import INDEX, read_json
+from zaya_core.files.names import listed, printable
 
-INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_INDEX_BYTES = 64_000_000
 _ADAPTER = "adapter_model.safetensors"
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".msgpack", ".h5", ".onnx")
 
 
-def find_weights(folder: Path) -> tuple[dict[str, str] | None, list[str]]:
-    """(tensor name to file name, file names); None and one file where there is no index. No weights are read.
+def read_index(folder: Path) -> dict[str, str] | None:
+    """Tensor name to file name, None where there is no index and one file.
 
-    Raises: ModelNotFoundError for files that are missing or stand for another; CheckpointError for an index that is
-    damaged, or beside a file that could be meant instead.
+    Raises: ModelNotFoundError where there is neither; CheckpointError for an index that is damaged.
     """
-    weight_map = _read_index(folder)
-    names = [SINGLE] if weight_map is None else sorted(set(weight_map.values()))
-    _expect_files(folder, names)
-    return weight_map, names
-
-
-def _read_index(folder: Path) -> dict[str, str] | None:
-    """Tensor name to shard name, or None for a folder with a single file."""
     path = folder / INDEX
     if not os.path.lexists(path):
         if not os.path.lexists(folder / SINGLE):
             raise ModelNotFoundError(_no_weights(folder))
         return None
-    index = read_json(path, _INDEX_BYTES)
+    index = read_json(path)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path} has no weight_map from tensors to files: download the file again.")
@@ -72,8 +63,12 @@ def _check_shard_name(index: Path, shard: str) -> None:
         )
 
 
-def _expect_files(folder: Path, names: Sequence[str]) -> None:
-    """All weight files are there and are files, and there are no others that could be meant instead."""
+def expect_weight_files(folder: Path, names: Sequence[str]) -> None:
+    """All weight files are there and are files, and there are no others that could be meant instead. None is read.
+
+    Raises: ModelNotFoundError for files that are missing or stand for another; CheckpointError beside a file that could
+    be meant instead.
+    """
     absent = [name for name in names if not os.path.lexists(folder / name)]
     has_other = SINGLE not in names and os.path.lexists(folder / SINGLE)
     if has_other:
@@ -88,4 +83,4 @@ def _expect_files(folder: Path, names: Sequence[str]) -> None:
             f"{folder} lacks {listed(absent)} ({len(absent)} of {len(names)} weight files): finish the download."
         )
     for name in names:
-        expect_file(folder / name)
+        expect_model_file(folder / name)

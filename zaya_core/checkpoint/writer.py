@@ -6,28 +6,21 @@ The file has its name only when it is complete: until then its bytes lie beside 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from quant.formats import StoredTensor
+from zaya_core.checkpoint.dtypes import NAMES
 from zaya_core.errors import DiskSpaceError, UsageError
+from zaya_core.files.atomic_file import put_in_place, replacing
 from zaya_core.files.write_errors import NO_ROOM
 
 _ALIGNMENT = 64
-_NAMES = {
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-}
 
 
 class ShardWriter:
@@ -72,12 +65,10 @@ class ShardWriter:
             missing = [name for name, nbytes in self._unwritten.items() if nbytes]
             if missing:
                 raise ValueError(f"not written: {missing}")
-            with writing(self.path):
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        self._file.close()
-        if kind is None:
-            os.replace(self.unfinished, self.path)
+        with writing(self.path):
+            self._file.close()
+            if kind is None:
+                put_in_place(self.unfinished, self.path)
 
 
 @contextmanager
@@ -96,21 +87,10 @@ def writing(path: Path) -> Iterator[None]:
         ) from None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_small(path: Path, content: bytes) -> None:
     """Replace a small file as a whole. Raises as `writing`."""
-    with writing(path), replacing(path) as file:
-        file.write(content)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends well, on the disk as a whole."""
-    unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    with writing(path), replacing(path) as new:
+        new.write_bytes(content)
 
 
 def shard_bytes(tensors: Mapping[str, StoredTensor]) -> int:
@@ -126,7 +106,7 @@ def _header(tensors: Mapping[str, StoredTensor]) -> tuple[bytes, dict[str, int]]
     position = 0
     for name, tensor in ordered:
         end = position + tensor.nbytes
-        shape, dtype = list(tensor.shape), _NAMES[tensor.dtypes[0]]
+        shape, dtype = list(tensor.shape), NAMES[tensor.dtypes[0]]
         entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, end]}
         offsets[name], position = position, end
     text = json.dumps(entries, separators=(",", ":")).encode()

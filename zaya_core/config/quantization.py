@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from quant.formats import FORMAT_VERSION, GROUP, MX_GROUP, Format
+from quant.formats import FORMAT_VERSION, FORMATS, GROUP, Format, Scheme
+from zaya_core.config.weight_formats import DENSE_FORMATS, EXPERT_FORMATS, FLOAT
 from zaya_core.errors import ConfigError
 
-EXPERT_FORMATS: tuple[Format, ...] = ("int4", "int8", "nf4")  # that zaya writes
-DENSE_FORMATS: tuple[Format, ...] = ("int8", "int4")
+_SCHEMES: dict[Format, Scheme] = {name: one.scheme for name, one in FORMATS.items() if one.scheme is not None}
 _DTYPES = ("bfloat16", "float32")
 _HINT = "give the folder of the unquantized model, or quantize it again with this version"
 
@@ -45,7 +45,7 @@ class Quantization:
 
     def describe(self) -> str:
         """One line for people."""
-        rest = self.dense or "bf16"
+        rest = self.dense or FLOAT
         return f"{self.experts} experts, {rest} attention and embedding"
 
 
@@ -64,10 +64,10 @@ def _parse_ours(block: Any) -> Quantization:
         raise ConfigError(f"config.json: quantization is {reprlib.repr(block)}; an object of settings is needed.")
     _expect(block, "format_version", (FORMAT_VERSION,))
     _expect(block, "format", EXPERT_FORMATS)
-    _expect(block, "dense", (*DENSE_FORMATS, "bf16"))
+    _expect(block, "dense", (*DENSE_FORMATS, FLOAT))
     _expect(block, "group_size", (GROUP,))
     _expect(block, "dtype", _DTYPES)
-    dense = None if block["dense"] == "bf16" else block["dense"]
+    dense = None if block["dense"] == FLOAT else block["dense"]
     facts = {key: block[key] for key in ("rounding", "calibration", "source") if key in block}
     _expect_facts(facts)
     return Quantization(block["format"], dense, block["dtype"], is_ours=True, facts=facts)
@@ -99,9 +99,10 @@ def _expect(block: Mapping[str, Any], key: str, supported: tuple[Any, ...]) -> N
 def _parse_compressed_tensors(block: Any) -> Quantization:
     method = block.get("quant_method") if isinstance(block, dict) else block
     if method != "compressed-tensors":
+        read = " and ".join(name.upper() for name in _SCHEMES)
         raise ConfigError(
             f"config.json: quantization_config says that the weights are quantized by {reprlib.repr(method)}; "
-            "folders of `zaya quantize` and compressed-tensors' FP8 and MXFP4 are read: "
+            f"folders of `zaya quantize` and compressed-tensors' {read} are read: "
             "give the folder of the unquantized model."
         )
     if block.get("kv_cache_scheme") is not None:
@@ -119,13 +120,13 @@ def _kind_of_scheme(scheme: Any) -> Format:
     found = weights if isinstance(weights, dict) else {}
     bits, kind, strategy = found.get("num_bits"), found.get("type"), found.get("strategy")
     if kind == "float" and found.get("symmetric", True) is True:
-        if bits == 8 and strategy == "channel":
-            return "fp8"
-        if bits == 4 and strategy in ("group", None) and found.get("group_size") == MX_GROUP:
-            return "mxfp4"
+        for name, scheme in _SCHEMES.items():
+            has_group = scheme.group is None or found.get("group_size") == scheme.group
+            if bits == scheme.bits and strategy in scheme.strategies and has_group:
+                return name
     raise ConfigError(
         f"config.json: quantization_config describes weights of type {reprlib.repr(kind)}, "
         f"{reprlib.repr(bits)} bits, strategy {reprlib.repr(strategy)}, group {reprlib.repr(found.get('group_size'))}; "
-        f"float of 8 bits by channel and of 4 bits in groups of {MX_GROUP} are read: "
+        f"float {' and '.join(scheme.words for scheme in _SCHEMES.values())} are read: "
         "give the folder of the unquantized model."
     )

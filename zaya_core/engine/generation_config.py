@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import UsageError
-from zaya_core.files.folder_files import whole_number
+from zaya_core.files.model_json import GENERATION_CONFIG
 from zaya_core.sampling.params import SamplingParams
-from zaya_core.text.tokenizer import read_json_object
+from zaya_core.whole_numbers import is_number, is_whole, without_fraction
 
-_FILE = "generation_config.json"
 _KEYS: dict[str, type] = {
     "temperature": float,
     "top_p": float,
@@ -35,19 +35,19 @@ class SamplingDefaults:
     notes: tuple[str, ...] = ()
 
 
-def sampling_defaults(folder: Path) -> SamplingParams:
+def sampling_defaults(folder: Path | ModelFolder) -> SamplingParams:
     """The built-in defaults (the model card's), changed by what the folder sets. Raises as `read_sampling_defaults`."""
     return read_sampling_defaults(folder).params
 
 
-def read_sampling_defaults(folder: Path) -> SamplingDefaults:
+def read_sampling_defaults(folder: Path | ModelFolder) -> SamplingDefaults:
     """The same with its notes.
 
     `do_sample: false` means greedy; null is no value; a `top_k` of -1 is vLLM's way of writing "off". Raises
     CheckpointError for a file that is no JSON object.
     """
-    path = folder / _FILE
-    stored = read_json_object(path)
+    whole = ModelFolder.of(folder)
+    path, stored = whole.path / GENERATION_CONFIG, whole.json_object(GENERATION_CONFIG)
     params, notes = SamplingParams(), []
     for key, kind in _KEYS.items():
         value = stored.get(key)
@@ -64,8 +64,8 @@ def read_sampling_defaults(folder: Path) -> SamplingDefaults:
 
 def _number(key: str, kind: type, value: Any) -> float | int:
     """Of the type that the parameter has. Raises UsageError."""
-    number = whole_number(value) if kind is int else value
-    if isinstance(number, bool) or not isinstance(number, kind if kind is int else (int, float)):
+    number = without_fraction(value) if kind is int else value
+    if not (is_whole(number) if kind is int else is_number(number)):
         wanted = "a whole number" if kind is int else "a number"
         raise UsageError(f"{key} is {reprlib.repr(value)}; it must be {wanted}.")
     if not abs(number) <= math.ldexp(1, 62):  # neither NaN nor more digits than a float has

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from typing import Any
 
 from zaya_core.errors import PromptTooLongError, UsageError
 from zaya_core.sampling.params import SamplingParams
+from zaya_core.whole_numbers import as_whole
 
 MAX_TOP_LOGPROBS = 1000
 MAX_STOPS = 64
@@ -72,7 +72,7 @@ def checked(request: Request, vocab_size: int, context: int) -> Request:
 
 def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
     """`value` as an int. Raises UsageError for what is no whole number, or below `least` or above `most`."""
-    number = _whole(value)
+    number = as_whole(value)
     if number is None or number < least or (most is not None and number > most):
         limits = f"{least} or more" if most is None else f"from {least} to {most:,}"
         raise UsageError(f"{name} is {reprlib.repr(value)}; it must be a whole number, {limits}.")
@@ -96,18 +96,6 @@ def _numbers(request: Request) -> dict[str, int | None]:
     }
 
 
-def _whole(value: object) -> int | None:
-    """Python's and other libraries' whole numbers, as int; no bools, and no floats, not even whole ones."""
-    if type(value) is int:
-        return value
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
-        return None
-    try:
-        return operator.index(value)  # type: ignore[arg-type]  # that is what is found out
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
 def _sequence(name: str, value: Any, members: str) -> list[Any]:
     """The members of a sequence, an array or a tensor of one dimension."""
     found = value.tolist() if hasattr(value, "tolist") else value
@@ -126,7 +114,7 @@ def _ids(name: str, value: object, vocab_size: int) -> tuple[int, ...]:
 
 
 def _id(name: str, member: object) -> int:
-    if (id_ := _whole(member)) is None:
+    if (id_ := as_whole(member)) is None:
         raise UsageError(f"{name} has {reprlib.repr(member)} among its ids; they must be whole numbers.")
     return id_
 

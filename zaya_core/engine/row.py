@@ -18,7 +18,8 @@ from zaya_core.sampling.draw import Drawn, RowDraw
 from zaya_core.sampling.params import RandomKey
 from zaya_core.sampling.seen import SeenIds
 from zaya_core.text.splitter import TextPiece, TextSplitter
-from zaya_core.text.tokenizer import THINK_END, Tokenizer
+from zaya_core.text.token_names import THINK_END
+from zaya_core.text.tokenizer import Tokenizer
 
 
 class Row:

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from zaya_core.files.atomic_file import replacing
+
 
 def make_private_folder(folder: Path) -> None:
     """Create a folder that nobody else may look into, and those above it that are missing. Raises OSError."""
@@ -43,13 +45,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     make_private_folder(path.parent)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o600)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path, Path(name)) as new:
+        write(new)
+        new.chmod(0o600)

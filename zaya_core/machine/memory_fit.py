@@ -9,19 +9,20 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from quant.formats import bits_per_weight
 from zaya_core.checkpoint.names import parameters
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.quantization import Quantization
+from zaya_core.config.weight_formats import DEFAULT_DENSE, FAST_FORMATS, FLOAT, LARGEST_FIRST, DenseFormat, bits_of
 
-Format = Literal["bf16", "int8", "int4"]
 Verdict = Literal["fits", "tight", "does not fit"]
 
-FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")
+# What the experts of a whole model may be on this machine, the largest first; and with the model as published.
+SMALLER: tuple[DenseFormat, ...] = tuple(name for name in LARGEST_FIRST if name in FAST_FORMATS)
+REPORTED: tuple[DenseFormat, ...] = (FLOAT, *SMALLER)
 USUAL_CONTEXT = 16_384  # tokens; room for a long thought
 WORKSPACE_BYTES = 700_000_000  # the interpreter, torch's libraries, and the rows of one prefill chunk: about
-_MATRICES = Quantization("int8", "int8", None, is_ours=True)  # whatever can be packed
+_MATRICES = Quantization(DEFAULT_DENSE, DEFAULT_DENSE, None, is_ours=True)  # whatever can be packed
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,17 @@ def memory_need(
     return MemoryNeed(weight_bytes, per_token * min(context, config.max_position_embeddings))
 
 
-def weight_bytes(config: ModelConfig, format: Format, dense: Format = "int8") -> int:
+def weight_bytes(config: ModelConfig, format: DenseFormat, dense: DenseFormat = DEFAULT_DENSE) -> int:
     """Bytes of the weights in memory: experts in `format`, projections and embedding in `dense`; all in bf16 for that.
 
     What is never quantized (router, norms, convolutions, scales, biases) is float32 in memory.
     """
-    packing = None if format == "bf16" else Quantization(format, None if dense == "bf16" else dense, None, is_ours=True)
+    packing = None if format == FLOAT else Quantization(format, None if dense == FLOAT else dense, None, is_ours=True)
     bits = 0.0
     for parameter in parameters(config):
         packed = packing and packing.format_of(parameter.name)
         as_float = 16 if _MATRICES.format_of(parameter.name) else 32
-        bits += math.prod(parameter.shape) * (bits_per_weight(packed) if packed else as_float)
+        bits += math.prod(parameter.shape) * (bits_of(packed) if packed else as_float)
     return int(bits / 8)
 
 

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from quant.formats import FORMAT_VERSION, GROUP
 from quant.large_pages import prefer_large_pages, zeros_in_large_pages
-from zaya_core.checkpoint.checkpoint import Checkpoint, TensorInfo
+from zaya_core.checkpoint.accounting import TensorInfo
+from zaya_core.checkpoint.checkpoint import Checkpoint
+from zaya_core.checkpoint.dtypes import NAMES
 from zaya_core.checkpoint.names import expected_tensors
 from zaya_core.config.kv_format import KVFormat
-from zaya_core.config.model_config import parse_config
+from zaya_core.config.parse import parse_config
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_core.load import build_model
 from zaya_core.machine.device import choose_placement
 from zaya_core.model.model import ZayaModel
@@ -25,10 +28,9 @@ from zaya_core.model.model import ZayaModel
 VOCABULARY = 262_272
 _NOISE = 1 << 24
 _SHARD = "random"
-_NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int8: "I8", torch.uint8: "U8"}
 
 
-def full_size_config(layers: int = 40, experts: str = "bf16", dense: str = "bf16") -> dict[str, Any]:
+def full_size_config(layers: int = 40, experts: str = FLOAT, dense: str = FLOAT) -> dict[str, Any]:
     """`config.json` as the Hub has it for Zyphra/ZAYA1-8B, or as `zaya quantize` leaves it."""
     rope = {"rope_type": "default", "rope_theta": 5_000_000, "partial_rotary_factor": 0.5}
     quantization = {"format_version": FORMAT_VERSION, "format": experts, "dense": dense, "group_size": GROUP}
@@ -43,7 +45,7 @@ def full_size_config(layers: int = 40, experts: str = "bf16", dense: str = "bf16
         "bos_token_id": 2,
         "eos_token_id": 106,
         "pad_token_id": 0,
-        **({} if experts == "bf16" else {"quantization": quantization | {"dtype": "bfloat16"}}),
+        **({} if experts == FLOAT else {"quantization": quantization | {"dtype": "bfloat16"}}),
     }
 
 
@@ -113,8 +115,8 @@ class _RandomShard:
 
 
 def dummy_model(
-    experts: str = "int4",
-    dense: str = "int8",
+    experts: str = DEFAULT_EXPERTS,
+    dense: str = DEFAULT_DENSE,
     layers: int = 40,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -126,7 +128,7 @@ def dummy_model(
     """
     config = parse_config(full_size_config(layers, experts, dense))
     expected = {name: (one.shape, one.dtypes[0]) for name, one in expected_tensors(config, ()).items()}
-    infos = {name: TensorInfo(_SHARD, shape, _NAMES[dtype]) for name, (shape, dtype) in expected.items()}
+    infos = {name: TensorInfo(_SHARD, shape, NAMES[dtype]) for name, (shape, dtype) in expected.items()}
     made = 0
 
     def count() -> None:

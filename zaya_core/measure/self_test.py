@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.load import load_model
 from zaya_core.model.model import ZayaModel
 from zaya_core.text.tokenizer import load_tokenizer
@@ -36,8 +37,9 @@ def self_test(folder: Path, device: str) -> SelfTest:
     return SelfTest(passed, summary, time.perf_counter() - started)
 
 
-def _run(folder: Path, device: str) -> tuple[bool, str]:
+def _run(path: Path, device: str) -> tuple[bool, str]:
     """In float32 both ways must agree; in the stored dtype, whose rounding may differ, logits must be finite."""
+    folder = ModelFolder(path)
     ids = load_tokenizer(folder).render_chat([{"role": "user", "content": _QUESTION}])
     _, stored = _greedy(load_model(folder, device), ids)
     if not bool(torch.isfinite(stored).all()):

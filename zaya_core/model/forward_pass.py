@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from zaya_core.cache.step import CacheStep
-from zaya_core.config.model_config import SLIDING, ModelConfig
+from zaya_core.config.model_config import ModelConfig
+from zaya_core.config.rope import SLIDING
 from zaya_core.model.rope import RotaryEmbedding
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zaya_core.config.model_config import RopeParameters
+from zaya_core.config.rope import RopeParameters
 
 _LEAST_TABLE = 4096  # positions
 

@@ -6,10 +6,8 @@ needed at once. For the inputs X of each expert the matrix X^T X is kept.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,87 +22,16 @@ from zaya_core.cache.cache import Cache
 from zaya_core.cache.states import TensorStates
 from zaya_core.cache.step import CacheStep
 from zaya_core.checkpoint.checkpoint import Checkpoint
-from zaya_core.checkpoint.writer import replacing
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import UsageError
-from zaya_core.files.bounded_file import decoded, read_file
+from zaya_core.files.atomic_file import replacing
 from zaya_core.load import ModelParts
 from zaya_core.machine.device import Placement
 from zaya_core.model.forward_pass import ForwardPass
 from zaya_core.model.rope import RotaryEmbedding
-from zaya_core.text.tokenizer import TURN_END_ID, Tokenizer
 
-BUILT_IN = Path(__file__).parents[1] / "bundled" / "calibration.jsonl"
-ROW = 512  # tokens of one row
-MOST_TOKENS = 16_384  # of a text that a person gives; the built-in one is about as long in ZAYA's tokens
 BEGINS_WITH = ("model.embed_tokens.weight", "model.input_hidden_states_scale", "model.input_hidden_states_bias")
-_LEAST_TOKENS = 32
 _ROWS_AT_ONCE = 4
-_MOST_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class CalibrationText:
-    """Token rows of equal length, and how to name them. ids: (rows, T) int64."""
-
-    ids: Tensor
-    name: str
-    sha256: str
-
-
-def read_calibration_text(path: Path | None, tokenizer: Tokenizer) -> CalibrationText:
-    """The built-in text (None), or the first 16,384 tokens of a `.jsonl` of conversations or of a plain text.
-
-    A conversation is an object with the texts `question`, `thinking` and `answer`.
-    Raises UsageError for a file that is missing, not UTF-8, not as described or too short.
-    """
-    source = path or BUILT_IN
-    content = _read(source)
-    most = None if path is None else MOST_TOKENS
-    ids: list[int] = []
-    if source.suffix == ".jsonl":
-        for entry in _entries(source, content):
-            ids += _conversation(entry, tokenizer)
-            if most is not None and len(ids) >= most:
-                break
-    else:
-        ids = tokenizer.encode(content[: 64 * MOST_TOKENS])
-    ids = ids[:most]
-    if len(ids) < _LEAST_TOKENS:
-        raise UsageError(f"{source} has {len(ids)} tokens; calibration needs {_LEAST_TOKENS} or more.")
-    row = min(ROW, len(ids))
-    rows = torch.tensor(ids[: len(ids) // row * row]).view(-1, row)
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    return CalibrationText(rows, "built-in" if path is None else source.name, digest)
-
-
-def _read(source: Path) -> str:
-    name = f"The calibration text {source}"
-    return decoded(read_file(source, _MOST_BYTES, name), name)
-
-
-def _entries(source: Path, content: str) -> Iterator[dict[str, str]]:
-    for number, line in enumerate(content.split("\n"), 1):
-        try:
-            entry = json.loads(line) if line.strip() else None
-        except ValueError:
-            entry = False
-        if entry is None:
-            continue
-        keys = ("question", "thinking", "answer")
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in keys):
-            raise UsageError(
-                f"{source}, line {number}: an object with the texts question, thinking and answer is needed."
-            )
-        yield entry
-
-
-def _conversation(entry: dict[str, str], tokenizer: Tokenizer) -> list[int]:
-    prompt = tokenizer.render_chat([{"role": "user", "content": entry["question"]}])
-    think_end = tokenizer.encode("</think>") if tokenizer.think_end_id is None else [tokenizer.think_end_id]
-    turn_end = [TURN_END_ID] if TURN_END_ID in tokenizer.stop_ids else []
-    thinking, answer = tokenizer.encode(f"{entry['thinking']}\n"), tokenizer.encode(f"\n\n{entry['answer']}")
-    return [*prompt, *thinking, *think_end, *answer, *turn_end]
 
 
 class RecordingMatrix:
@@ -192,8 +119,8 @@ class CalibrationRun:
         """Write the state, as a whole or not at all."""
         assert self.router_states is not None
         states = {"residual": self.residual, "router_states": self.router_states}
-        with replacing(path) as file:  # safetensors' own way leaves a file of a random name when it is killed
-            file.write(save({**states, "layers_done": torch.tensor(self.layers_done)}))
+        with replacing(path) as new:  # safetensors' own way leaves a file of a random name when it is killed
+            new.write_bytes(save({**states, "layers_done": torch.tensor(self.layers_done)}))
 
     @torch.inference_mode()
     def advance(self, checkpoint: Checkpoint, with_dense: bool) -> dict[str, list[InputStatistics]]:

@@ -12,16 +12,15 @@ import torch
 
 from quant.formats import FORMAT_VERSION, GROUP, Format, StoredTensor, stored_tensors
 from zaya_core.checkpoint.checkpoint import open_checkpoint
-from zaya_core.checkpoint.fingerprint import fingerprint
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.checkpoint.writer import shard_bytes
-from zaya_core.config.model_config import UNFINISHED_FOLDER, parse_config, read_config
+from zaya_core.config.parse import parse_config
 from zaya_core.config.quantization import Quantization
-from zaya_core.errors import ConfigError, UsageError
-from zaya_core.files.folder_files import read_json
-from zaya_core.quantize.calibration import CalibrationText
-from zaya_core.quantize.plan import SourceFiles
-
-_CONFIG_BYTES = 4_000_000
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT, is_fitted
+from zaya_core.errors import UsageError
+from zaya_core.files.model_json import UNFINISHED_FOLDER
+from zaya_core.quantize.calibration_text import CalibrationText
+from zaya_core.quantize.source_files import SourceFiles
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class QuantizeSettings:
     source_revision: what the result remembers of its source.
     """
 
-    experts: Format = "int4"
-    dense: Format | None = "int8"
+    experts: Format = DEFAULT_EXPERTS
+    dense: Format | None = DEFAULT_DENSE
     calibration: CalibrationText | None = None
     source_name: str | None = None
     source_revision: str | None = None
@@ -51,17 +50,20 @@ class Shard:
 class QuantizationJob:
     """One quantization. `unfinished` is the folder that becomes `out` when everything is in it."""
 
-    def __init__(self, source: Path, out: Path, settings: QuantizeSettings, files: SourceFiles | None = None):
+    def __init__(
+        self, source: Path | ModelFolder, out: Path, settings: QuantizeSettings, files: SourceFiles | None = None
+    ):
         """files: how the weight files of the source come; None where all are there.
 
         Raises the errors of an unusable source; UsageError for what cannot be quantized as asked.
         """
-        self.source, self.out, self.settings = source, out, settings
+        self.folder = ModelFolder.of(source)
+        self.source, self.out, self.settings = self.folder.path, out, settings
         self.files = files or SourceFiles()
         self.unfinished = out.parent / f"{out.name}{UNFINISHED_FOLDER}"
-        self.config = read_config(source)
+        self.config = self.folder.config
         if self.config.quantization is not None:
-            raise UsageError(f"{source} is quantized already: give the folder of the unquantized model.")
+            raise UsageError(f"{self.source} is quantized already: give the folder of the unquantized model.")
         self.reopen()
         dtype = str(self.checkpoint.dtype).removeprefix("torch.")
         self.formats = Quantization(settings.experts, settings.dense, dtype, is_ours=True)
@@ -70,7 +72,7 @@ class QuantizationJob:
     def reopen(self) -> None:
         """Map the source anew: pages of a mapped file count as this process's memory, and one that was deleted keeps
         its space, as long as it is open."""
-        self.checkpoint = open_checkpoint(self.source, self.config)
+        self.checkpoint = open_checkpoint(self.folder)
 
     def _plan_shards(self) -> list[Shard]:
         """One shard a layer, then one for the rest."""
@@ -100,8 +102,7 @@ class QuantizationJob:
     @cached_property
     def config_json(self) -> bytes:
         """`config.json` of the result."""
-        raw = read_json(self.source / "config.json", _CONFIG_BYTES, ConfigError)
-        raw["quantization"] = self._block()
+        raw = {**self.folder.settings, "quantization": self._block()}
         parse_config(raw)
         # Half a character, as a name that is no UTF-8 is read, becomes its escape in JSON.
         return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
@@ -111,7 +112,7 @@ class QuantizationJob:
         return {
             "format_version": FORMAT_VERSION,
             "format": settings.experts,
-            "dense": settings.dense or "bf16",
+            "dense": settings.dense or FLOAT,
             "group_size": GROUP,
             "dtype": self.formats.dtype,
             "rounding": self._rounding(),
@@ -119,29 +120,29 @@ class QuantizationJob:
             "source": {
                 "name": settings.source_name or self.source.name,
                 "revision": settings.source_revision,
-                "fingerprint": fingerprint(self.source),
+                "fingerprint": self.folder.fingerprint,
             },
         }
 
     def _rounding(self) -> str:
-        if not self.is_rounded_to_int4:
+        if not self.is_fitted:
             return "to nearest"
         return "searched scales" if self.settings.calibration is None else "searched scales, compensated errors"
 
     @property
-    def is_rounded_to_int4(self) -> bool:
-        """Whether calibration has anything to say: the other formats have one way of rounding."""
-        return "int4" in (self.settings.experts, self.settings.dense)
+    def is_fitted(self) -> bool:
+        """Whether calibration has anything to say: most formats have one way of rounding."""
+        return is_fitted(self.settings.experts) or self.with_dense
 
     def is_calibrated(self, number: int) -> bool:
         """Whether the inputs of the matrices in this shard are measured."""
         is_layer = number < self.config.num_hidden_layers
-        return self.is_rounded_to_int4 and self.settings.calibration is not None and (is_layer or self.with_dense)
+        return self.is_fitted and self.settings.calibration is not None and (is_layer or self.with_dense)
 
     @property
     def with_dense(self) -> bool:
         """Whether calibration has anything to say on attention and head."""
-        return self.settings.dense == "int4"
+        return is_fitted(self.settings.dense)
 
     def weights_of(self, shard: Shard) -> int:
         """How many numbers of the source go into a shard."""

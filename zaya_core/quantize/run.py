@@ -19,18 +19,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quant.assemble import expect_usable, quantize_matrix
+from quant.assemble import quantize_matrix
 from quant.compensation import InputStatistics
-from quant.nf4 import MissingLibraryError
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.checkpoint.weight_files import INDEX
-from zaya_core.checkpoint.writer import ShardWriter, write_atomically, writing
-from zaya_core.config.model_config import UNFINISHED, read_config
-from zaya_core.errors import CheckpointError, DeviceError, DiskSpaceError, UsageError
+from zaya_core.checkpoint.writer import ShardWriter, write_small, writing
+from zaya_core.errors import CheckpointError, DiskSpaceError, UsageError
 from zaya_core.files.exclusive import held, lock_beside
+from zaya_core.files.model_json import INDEX, UNFINISHED
+from zaya_core.machine.format_library import expect_library
 from zaya_core.quantize.calibration import BEGINS_WITH, CalibrationRun
 from zaya_core.quantize.job import QuantizationJob, Shard
-from zaya_core.quantize.plan import Step, bytes_needed, reading_plan
+from zaya_core.quantize.plan import bytes_needed, reading_plan
+from zaya_core.quantize.source_files import Step
 
 _STATE = "calibration.state"
 _COPIED = ("*.json", "*.jinja", "tokenizer.model", "LICENSE*")
@@ -57,10 +57,7 @@ def quantize(job: QuantizationJob, on_progress: OnProgress) -> None:
     where the disk is too small; CheckpointError for weights that are not finite; DeviceError without a library.
     """
     _expect_new(job)
-    try:
-        expect_usable(job.settings.experts)
-    except MissingLibraryError as error:
-        raise DeviceError(str(error)) from None
+    expect_library(job.settings.experts)
     with _alone(job):
         _expect_new(job)  # another run may have finished it just now
         _begin(job)
@@ -102,7 +99,7 @@ def _begin(job: QuantizationJob) -> None:
     if begun is None:
         if any(folder.glob("*.safetensors")):
             raise UsageError(f"{folder} holds something else: delete it, or give another --out FOLDER.")
-        write_atomically(folder / UNFINISHED, job.config_json)
+        write_small(folder / UNFINISHED, job.config_json)
     elif begun.read_bytes() != job.config_json:
         raise UsageError(
             f"{folder} was begun with other settings or from another model: delete it, or give another --out FOLDER."
@@ -220,10 +217,10 @@ def _finish(job: QuantizationJob) -> None:
     for state in folder.glob(f"{_STATE}*"):  # and what is left of one whose writing was killed
         state.unlink()
     _copy_small_files(job.source, folder)
-    write_atomically(folder / INDEX, _index_json(job))
+    write_small(folder / INDEX, _index_json(job))
     if (folder / UNFINISHED).is_file():
         (folder / UNFINISHED).replace(folder / "config.json")
-    open_checkpoint(folder, read_config(folder))
+    open_checkpoint(folder)
     with writing(job.out):
         folder.rename(job.out)
 
@@ -232,7 +229,7 @@ def _copy_small_files(source: Path, folder: Path) -> None:
     for path in sorted(path for pattern in _COPIED for path in source.glob(pattern)):
         is_other = path.name != "config.json" and not path.name.endswith(".index.json")
         if is_other and path.is_file() and path.stat().st_size <= _LARGEST_COPY:
-            write_atomically(folder / path.name, path.read_bytes())
+            write_small(folder / path.name, path.read_bytes())
 
 
 def _index_json(job: QuantizationJob) -> bytes:

@@ -1,6 +1,6 @@
 """Compare a quantized folder with its source: its matrices on a sample, what is not rounded as a whole.
 
-A matrix is held against what rounding to its format can do: int8 weight by weight, the others row by row, and as a
+A matrix is held against what rounding to its format can do: int8 weight by weight, others row by row, and as a
 whole also for a common factor, which a row's error hides. Compensation moves weights further than plain rounding does,
 but no row beyond a bound that it keeps itself (`quant.compensation`), so that the folder alone says enough.
 """
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from quant.assemble import packed_matrix, quantize_matrix
 from quant.compensation import MOST_DEVIATION
-from quant.formats import Format
+from quant.formats import FORMATS, Format
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from zaya_core.config.model_config import read_config
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, UsageError
 
 _LARGEST_ERROR = 1.1 * MOST_DEVIATION  # of a row: beyond it, rounding it anew shows whether it can be rounded at all
-_LARGEST_STEP = 0.51  # of an int8 row's scale: half, and what float32 makes of it
+_LARGEST_STEP = 0.51  # of a row's scale where it has one: half, and what float32 makes of it
 _AS_GOOD = 1.02
 _LARGEST_BIAS = 0.02  # of a whole matrix; rounding to the best scale makes weights smaller by its error's square
 _WHAT_TO_DO = "the folder was made from another model or is damaged; delete it and quantize again"
@@ -41,17 +41,17 @@ class MatrixError:
     largest_weight: float
 
 
-def verify(source: Path, quantized: Path) -> Iterator[MatrixError]:
+def verify(source: Path | ModelFolder, quantized: Path | ModelFolder) -> Iterator[MatrixError]:
     """Errors of some matrices of the first, middle and last layer and of embedding and head.
 
     Raises the errors of either folder; CheckpointError where a matrix is further off than rounding explains, what is
     not rounded differs, or a scale is not finite; UsageError for a folder that `zaya quantize` did not make.
     """
-    before = open_checkpoint(source, read_config(source))
-    config = read_config(quantized)
+    before, made = open_checkpoint(source), ModelFolder.of(quantized)
+    config = made.config
     if config.quantization is None or not config.quantization.is_ours:
-        raise UsageError(f"{quantized} was not made by `zaya quantize`: there is nothing to compare.")
-    after = open_checkpoint(quantized, config)
+        raise UsageError(f"{made} was not made by `zaya quantize`: there is nothing to compare.")
+    after = open_checkpoint(made)
     _expect_same_shapes(before, after)
     last = config.num_hidden_layers - 1
     layers = {f"model.layers.{layer}." for layer in (0, last // 2, last)}
@@ -110,13 +110,14 @@ def _error(name: str, kind: Format, weight: Tensor, quantized: Tensor) -> Matrix
 
 def _wrong_rows(kind: Format, exact: Tensor, difference: Tensor) -> list[int]:
     """Rows that rounding cannot have made."""
-    if kind == "int8":
-        step = exact.abs().amax(dim=1, keepdim=True) / 127
+    levels = FORMATS[kind].levels
+    if levels is not None:
+        step = exact.abs().amax(dim=1, keepdim=True) / levels
         is_wrong = ~(difference.abs() <= _LARGEST_STEP * step).all(dim=1)
     else:
         is_wrong = ~(_relative_rows(difference, exact) <= _LARGEST_ERROR)
     suspects: list[int] = is_wrong.nonzero()[:, 0].tolist()
-    if kind == "int8" or not suspects:
+    if levels is not None or not suspects:
         return suspects
     anew = packed_matrix(kind, quantize_matrix(kind, exact[suspects]), (len(suspects), exact.shape[1])).dequantize()
     possible = _relative_rows(anew - exact[suspects], exact[suspects])

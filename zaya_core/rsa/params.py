@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from zaya_core.errors import PromptTooLongError, UsageError
+from zaya_core.whole_numbers import is_whole
 
 Select = Literal["agreement", "first", "aggregate"]
 Pass = Literal["tail", "answer", "auto"]
@@ -45,7 +46,7 @@ class RsaParams:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+            if not is_whole(value) or not least <= value <= MOST:
                 raise UsageError(f"RSA's {name} is {value}; it must be a whole number, {least} or more.")
         if self.select not in ("agreement", "first", "aggregate"):
             raise UsageError(f"RSA's select is {self.select!r}; it must be agreement, first or aggregate.")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zaya_core.checkpoint.folder import ModelFolder
+from zaya_core.files.model_json import GENERATION_CONFIG
 from zaya_core.rsa.params import Pass
-from zaya_core.text.tokenizer import read_json_object
 
 Prompt = Callable[[str, Sequence[str]], str]  # (question, candidates) → the user message
 
@@ -75,10 +76,10 @@ ATTEMPTS = Aggregation(None, aggregation_prompt, "tail")  # None: so saved runs 
 CANDIDATES = Aggregation("candidates", candidates_prompt, "auto")
 
 
-def aggregation_of(folder: Path) -> Aggregation:
+def aggregation_of(folder: Path | ModelFolder) -> Aggregation:
     """What a model was trained on, as its generation_config.json says; the published structure where it says nothing.
 
     Raises CheckpointError for a damaged file.
     """
-    is_bundled = read_json_object(folder / "generation_config.json").get("aggregation_prompt") == "attempts"
-    return ATTEMPTS if is_bundled else CANDIDATES
+    settings = ModelFolder.of(folder).json_object(GENERATION_CONFIG)
+    return ATTEMPTS if settings.get("aggregation_prompt") == "attempts" else CANDIDATES

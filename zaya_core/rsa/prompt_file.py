@@ -16,7 +16,7 @@ from jinja2.ext import loopcontrols
 
 from zaya_core.errors import UsageError
 from zaya_core.files.bounded_file import decoded, read_file
-from zaya_core.text.messages import MAX_TEMPLATE_BYTES, compile_in_sandbox
+from zaya_core.text.template.chat_template import MAX_TEMPLATE_BYTES, compile_in_sandbox
 
 NEEDED = ("question", "candidates")
 KNOWN = (*NEEDED, "n")

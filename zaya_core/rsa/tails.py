@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zaya_core.rsa.rollouts import RolloutRequest, RolloutState
-from zaya_core.text.tokenizer import THINK_END, Tokenizer
+from zaya_core.text.token_names import THINK_END
+from zaya_core.text.tokenizer import Tokenizer
 
 
 def handed_on(

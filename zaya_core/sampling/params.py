@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 
 from zaya_core.errors import UsageError
+from zaya_core.whole_numbers import is_number, is_whole
 
 LEAST_TEMPERATURE = 1e-30  # a smaller one could not be told from it
 
@@ -29,9 +30,9 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
-            _require(_is_number(getattr(self, name)), name, getattr(self, name), "a number")
+            _require(is_number(getattr(self, name)), name, getattr(self, name), "a number")
         for name in ("top_k", "seed"):
-            _require(_is_whole(getattr(self, name)), name, getattr(self, name), "a whole number")
+            _require(is_whole(getattr(self, name)), name, getattr(self, name), "a whole number")
         _require(0 <= self.temperature <= 1e6, "temperature", self.temperature, "from 0 (the likeliest token) to 10^6")
         _require(0 <= self.top_p <= 1, "top_p", self.top_p, "from 0 (the likeliest token) to 1 (off)")
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
@@ -71,16 +72,8 @@ class RandomKey:
 
 
 def _expect_key_part(name: str, value: object) -> None:
-    in_range = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64
+    in_range = is_whole(value) and 0 <= value < 1 << 64
     _require(in_range, name, value, "a whole number from 0 to 2^64 - 1")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:

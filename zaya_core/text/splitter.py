@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zaya_core.errors import UsageError
-from zaya_core.text.tokenizer import THINK_END, THINK_START, Tokenizer
+from zaya_core.text.token_names import THINK_END, THINK_START
+from zaya_core.text.tokenizer import Tokenizer
 
 Kind = Literal["thinking", "answer"]
 

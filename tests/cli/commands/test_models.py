@@ -17,7 +17,7 @@ from zaya_cli import runtime
 from zaya_cli.machine.hardware import Memory
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.models.inventory import format_of, present_models
-from zaya_core.config.model_config import parse_config
+from zaya_core.config.parse import parse_config
 from zaya_core.errors import CheckpointError, ModelNotFoundError
 
 ZAYA = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}

@@ -24,7 +24,7 @@ from zaya_cli.models.originals import Originals
 from zaya_core.checkpoint import fingerprint, outline
 from zaya_core.checkpoint.outline import write_reduced
 from zaya_core.checkpoint.writer import ShardWriter
-from zaya_core.quantize.calibration import read_calibration_text
+from zaya_core.quantize.calibration_text import read_calibration_text
 from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize.plan import bytes_needed
 from zaya_core.quantize.run import quantize

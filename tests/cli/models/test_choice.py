@@ -11,7 +11,7 @@ from zaya_cli.machine.hardware import Memory
 from zaya_cli.models.choice import choose
 from zaya_cli.models.folder import DEFAULT_REPO
 from zaya_cli.models.inventory import PresentModel
-from zaya_core.config.model_config import parse_config
+from zaya_core.config.parse import parse_config
 from zaya_core.errors import MemoryFitError, ModelNotFoundError
 
 ZAYA = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}

@@ -28,9 +28,9 @@ from tests.core.broken_folders import (
 )
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.names import parameters
-from zaya_core.config.model_config import parse_config, read_config
+from zaya_core.config.parse import parse_config, read_config
 from zaya_core.errors import CheckpointError, ConfigError, ModelNotFoundError, ZayaError
-from zaya_core.files.folder_files import read_json
+from zaya_core.files.model_file import read_model_file
 from zaya_core.load import load_model
 from zaya_core.text.tokenizer import load_tokenizer
 
@@ -124,14 +124,14 @@ def test_an_input_error_while_reading_says_so(name, folder, monkeypatch):
 
     monkeypatch.setattr(Path, "open", fail)
     with pytest.raises(CheckpointError, match=r"cannot be read \(Input/output error\)"):
-        open_checkpoint(folder, read_config(folder))
+        open_checkpoint(folder)
 
 
 def test_a_folder_that_may_not_be_entered_is_not_said_to_lack_files(folder, monkeypatch):
     def refuse(path, *_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("zaya_core.config.model_config.os.stat", refuse)
+    monkeypatch.setattr("zaya_core.config.parse.os.stat", refuse)
     with pytest.raises(ConfigError, match=r"cannot be opened \(Permission denied\): check its permissions"):
         read_config(folder)
 
@@ -171,9 +171,9 @@ def test_a_head_that_differs_in_its_last_row_is_refused(folder):
 def test_nothing_is_read_beyond_the_limit(tmp_path):
     path = tmp_path / "file.json"
     path.write_bytes(b" " * 100 + b"1")
-    assert read_json(path, 101) == 1
+    assert read_model_file(path, 101) == path.read_bytes()
     with pytest.raises(CheckpointError, match=r"has 101 bytes, and more than 100"):
-        read_json(path, 100)
+        read_model_file(path, 100)
 
 
 def test_a_byte_order_mark_is_no_damage(folder):
@@ -219,7 +219,7 @@ def test_no_tensor_can_be_left_out_or_misshapen(parameter, kept_folder, tmp_path
         rest = {name: tensor for name, tensor in tensors.items() if name != parameter}
         save_file({**rest, **change}, tmp_path / "model.safetensors")
         with pytest.raises(CheckpointError, match=f"1 {word}: {parameter}"):
-            open_checkpoint(tmp_path, parse_config(CONFIG))
+            open_checkpoint(tmp_path)
 
 
 def test_a_long_list_of_names_is_cut_and_counted(folder):
@@ -265,7 +265,7 @@ def loads_or_says_why(folder, content):
     (folder / FIRST).unlink()  # the old file may still be mapped
     (folder / FIRST).write_bytes(content(pristine.read_bytes()))
     try:
-        checkpoint = open_checkpoint(folder, read_config(folder))
+        checkpoint = open_checkpoint(folder)
         for parameter in checkpoint.parameters:
             checkpoint.tensor(parameter).float().sum()
     except ZayaError as error:
@@ -335,5 +335,5 @@ def test_any_json_as_index(tmp_path_factory, kept_folder, weight_map):
         (folder / name).symlink_to(kept_folder / name)
     write_json(folder / INDEX, {"weight_map": weight_map})
     with pytest.raises(ZayaError) as caught:
-        open_checkpoint(folder, read_config(folder))
+        open_checkpoint(folder)
     assert str(caught.value).isprintable()

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from tests.core.config.test_config import BASE, LEGACY_8B, NATIVE_8B, NATIVE_74B
-from zaya_core.checkpoint.names import layout_of_names, parameters
-from zaya_core.config.model_config import parse_config
+from zaya_core.checkpoint.names import parameters
+from zaya_core.checkpoint.original_names import layout_of_names
+from zaya_core.config.parse import parse_config
 
 
 def sources(raw):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zaya_core.config.model_config import RopeParameters, parse_config, read_config
+from zaya_core.config.parse import parse_config, read_config
+from zaya_core.config.rope import RopeParameters
 from zaya_core.errors import ConfigError, ModelNotFoundError, ZayaError
 
 ROPE = {"rope_type": "default", "partial_rotary_factor": 0.5}

@@ -13,6 +13,7 @@ from tests.core.engine.test_engine import PLAIN, ask, run, tokens
 from zaya_core.engine import request
 from zaya_core.engine.engine import Engine, Request
 from zaya_core.errors import UsageError
+from zaya_core.whole_numbers import as_whole
 
 WRONG: dict[str, list[Any]] = {
     "ids": [(), [], 5, None, "abc", b"abc", {300}, [300, -1], [300, 1 << 40], [300.0], [True, 300], ["300"], [None]],
@@ -91,8 +92,8 @@ def test_ids_may_be_any_sequence_of_whole_numbers(engine):
 
 @pytest.mark.parametrize("make", [list, tuple, torch.tensor])
 def test_plain_ids_are_not_looked_at_one_by_one(engine, monkeypatch, make):
-    whole = Mock(wraps=request._whole)
-    monkeypatch.setattr(request, "_whole", whole)
+    whole = Mock(wraps=as_whole)
+    monkeypatch.setattr(request, "as_whole", whole)
     engine.submit(ask(make([555] * 500), begun=make([556] * 50)))
     assert not {555, 556} & {call.args[0] for call in whole.call_args_list}
 

@@ -9,7 +9,7 @@ import torch
 
 from tests.core.model_parts import layers_of, parts_of
 from tests.core.tiny_models import VARIANTS, reference_model, save_native
-from zaya_core.config.model_config import parse_config, read_config
+from zaya_core.config.parse import parse_config, read_config
 from zaya_core.machine.memory_fit import WORKSPACE_BYTES, MemoryNeed, longest_context, memory_need, weight_bytes
 
 PUBLISHED = parse_config({"model_type": "zaya", "layer_types": ["hybrid"] * 40})

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from quant.dense import DenseMatrix
 from tests.core.model_parts import parts_of
 from tests.core.tiny_models import reference_model, save_native, save_original
-from zaya_core.config.model_config import RopeParameters
+from zaya_core.config.rope import RopeParameters
 from zaya_core.errors import DeviceError, UsageError
 from zaya_core.load import load_model
 from zaya_core.machine.device import choose_placement

@@ -13,7 +13,7 @@ from tests.core.kernel_choice import chosen_kernels
 from tests.core.quantized_models import dequantized_folder, quantized_folder, source_folder
 from zaya_core.errors import CheckpointError, DeviceError
 from zaya_core.load import load_model
-from zaya_core.quantize.calibration import read_calibration_text
+from zaya_core.quantize.calibration_text import read_calibration_text
 from zaya_core.quantize.job import QuantizeSettings
 from zaya_core.text.tokenizer import load_tokenizer
 

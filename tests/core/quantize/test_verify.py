@@ -14,7 +14,7 @@ from torch import Tensor
 import zaya_core
 from tests.core.quantized_models import source_folder
 from zaya_core.errors import CheckpointError, UsageError
-from zaya_core.quantize.calibration import read_calibration_text
+from zaya_core.quantize.calibration_text import read_calibration_text
 from zaya_core.quantize.job import QuantizationJob, QuantizeSettings
 from zaya_core.quantize.run import quantize
 from zaya_core.quantize.verify import verify

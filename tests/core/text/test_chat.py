@@ -13,8 +13,9 @@ from tokenizers import Tokenizer as JsonTokenizer
 
 from tests.core import tokenizers_made_here as made
 from zaya_core.errors import CheckpointError, UsageError
-from zaya_core.text.messages import BUILT_IN_TEMPLATE, Message
-from zaya_core.text.template_marks import ControlNames
+from zaya_core.text.control_names import ControlNames
+from zaya_core.text.messages import Message
+from zaya_core.text.template.built_in import BUILT_IN_TEMPLATE
 from zaya_core.text.tokenizer import Tokenizer, load_tokenizer
 
 QWEN_LIKE = """\

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from zaya_core.errors import CheckpointError
-from zaya_core.text import template_limits
-from zaya_core.text.messages import BUILT_IN_TEMPLATE, MAX_TEMPLATE_BYTES, ChatTemplate
-from zaya_core.text.template_marks import ControlNames
+from zaya_core.text.control_names import ControlNames
+from zaya_core.text.template import limits
+from zaya_core.text.template.built_in import BUILT_IN_TEMPLATE
+from zaya_core.text.template.chat_template import MAX_TEMPLATE_BYTES, ChatTemplate
 
 NAMES = ControlNames(["<|im_start|>", "<|im_end|>", "<think>", "</think>"])
 ASK = [{"role": "user", "content": "a"}]
@@ -114,7 +115,7 @@ READING_ALL = (
 
 @pytest.mark.parametrize("name", READING_ALL.split())
 def test_a_filter_that_reads_all_of_a_doubled_list_is_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_limits, "STEPS", 100_000)
+    monkeypatch.setattr(limits, "STEPS", 100_000)
     with pytest.raises(CheckpointError) as caught:
         template_of(f"{DOUBLED}{{{{ ns.l|{name} }}}}").render([{"role": "user", "content": "hi"}])
     check_sentence(caught.value)
@@ -122,7 +123,7 @@ def test_a_filter_that_reads_all_of_a_doubled_list_is_stopped(name: str, monkeyp
 
 @pytest.mark.parametrize("source", TOO_MANY_STEPS)
 def test_a_template_that_would_run_for_ever_is_stopped(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_limits, "STEPS", 100_000)
+    monkeypatch.setattr(limits, "STEPS", 100_000)
     with pytest.raises(CheckpointError, match="too many steps") as caught:
         template_of(source).render(ASK)
     check_sentence(caught.value)

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer as JsonTokenizer
 
 from tests.core import tokenizers_made_here as made
 from zaya_core.errors import CheckpointError, ModelNotFoundError
-from zaya_core.text.tokenizer import MAX_TOKENIZER_BYTES, Tokenizer, load_tokenizer
+from zaya_core.text.tokenizer import Tokenizer, load_tokenizer
+from zaya_core.text.vocabulary import MOST_BYTES
 
 MADE: dict[str, Callable[[], str | bytes]] = {
     "gemma": made.gemma_text,
@@ -282,8 +283,8 @@ def test_an_empty_file_is_a_download_that_did_not_finish(name: str, tmp_path: Pa
 
 def test_an_oversized_tokenizer_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "tokenizer.json").open("wb") as file:
-        file.truncate(MAX_TOKENIZER_BYTES + 1)
-    with pytest.raises(CheckpointError, match=f"{MAX_TOKENIZER_BYTES:,}"):
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(CheckpointError, match=f"{MOST_BYTES:,}"):
         load_tokenizer(tmp_path)
 
 

@@ -22,7 +22,8 @@ from zaya_core.rsa.endpoint.faults import (
     Unreachable,
     one_line,
 )
-from zaya_core.rsa.endpoint.reply import Part, Reply, ReplyBuilder
+from zaya_core.rsa.endpoint.reply import Reply
+from zaya_core.rsa.endpoint.reply_builder import Part, ReplyBuilder
 
 if TYPE_CHECKING:
     import httpx2

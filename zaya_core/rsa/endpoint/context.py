@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zaya_core.rsa.endpoint.faults import StatusError
+from zaya_core.whole_numbers import is_whole
 
 _STATUSES = (400, 413, 422, 500)
 _FIELDS = ("n_ctx", "max_model_len", "context_length", "max_context_length")
@@ -62,7 +63,7 @@ def _field(body: Any) -> int | None:
     for place in (inner, body):
         values = [place.get(name) for name in _FIELDS] if isinstance(place, Mapping) else []
         for value in values:
-            if isinstance(value, int) and not isinstance(value, bool) and _LEAST <= value < 1 << 40:
+            if is_whole(value) and _LEAST <= value < 1 << 40:
                 return value
     return None
 

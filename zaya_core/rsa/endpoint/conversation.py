@@ -13,12 +13,14 @@ from zaya_core.rsa.endpoint.dialect import Dialect, seed_of
 from zaya_core.rsa.endpoint.faults import BrokenStream, ServerFault, StatusError
 from zaya_core.rsa.endpoint.outcome import finished, split_chat
 from zaya_core.rsa.endpoint.repetition import Repetition
-from zaya_core.rsa.endpoint.reply import SLACK, Part, Reply
+from zaya_core.rsa.endpoint.reply import Reply
+from zaya_core.rsa.endpoint.reply_builder import SLACK, Part
 from zaya_core.rsa.endpoint.watch import Watch
 from zaya_core.rsa.params import LEAST_BUDGET
 from zaya_core.rsa.rollouts import Rollout
 from zaya_core.text.splitter import Kind
-from zaya_core.text.tokenizer import THINK_END, Tokenizer
+from zaya_core.text.token_names import THINK_END
+from zaya_core.text.tokenizer import Tokenizer
 
 _SHRINKS = 8  # how often a request is asked for with a smaller budget
 _NOTHING = Reply(is_whole=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zaya_core.errors import UsageError
+from zaya_core.whole_numbers import is_number
 
 _OURS = re.compile("zaya", re.IGNORECASE)
 _OTHER_KIND = re.compile(r"embed|rerank|reward|whisper|\btts\b|\bclip\b|\bbge\b|\be5\b|\bgte\b|colbert", re.IGNORECASE)
@@ -60,5 +61,5 @@ def _contexts(entry: Mapping[str, Any]) -> Iterator[int]:
             value = place.get(name)
             if isinstance(value, str) and value.isdecimal() and len(value) < 12:
                 value = int(value)
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= _LEAST_CONTEXT:
+            if is_number(value) and value >= _LEAST_CONTEXT:
                 yield int(min(value, 1 << 40))

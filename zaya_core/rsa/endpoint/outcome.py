@@ -11,7 +11,8 @@ from zaya_core.rsa.endpoint.reply import Reply
 from zaya_core.rsa.endpoint.watch import Watch
 from zaya_core.rsa.rollouts import Rollout, RolloutRequest, RolloutState, reason_of
 from zaya_core.rsa.tails import handed_on
-from zaya_core.text.tokenizer import THINK_END, THINK_START, Tokenizer
+from zaya_core.text.token_names import THINK_END, THINK_START
+from zaya_core.text.tokenizer import Tokenizer
 
 
 def split_chat(text: str, reasoning: str) -> tuple[str, str]:

@@ -24,7 +24,8 @@ from zaya_core.rsa.endpoint.faults import (
 )
 from zaya_core.rsa.endpoint.models import choose_model, context_of, entries_of, listed
 from zaya_core.rsa.endpoint.repetition import Repetition
-from zaya_core.rsa.endpoint.reply import Part, Reply
+from zaya_core.rsa.endpoint.reply import Reply
+from zaya_core.rsa.endpoint.reply_builder import Part
 from zaya_core.rsa.rollouts import Messages
 from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.tokenizer import Tokenizer
