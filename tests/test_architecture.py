@@ -30,18 +30,6 @@ FLOORS = {
         engine quantize measure answers rsa
     """,
 }
-_CUT: dict[str, str] = {}
-_CUT_INTO_FOLDERS = {**_CUT, "quant": "the kernels are being cut into folders"}
-
-
-def rooms(names: Iterable[str], being_rebuilt: Mapping[str, str]) -> list[object]:
-    """The names as a test's parameters; that of a room which is being rebuilt may fail."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=False, reason=being_rebuilt[name]))
-        if name in being_rebuilt
-        else name
-        for name in names
-    ]
 
 
 @cache
@@ -101,7 +89,7 @@ def test_a_room_imports_only_itself_and_those_below():
     assert not offenders
 
 
-@pytest.mark.parametrize("room", rooms(MAY_IMPORT, _CUT))
+@pytest.mark.parametrize("room", MAY_IMPORT)
 def test_no_modules_of_a_room_import_each_other_in_a_circle(room):
     try:
         TopologicalSorter(graph_of(room)).prepare()
@@ -109,7 +97,7 @@ def test_no_modules_of_a_room_import_each_other_in_a_circle(room):
         pytest.fail(" <- ".join(error.args[1]))
 
 
-@pytest.mark.parametrize("room", rooms(FLOORS, _CUT))
+@pytest.mark.parametrize("room", FLOORS)
 def test_the_folders_of_a_room_are_floors_and_nothing_looks_upwards(room):
     graph, floors = graph_of(room), FLOORS[room].split()
     assert sorted({floor_of(module) for module in graph} - {""}) == sorted(floors)
@@ -131,7 +119,7 @@ def later():
         TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("room", rooms(MAY_IMPORT, _CUT_INTO_FOLDERS))
+@pytest.mark.parametrize("room", MAY_IMPORT)
 def test_a_folder_has_three_to_sixteen_files(room):
     """Of sources; a folder with nothing but data, or with an `__init__.py` for it, is none of code."""
     sources = [path for path in (ROOT / room).rglob("*") if path.suffix in SOURCES and path.name != "__init__.py"]

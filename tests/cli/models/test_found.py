@@ -11,7 +11,7 @@ import pytest
 import zaya_cli
 from zaya_cli.models import found
 from zaya_cli.models.folder import BUNDLED
-from zaya_core.files import model_json
+from zaya_core.files import model_file, model_json
 
 RUN = ("run", "-p", "What is 2+3?", "-n", "2", "--threads", "1")
 
@@ -20,7 +20,7 @@ RUN = ("run", "-p", "What is 2+3?", "-n", "2", "--threads", "1")
 def reads(monkeypatch):
     """How often the `config.json` of each folder has been read, by the folder's name."""
     counts: Counter[str] = Counter()
-    read = model_json.read_model_file
+    read = model_file.read_model_file
 
     def counted(path, *limits):
         if path.name == model_json.CONFIG:
