@@ -29,6 +29,10 @@ FLOORS = {
         errors whole_numbers redaction files proxies config checkpoint machine cache sampling model kernels load text
         engine quantize measure answers rsa
     """,
+    "quant": """
+        formats large_pages kernels matrix tiles rounding compensation products packed dense int4 int8 nf4 compressed
+        assemble
+    """,
 }
 
 

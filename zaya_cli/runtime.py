@@ -43,6 +43,12 @@ class Runtime:
         return self.found.name
 
     @property
+    def computed_by(self) -> str:
+        """Who computes the model, and why."""
+        steps = self.engine.model.steps
+        return f"{steps.name} ({steps.reason})"
+
+    @property
     def folder(self) -> ModelFolder:
         """The model's, with what has been read of it."""
         return self.found.opened

@@ -58,7 +58,8 @@ def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placemen
     """Choose who computes, and hand the weights over. See `load_model`."""
     checkpoint.expect_equal_head()
     parts = ModelParts(config, checkpoint, placement, kv)
-    return assemble(parts, resolve_steps(parts), placement.reason)
+    reason = f"{placement.reason}; computed in float32 by the reference" if in_float32() else placement.reason
+    return assemble(parts, resolve_steps(parts), reason)
 
 
 def assemble(parts: ModelParts, steps: Steps, placement_reason: str) -> ZayaModel:

@@ -113,12 +113,12 @@ def thought_line(event: ThinkingEnded) -> str:
     return f"thought for {event.seconds:.1f} s, {event.tokens:,} tokens"
 
 
-def stats_line(stats: Stats, seed: int, load_seconds: float) -> str:
+def stats_line(stats: Stats, seed: int, load_seconds: float, computed_by: str) -> str:
     """One line of figures for stderr."""
     return (
         f"prompt {stats.prompt_tokens:,} tokens ({stats.cached_tokens:,} reused, "
         f"{stats.prompt_tokens_per_second:.1f} tok/s) · answer {stats.completion_tokens:,} tokens "
         f"({stats.thinking_tokens:,} thinking, {stats.decode_tokens_per_second:.1f} tok/s) · first token "
         f"{stats.seconds_to_first_token:.2f} s · load {load_seconds:.1f} s · peak memory "
-        f"{gibibytes(stats.peak_memory_bytes)} · seed {seed}"
+        f"{gibibytes(stats.peak_memory_bytes)} · seed {seed} · {computed_by}"
     )

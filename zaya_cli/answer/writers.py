@@ -50,7 +50,7 @@ class Writer:
         for answer in self.answers:
             if answer.finished is not None:
                 source = f"{answer.prompt.source}: " if len(self.answers) > 1 else ""
-                line = stats_line(answer.finished.stats, self.seed, self.runtime.load_seconds)
+                line = stats_line(answer.finished.stats, self.seed, self.runtime.load_seconds, self.runtime.computed_by)
                 self.console.print(source + line, style="dim")
         self.console.print(f"{self.runtime.engine.model.placement_reason}; {self.runtime.threads} threads", style="dim")
         if self.runtime.found.reason is not None:

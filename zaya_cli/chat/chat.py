@@ -123,7 +123,8 @@ class Chat:
         """What is worth saying about an answer that has ended."""
         stats = finished.stats
         if self.shows_stats:
-            self.say(stats_line(stats, self.conversation.sampling.seed, self.runtime.load_seconds))
+            runtime, seed = self.runtime, self.conversation.sampling.seed
+            self.say(stats_line(stats, seed, runtime.load_seconds, runtime.computed_by))
         context = self.runtime.engine.context
         if finished.reason == "length" and stats.prompt_tokens + stats.completion_tokens >= context:
             self.say(f"The answer was cut: the context of {context:,} tokens is full. /undo or /clear makes room.")

@@ -46,6 +46,12 @@ class RowStates(Protocol):
     def select(self, state: Any, rows: Sequence[int]) -> Any:
         """Of these rows, in this order; others leave, and one that is taken several times forks."""
 
+    def tensors(self, state: Any) -> CCATensors:
+        """The state's numbers on the device, for steps that do not know better."""
+
+    def advance(self, state: Any, new: CCATensors) -> Any:
+        """The state of the same rows behind a pass that made these numbers."""
+
     def snapshot(self, state: Any) -> Any:
         """What `restore` takes; valid whatever passes write later."""
 
@@ -88,6 +94,14 @@ class TensorStates:
         """See `RowStates`."""
         index = torch.tensor(rows, dtype=torch.long, device=state.conv_tail.device)
         return CCATensors(*(tensor[:, index] for tensor in state))
+
+    def tensors(self, state: CCATensors) -> CCATensors:
+        """See `RowStates`."""
+        return state
+
+    def advance(self, state: CCATensors, new: CCATensors) -> CCATensors:
+        """See `RowStates`."""
+        return new
 
     def snapshot(self, state: CCATensors) -> CCATensors:
         """See `RowStates`."""

@@ -78,7 +78,7 @@ class CacheStep:
         if self._tails:
             self._states = CCATensors(torch.stack(self._tails), torch.stack(self._delayed))
         if self._states is not None:  # else the device has written them where they are
-            self.cache.cca = self._states
+            self.cache.cca = self.cache.states.advance(self.cache.cca, self._states)
 
     def _give_back(self) -> None:
         for table, past in zip(self.cache.tables, self.past, strict=True):
@@ -137,13 +137,18 @@ class CacheStep:
         is_one = len(self.block_numbers) == 1 and all(b == a + 1 for a, b in pairwise(blocks))
         return slice(blocks[0], blocks[0] + len(blocks)) if is_one and blocks else None
 
+    @cached_property
+    def state(self) -> CCATensors:
+        """Of all layers, before this pass."""
+        return self.cache.states.tensors(self.cache.cca)
+
     def conv_tail(self, layer: int) -> Tensor:
         """(B, W, C): the raw query and key columns before this pass's first token."""
-        return self.cache.cca.conv_tail[layer]
+        return self.state.conv_tail[layer]
 
     def delayed(self, layer: int) -> Tensor:
         """(B, G*K/2): V's delayed half for this pass's first token."""
-        return self.cache.cca.delayed[layer]
+        return self.state.delayed[layer]
 
     def keep_state(self, columns: Tensor, delayed: Tensor) -> None:
         """Note the next layer's new state, taken at each row's last real token.

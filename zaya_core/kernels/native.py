@@ -102,7 +102,7 @@ class NativeSteps:
             return None
         kinds = [AttentionKind(*x.table, x.first_visible) for x in map(pass_.by_type.__getitem__, self._kinds)]
         places = Places(step.slot_numbers, step.block_numbers, step.totals)
-        logits, tails, delayed, choices = self._decoder(ids, cache.cca, kinds, self._storage_of(cache.pool), places)
+        logits, tails, delayed, choices = self._decoder(ids, step.state, kinds, self._storage_of(cache.pool), places)
         step.replace_states(tails, delayed)
         return logits, choices
 

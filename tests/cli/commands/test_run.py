@@ -164,8 +164,10 @@ def test_thinking_goes_to_stderr_only_when_asked_for_in_a_pipe(zaya, folder):
         assert "\x1b" not in result.err
 
 
-def test_stats_name_the_seed(zaya, folder):
-    assert "seed 3" in zaya("run", "-p", "x", "-m", folder, *QUICK, "--stats").err
+def test_stats_name_the_seed_and_who_computes(zaya, folder):
+    err = zaya("run", "-p", "x", "-m", folder, *QUICK, "--stats").err
+    assert "seed 3" in err
+    assert err.rstrip().endswith("which it does not read)") or "torch (" in err  # a model in float32
 
 
 def test_the_same_seed_repeats_and_a_random_one_is_reported(zaya, folder):
