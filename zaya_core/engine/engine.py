@@ -13,7 +13,6 @@ What fails ends the requests it was done for and no others: a prompt's chunk tha
 from __future__ import annotations
 
 import time
-import traceback
 from bisect import insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +23,13 @@ import torch
 from torch import Tensor
 
 from zaya_core.cache.arrangement import BLOCK
-from zaya_core.cache.blocks import BlockTable
 from zaya_core.cache.cache import Cache
 from zaya_core.cache.parking import ParkedCache
 from zaya_core.cache.prefixes import Prefix, PrefixStore
+from zaya_core.engine.admission import Admission
+from zaya_core.engine.batch import Batch
 from zaya_core.engine.events import Event, Failed, Finished, Parked, PrefillProgress, Unparked
+from zaya_core.engine.frames import release_frames
 from zaya_core.engine.prompt_tree import PromptTree
 from zaya_core.engine.request import Request as Request
 from zaya_core.engine.request import checked, whole_number
@@ -77,12 +78,11 @@ class Engine:
         self._waiting: OrderedDict[int, Row] = OrderedDict()
         self._waiting_prompts = PromptTree()
         self._prefilling: Row | None = None
-        self._running: list[Row] = []
         self._parked: list[Row] = []  # oldest first
-        self._batch: Cache | None = None  # one cache row for each running row, in the same order
+        self._running = Batch()
         self._cancelled: set[int] = set()
         self._untold: list[Event] = []  # what `events`, left early, did not yield of requests that were not its own
-        self._no_room: tuple[object, ...] | None = None  # the situation in which there was none for who comes next
+        self._admission = Admission(self.states.pool, self.prefixes)
         self._decoding_since: float | None = None
         self._has_just_prefilled = False
 
@@ -170,9 +170,10 @@ class Engine:
         try:
             return self._drop_cancelled() + self._work()
         except BaseException as error:
-            _release_frames(error)
+            release_frames(error)
             self._waiting, self._waiting_prompts = OrderedDict(), PromptTree()
-            self._prefilling, self._running, self._parked, self._batch = None, [], [], None
+            self._prefilling, self._parked = None, []
+            self._running.empty()
             raise
 
     def _work(self) -> list[Event]:
@@ -199,22 +200,17 @@ class Engine:
         row.has_ended, row.keeps_state = True, False
         if self._prefilling is row:
             self._prefilling = None
+        tables = self._running.tables_of(row) if row.cache is None else row.cache.tables
         with suppress(RuntimeError):  # a device that does nothing any more
-            for table in self._tables_of(row):
+            for table in tables:
                 table.clear()
         row.forget_state()
-        _release_frames(error)
+        release_frames(error)
         return Failed(row.id, error)
-
-    def _tables_of(self, row: Row) -> list[BlockTable]:
-        if row.cache is not None:
-            return row.cache.tables
-        batch = [] if self._batch is None else self._batch.tables
-        return [table for other, table in zip(self._running, batch, strict=True) if other is row]
 
     def _fail_running(self, error: Exception) -> list[Event]:
         events = [self._fail(row, error) for row in self._running if not row.has_ended]
-        self._running, self._batch = [], None
+        self._running.empty()
         return events
 
     # --- blocks -------------------------------------------------------------------------------------------------------
@@ -224,15 +220,15 @@ class Engine:
         if not self._waiting or self._prefilling or self._parked or len(self._running) >= self.max_rows:
             return []
         row = next(iter(self._waiting.values()))
-        if self._no_room == (situation := self._situation_of(row)):
+        if self._admission.was_refused(row, self._others):
             return []
         events = self._attempt(row, self._take_up)
         cache = row.cache
         if cache is not None and self._running:
             rest = len(row.prompt) - row.position
-            if not self._has_room(lambda: cache.blocks_for(rest) + 1 + len(self._running)):
+            if not self._admission.has_room(lambda: cache.blocks_for(rest) + 1 + len(self._running)):
                 row.forget_state()
-                self._no_room = situation
+                self._admission.refuse(row, self._others)
                 return events
         self._leave_waiting(row)
         if not row.has_ended:
@@ -240,10 +236,10 @@ class Engine:
             self._prefilling = row
         return events
 
-    def _situation_of(self, row: Row) -> tuple[object, ...]:
-        """What decides whether there is room for a row beside others: while it stays the same, so does the answer."""
-        others = [self._prefilling, *self._running]
-        return row.id, self.states.pool.blocks_left, *(other.id for other in others if other is not None)
+    @property
+    def _others(self) -> list[Row]:
+        """Who has blocks beside a row that comes next."""
+        return [*([] if self._prefilling is None else [self._prefilling]), *self._running]
 
     def _leave_waiting(self, row: Row) -> None:
         del self._waiting[row.id]
@@ -254,10 +250,12 @@ class Engine:
         cache, columns = row.cache, self._next_boundary(row) - row.position
         assert cache is not None
         if not self._running:
-            self._make_room(lambda: cache.blocks_for(columns))  # without it, the pool will say that it is full
+            self._admission.make_room(
+                lambda: cache.blocks_for(columns)
+            )  # without it, the pool will say that it is full
             return True
         # One more for the copy of a partly filled block that a snapshot shares.
-        if self._has_room(lambda: cache.blocks_for(columns) + 1):
+        if self._admission.has_room(lambda: cache.blocks_for(columns) + 1):
             return True
         self._wait_again(row)
         return False
@@ -268,39 +266,21 @@ class Engine:
         self._queue(row)
         self._waiting.move_to_end(row.id, last=False)
 
-    def _has_room(self, needed: Callable[[], int]) -> bool:
-        """Whether so many blocks are left, or can be had by forgetting prefixes; none is forgotten in vain."""
-        missing = needed() - self.states.pool.blocks_left
-        if missing <= 0:
-            return True
-        return missing <= self.prefixes.blocks_alone() and self._make_room(needed)
-
-    def _make_room(self, needed: Callable[[], int]) -> bool:
-        """Forget prefixes until so many blocks are left; whether they are."""
-        while self.states.pool.blocks_left < needed():
-            if not self.prefixes.free_a_block():
-                return False
-        return True
-
     def _make_room_for_a_token(self) -> list[Event]:
         """Park the youngest rows until the others have blocks for their next token."""
         events: list[Event] = []
-        while not self._has_room(self._blocks_for_a_token):
+        while not self._admission.has_room(self._running.blocks_for_a_token):
             if self._prefilling is not None:
                 self._wait_again(self._prefilling)
             elif len(self._running) > 1:
                 events += self._attempt(max(self._running, key=lambda row: row.id), self._park) + self._leave()
             else:
-                self._make_room(self._blocks_for_a_token)
+                self._admission.make_room(self._running.blocks_for_a_token)
                 break  # nobody else has a block: the pool may say that it is full
         return events
 
-    def _blocks_for_a_token(self) -> int:
-        return 0 if self._batch is None else self._batch.blocks_for(1)
-
     def _park(self, row: Row) -> list[Event]:
-        assert self._batch is not None
-        row.parked = ParkedCache.of(self._batch.select([self._running.index(row)]))
+        row.parked = ParkedCache.of(self._running.copy_of(row))
         insort(self._parked, row, key=lambda parked: parked.id)
         return [Parked(row.id)]
 
@@ -310,25 +290,21 @@ class Engine:
             return []
         row = self._parked[0]
         assert row.parked is not None
-        if self._no_room == (situation := self._situation_of(row)):
+        if self._admission.was_refused(row, self._others):
             return []
         blocks = row.parked.blocks + 1
-        if self._running and not self._has_room(lambda: blocks + len(self._running)):
-            self._no_room = situation
+        if self._running and not self._admission.has_room(lambda: blocks + len(self._running)):
+            self._admission.refuse(row, self._others)
             return []
-        self._make_room(lambda: blocks)
+        self._admission.make_room(lambda: blocks)
         self._parked.pop(0)
         return self._attempt(row, self._go_on)
 
     def _go_on(self, row: Row) -> list[Event]:
         assert row.parked is not None
-        self._join(row, row.parked.back_in(self.states))
+        self._running.join(row, row.parked.back_in(self.states))
         row.parked = None
         return [Unparked(row.id)]
-
-    def _join(self, row: Row, cache: Cache) -> None:
-        self._batch = cache if self._batch is None else Cache.join([self._batch, cache])
-        self._running.append(row)
 
     def _leave(self) -> list[Event]:
         """Take rows that have ended or are parked out of the batch; keep the state of those that finished and want it.
@@ -338,16 +314,14 @@ class Engine:
         staying = [index for index, row in enumerate(self._running) if not (row.has_ended or row.parked)]
         if len(staying) == len(self._running):
             return []
-        assert self._batch is not None
-        for index, row in enumerate(self._running):
+        for row in self._running:
             if row.has_ended and row.keeps_state:
                 with suppress(MemoryError, RuntimeError):  # what cannot be kept is computed again
-                    self._keep(row, self._batch.select([index]))
+                    self._keep(row, self._running.copy_of(row))
         try:
-            batch = self._batch.select(staying) if staying else None
+            self._running.keep(staying)
         except Exception as error:
             return self._fail_running(error)
-        self._batch, self._running = batch, [self._running[index] for index in staying]
         self._decoding_since = self._decoding_since if staying else None
         return []
 
@@ -406,7 +380,7 @@ class Engine:
 
     def _begin_decoding(self, row: Row) -> list[Event]:
         assert row.cache is not None and row.logits is not None
-        self._join(row, row.cache)
+        self._running.join(row, row.cache)
         self._prefilling, row.cache = None, None
         row.begin_answer()
         logits, row.logits = row.logits, None
@@ -422,7 +396,7 @@ class Engine:
         everyone = {row.id for row in self._running}
         try:
             ids = torch.tensor([[row.tokens[-1]] for row in self._running])
-            logits = self.model(ids, self._batch, should_stop=lambda: everyone <= self._cancelled)
+            logits = self.model(ids, self._running.cache, should_stop=lambda: everyone <= self._cancelled)
         except Cancelled:
             return events + self._drop_cancelled()
         except Exception as error:
@@ -431,7 +405,7 @@ class Engine:
         self._decoding_since = time.perf_counter()
         for row in self._running:
             row.decode_seconds += self._decoding_since - started
-        return events + self._advance(self._running, logits[:, 0]) + self._leave()
+        return events + self._advance(self._running.rows, logits[:, 0]) + self._leave()
 
     def _advance(self, rows: Sequence[Row], logits: Tensor) -> list[Event]:
         """Choose the next token of each row and report it, or its end. logits: (B, V)."""
@@ -473,15 +447,3 @@ class Engine:
             self._keep(row, row.cache)
         row.cache, self._prefilling = None, None
         return row
-
-
-def _release_frames(error: BaseException) -> None:
-    """Let go of what the calls that failed held, such as blocks; an error is kept longer than they should be."""
-    seen: set[int] = set()  # a chain may be a ring: `raise error from error`
-    ahead: list[BaseException | None] = [error]
-    while ahead:
-        one = ahead.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            traceback.clear_frames(one.__traceback__)
-            ahead += [one.__cause__, one.__context__]

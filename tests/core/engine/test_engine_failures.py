@@ -153,8 +153,8 @@ def test_what_is_no_number_in_one_row_s_state_reaches_no_other(model, tokenizer,
     bad = engine.submit(BAD)
     events = engine.step() + engine.step() + engine.step()
     assert tokens(events)
-    assert engine._batch is not None
-    (block,) = engine._batch.tables[0].blocks
+    (row,) = engine._running
+    (block,) = engine._running.tables_of(row)[0].blocks
     with torch.inference_mode():
         for storage in (storage for layers in engine.states.pool.tensors.values() for storage in layers):
             storage[block] = float("nan")
