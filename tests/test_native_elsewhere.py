@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 from quant.kernels.native import Format, supported_instruction_sets
+from tests.native_build import cpp_files, programs
 from tests.quant.test_native_products import Int4Case, Int8Case, spread
 
-KERNELS = Path(__file__).parent.parent.parent / "quant" / "kernels"
 SETS = supported_instruction_sets()
 COUNTS = (1, 13, 3)
 N, K = 248, 192  # 16 tiles, the last of 8 columns: enough for a row to be multiplied by two in turns
 
 pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler")
-
-
-def compiled(folder, compiler, *flags):
-    """The paths of the programs `products` and `layer`, by name."""
-    options = [compiler, "-std=c++17", "-ffp-contract=off", "-pthread", f"-I{KERNELS}", *flags]
-
-    def build(source, *rest):
-        target = folder / source.stem
-        subprocess.run([*options, str(source), *rest, "-o", str(target)], check=True, capture_output=True)
-        return str(target)
-
-    with ThreadPoolExecutor(os.cpu_count()) as jobs:
-        objects = list(jobs.map(lambda source: build(source, "-c"), sorted(KERNELS.glob("*.cpp"))))
-        mains = {name: Path(__file__).with_name(f"{name}_main.cpp") for name in ("products", "layer")}
-        return dict(zip(mains, jobs.map(lambda main: build(main, *objects), mains.values()), strict=True))
 
 
 def instruction_sets(*command):
@@ -63,39 +47,44 @@ def expect_equal_bits(command, name):
 
 
 @pytest.fixture(scope="module")
-def on_arm(tmp_path_factory):
-    compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
-    if not compiler or not emulator:
-        pytest.skip("needs g++-aarch64-linux-gnu and qemu-user")
-    programs = compiled(tmp_path_factory.mktemp("arm"), compiler, "-O2", "-static")
-    return {name: (emulator, program) for name, program in programs.items()}
+def compiler():
+    found = shutil.which("g++")
+    if not found:
+        pytest.skip("needs g++")
+    return found
 
 
 @pytest.fixture(scope="module")
-def sanitized(tmp_path_factory):
-    compiler = shutil.which("g++")
-    if not compiler:
-        pytest.skip("needs g++")
+def on_arm():
+    compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
+    if not compiler or not emulator:
+        pytest.skip("needs g++-aarch64-linux-gnu and qemu-user")
+    built = programs(("products", "layer"), cpp_files(".cpp"), compiler, "-O2", "-static")
+    return {name: (emulator, program) for name, program in built.items()}
+
+
+@pytest.fixture(scope="module")
+def sanitized(compiler, tmp_path_factory):
     flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     folder = tmp_path_factory.mktemp("sanitized")
     (folder / "nothing.cpp").write_text("int main() {}")
     program = [compiler, *flags, str(folder / "nothing.cpp"), "-o", str(folder / "nothing")]
     if subprocess.run(program, capture_output=True).returncode:
         pytest.skip("this compiler has no sanitizers")
-    return {name: (program,) for name, program in compiled(folder, compiler, *flags).items()}
+    built = programs(("products", "layer"), cpp_files(".cpp"), compiler, *flags)
+    return {name: (program,) for name, program in built.items()}
 
 
 @pytest.fixture(scope="module")
-def raced(tmp_path_factory):
+def raced(compiler):
     """The loops' program, watched for races where this compiler and this system can."""
-    compiler = shutil.which("g++")
-    if not compiler:
-        pytest.skip("needs g++")
-    program = str(tmp_path_factory.mktemp("raced") / "parallel")
-    sources = [str(KERNELS / "parallel.cpp"), str(Path(__file__).with_name("parallel_main.cpp"))]
-    for flags in (["-fsanitize=thread"], []):
-        command = [compiler, "-std=c++17", "-O1", "-g", "-pthread", f"-I{KERNELS}", *flags, *sources, "-o", program]
-        if subprocess.run(command, capture_output=True).returncode == 0 and starts(program):
+    sources = [path for path in cpp_files(".cpp") if path.name == "parallel.cpp"]
+    for flags in (("-fsanitize=thread",), ()):
+        try:
+            program = programs(("parallel",), sources, compiler, "-O1", "-g", *flags)["parallel"]
+        except subprocess.CalledProcessError:
+            continue
+        if starts(program):
             return program
     raise AssertionError("the program cannot be built")
 
@@ -107,13 +96,12 @@ def starts(program):
 
 
 @pytest.fixture(scope="module")
-def plain_layer(tmp_path_factory):
-    """What the layer program prints, by thread count and dtype of the cache, when built here without vector code."""
-    compiler = shutil.which("g++")
-    if not compiler:
-        pytest.skip("needs g++")
-    programs = compiled(tmp_path_factory.mktemp("plain"), compiler, "-O1")
-    return {words: run_layer((programs["layer"],), "portable", *words) for words in LAYER_RUNS}
+def plain_layer(compiler):
+    """What the layer program prints with the library that is installed, without vector code, by what it is told."""
+    library = find_spec("quant.kernels._native").origin
+    found = f"-Wl,-rpath,{Path(library).parent}"
+    program = programs(("layer",), [], compiler, "-O1", found, libraries=[library])["layer"]
+    return {words: run_layer((program,), "portable", *words) for words in LAYER_RUNS}
 
 
 LAYER_RUNS = (("1", "0"), ("2", "1"), ("2", "2"))
