@@ -65,7 +65,7 @@ def on_arm():
 
 @pytest.fixture(scope="module")
 def sanitized(compiler, tmp_path_factory):
-    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    flags = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")  # compiles the fastest
     folder = tmp_path_factory.mktemp("sanitized")
     (folder / "nothing.cpp").write_text("int main() {}")
     program = [compiler, *flags, str(folder / "nothing.cpp"), "-o", str(folder / "nothing")]
