@@ -27,24 +27,22 @@ def test_each_room_has_cpp():
     assert {room_of(path) for path in FILES} == {"quant", "zaya_core"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_includes_its_own_room_and_those_below_by_their_paths(path):
-    for name in includes_of(path):
-        assert (ROOT / name).is_file(), f"{name} is no path from the root of the repository"
-        assert room_of(ROOT / name) in {"quant", room_of(path)}
+def test_a_file_includes_its_own_room_and_those_below_by_their_paths():
+    for path in FILES:
+        for name in includes_of(path):
+            assert (ROOT / name).is_file(), f"{path}: {name} is no path from the root of the repository"
+            assert room_of(ROOT / name) in {"quant", room_of(path)}, path
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.suffix != ".cpp"], ids=lambda path: path.name)
-def test_what_is_compiled_for_an_instruction_set_stays_apart(path):
-    """A .inc file includes only such ones, and is included by them and by the files of the sets alone."""
-    text = path.read_text(encoding="utf-8")
-    assert "#pragma once" in text
-    if path.suffix == ".inc":
-        assert all(name.endswith(".inc") for name in includes_of(path))
-        assert "#include <" not in text, "the standard library comes before the region: sets/target.h"
-        assert "namespace zaya {\nnamespace {\n" in text
-    else:
-        assert not any(name.endswith(".inc") for name in includes_of(path))
+def test_what_is_compiled_for_an_instruction_set_stays_apart():
+    """A .inc file includes only such ones, brings no standard library into the region, and shares no name outside."""
+    for path in (path for path in FILES if path.suffix != ".cpp"):
+        text = path.read_text(encoding="utf-8")
+        assert "#pragma once" in text, path
+        assert {name.endswith(".inc") for name in includes_of(path)} <= {path.suffix == ".inc"}, path
+        if path.suffix == ".inc":
+            assert "#include <" not in text, f"{path}: sets/target.h includes the standard library"
+            assert "namespace zaya {\nnamespace {\n" in text, path
 
 
 def test_only_the_files_of_the_sets_include_what_is_compiled_for_one():
@@ -52,10 +50,11 @@ def test_only_the_files_of_the_sets_include_what_is_compiled_for_one():
     assert {path.parent.name for path in including if path.suffix == ".cpp"} == {"sets"}
 
 
-@pytest.mark.parametrize("word", OF_THE_MODEL)
-def test_quant_knows_no_zaya(word):
-    paths = [path for suffix in (".py", ".cpp", ".h", ".inc") for path in (ROOT / "quant").rglob(f"*{suffix}")]
-    assert [path for path in paths if word in path.read_text(encoding="utf-8").lower()] == []
+def test_quant_knows_no_zaya():
+    paths = [path for path in (ROOT / "quant").rglob("*") if path.suffix in (".py", ".cpp", ".h", ".inc")]
+    for path in paths:
+        text = path.read_text(encoding="utf-8").lower()
+        assert [word for word in OF_THE_MODEL if word in text] == [], path
 
 
 @pytest.mark.parametrize("room", PREFIXES)

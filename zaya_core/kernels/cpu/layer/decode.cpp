@@ -1,5 +1,5 @@
-// The decode step, one new token a row through the model: what the caller would do between them costs more than the
-// steps on small batches.
+// The decode step: one new token a row through the whole model in one call. On small batches, what the caller would do
+// between the layers costs more than they do.
 
 #include "zaya_core/kernels/abi.h"
 

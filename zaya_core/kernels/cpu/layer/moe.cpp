@@ -57,14 +57,7 @@ private:
         const Aligned<float> a = aligned<float>(n * r), b = aligned<float>(n * r), logits = aligned<float>(n * classes);
         const auto gelu = [&](float* y, int64_t, int64_t) { kernels_.steps.gelu(y, kTile); };
         panels_gemm(kernels_.products, layer_.router_down, normed_.get(), n, a.get(), r, pass_.threads,
-                    [&](float* y, int64_t row, int64_t column) {
-                        float* state = pass_.state + row * r + column;
-                        for (int64_t i = 0; i < kTile; ++i) {
-                            if (layer_.router_states_scale && pass_.has_state)
-                                y[i] += state[i] * layer_.router_states_scale[column + i];
-                            state[i] = y[i];
-                        }
-                    });
+                    [&](float* y, int64_t row, int64_t column) { add_state(y, row, column); });
         parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) {
             kernels_.steps.rms_norm(a.get() + row * r, layer_.router_norm, r, layer_.rms_norm_eps, b.get() + row * r);
         });
@@ -73,6 +66,16 @@ private:
         panels_gemm(kernels_.products, layer_.router_out, b.get(), n, logits.get(), classes, pass_.threads,
                     [](float*, int64_t, int64_t) {});
         parallel_rows(pass_.threads, pass_.rows, [&](int64_t row) { choose(row, logits.get() + row * classes); });
+    }
+
+    // y += the scaled state of the layer before, which becomes this one's.
+    void add_state(float* y, int64_t row, int64_t column) const {
+        float* state = pass_.state + row * layer_.router_down.n + column;
+        for (int64_t i = 0; i < kTile; ++i) {
+            if (layer_.router_states_scale && pass_.has_state)
+                y[i] += state[i] * layer_.router_states_scale[column + i];
+            state[i] = y[i];
+        }
     }
 
     // argmax of softmax + bias, the first of equals; the weight is the softmax without the bias.
