@@ -97,9 +97,10 @@ def starts(program):
 @pytest.fixture(scope="module")
 def plain_layer(compiler):
     """What the layer program prints with the library that is installed, without vector code, by what it is told."""
-    library = find_spec("quant.kernels._native").origin
+    spec = find_spec("quant.kernels._native")
+    assert spec and spec.origin
     try:
-        program = programs(("layer",), [], compiler, "-O1", libraries=[library])["layer"]
+        program = programs(("layer",), [], compiler, "-O1", libraries=[spec.origin])["layer"]
     except subprocess.CalledProcessError:  # macOS links nothing with an extension module
         program = programs(("layer",), cpp_files(".cpp"), compiler, "-O1")["layer"]
     return {words: run_layer((program,), "portable", *words) for words in LAYER_RUNS}
