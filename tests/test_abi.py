@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,6 +26,12 @@ TYPES = {"int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "float": ctypes.c
 MIRRORS = {prefix + mirror.__name__: mirror for abi, prefix in ROOMS.values() for mirror in abi.STRUCTS}
 # A change of a struct changes its digest: then raise the version in abi.h and abi.py, and write both down here.
 DIGESTS = {"quant": (1, "7bbb425dd997"), "zaya_core": (1, "2125b722a949")}
+SETS = """
+extern "C" const char* quant_instruction_set(int i) { return i == 0 ? "one" : i == 1 ? "two" : nullptr; }
+extern "C" const char* zaya_instruction_set(int i) { return i == 0 ? "one" : nullptr; }
+extern "C" void zaya_sample() {}
+extern "C" void zaya_logsumexp() {}
+"""
 REBUILD = "rebuild: pip install -e ."
 
 
@@ -96,7 +103,8 @@ def built(tmp_path_factory):
                     text = text.replace(old, new)
                 (folder / one / "kernels" / name).write_text(text, encoding="utf-8")
         target = folder / "library.so"
-        sources = [str(folder / one / "kernels" / "abi.cpp") for one in ROOMS]
+        (folder / "sets.cpp").write_text(SETS)
+        sources = [*(str(folder / one / "kernels" / "abi.cpp") for one in ROOMS), str(folder / "sets.cpp")]
         flags = ["-std=c++17", "-O0", "-shared", "-fPIC", f"-I{folder}"]
         subprocess.run([compiler, *flags, *sources, "-o", str(target)], check=True)
         return target
@@ -137,6 +145,13 @@ def test_the_same_sources_are_taken(built):
     loaded(built())
 
 
+def test_products_and_steps_of_different_instruction_sets_are_refused(built):
+    products = SimpleNamespace(library=load_library(str(built())))
+    products.library.quant_instruction_set.restype = ctypes.c_char_p
+    with pytest.raises(StaleLibraryError, match="different instruction sets"):
+        zaya_abi.steps_of.__wrapped__(products)
+
+
 def test_what_is_no_library_is_refused(tmp_path):
     (tmp_path / "cut.so").write_bytes(b"\x7fELF")
     with pytest.raises(StaleLibraryError, match=r"cannot be loaded.*rebuild: pip install -e \."):
@@ -160,7 +175,14 @@ main()
 
 
 @pytest.mark.parametrize(
-    "words", [("run", "-p", "hello", "--model", "MODEL"), ("bench",), ("doctor",)], ids=lambda words: words[0]
+    "words",
+    [
+        ("run", "-p", "hello", "--model", "MODEL"),
+        ("bench",),
+        ("doctor",),
+        ("quantize", "--calibrate", "none", "--model", "MODEL"),
+    ],
+    ids=lambda words: words[0],
 )
 def test_people_read_one_sentence_about_a_stale_library(built, tmp_path, words):
     words = [str(ROOT / "zaya_core" / "bundled" / "demo") if word == "MODEL" else word for word in words]
