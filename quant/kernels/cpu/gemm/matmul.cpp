@@ -10,7 +10,7 @@
 namespace zaya {
 namespace {
 
-// Rows of x that stay in a second-level cache while the tiles pass by: of codes, and of bf16 numbers, maybe as float32.
+// Rows of x that stay in the L2 cache while the tiles stream by: of int8 codes, and of bf16 numbers or float32.
 constexpr int64_t kCodeRows = 240, kBf16Rows = 64;
 constexpr int64_t kMostTiles = 64;                           // of a work item
 constexpr int64_t kQuantizedGroups = 128;                    // of all rows of a block that a thread quantizes at once
@@ -80,8 +80,7 @@ void Activations::for_each_block(const RowRange& rows, const Body& body) const {
         body(rows.first + row, std::min(rows.block, rows.count - row));
 }
 
-// The codes of a block's rows are interleaved, so a thread takes all rows of some columns: two that wrote to the same
-// cache lines would pass each of them to and fro.
+// The codes of a block's rows are interleaved, so a thread takes all rows of some columns: no false sharing.
 void Activations::quantize(const RowSource& source) {
     struct Item {
         int64_t first, count, begin, end;  // rows of a block, and groups of columns
@@ -165,7 +164,7 @@ QuantizedBlock Activations::block_at(int64_t row, bool is_alone) const {
 
 // --- gemm ------------------------------------------------------------------------------------------------------------
 
-// A thread waits for the last item of the others, which takes long where a range has many rows, or an item many tiles.
+// Items are small where they take long (many rows), so that no thread waits long for the last one.
 std::vector<Activations::WorkItem> Activations::work_items(const Product* products, int64_t count) const {
     int64_t tiles = 0;
     for (int64_t i = 0; i < count; ++i) tiles += tiles_of(products[i].n) * static_cast<int64_t>(ranges_.size());
@@ -189,8 +188,8 @@ void Activations::multiply(const Product* products, int64_t count) const {
     });
 }
 
-// Few rows wait for memory, which is read in long ranges of tiles. Of many rows, who has some columns of gate and up
-// makes of them what is read next while they are in its cache.
+// Few rows are bound by memory, which is read in long ranges of tiles. Of many rows the epilogue runs while the columns
+// of gate and up are in the cache.
 Activations Activations::swiglu(const Weights* weights, int64_t n) const {
     Activations out(*this, n);
     const Aligned<float> few = aligned<float>(is_short() ? rows_ * 2 * n : 0);
@@ -228,7 +227,7 @@ void Activations::bf16_gemm(const RowRange& rows, const Weights& weights, const 
     }
 }
 
-// One block takes all the tiles; of several each takes a tile while that is in the cache.
+// A single block takes the whole range of tiles; several blocks share each tile while it is in the cache.
 void Activations::int_gemm(const RowRange& range, const Weights& weights, const TileRange& tiles,
                            const Output& out) const {
     const IntGemm kernel = format_ == Format::int4 ? products_.int4_gemm : products_.int8_gemm;

@@ -1,4 +1,4 @@
-// Software prefetch: where weights lie in many blocks the processor by itself does not look far enough ahead.
+// Software prefetch, for where the hardware prefetcher does not look far enough ahead.
 
 #pragma once
 

@@ -54,8 +54,7 @@ private:
         return {at, at + layer_.query_heads, at + 2 * layer_.query_heads};
     }
 
-    // The queries of one key head. Who has the last split puts the new key and value into the cache, where they are
-    // read next.
+    // The queries of one key head. The last split of a row first appends the new key and value to the cache.
     void attend(const Split& split, int64_t head) {
         const int64_t k = layer_.head_dim, group = layer_.query_heads / layer_.key_heads, first = head * group;
         const int64_t of_key = (split.row * layer_.key_heads + head) * k;

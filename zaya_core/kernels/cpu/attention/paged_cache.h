@@ -32,8 +32,7 @@ public:
         return block * cache_.block_size + position % cache_.block_size;
     }
 
-    // One head of a row's positions from `at` on, before `end`, up to the end of their block or a multiple of `most` in
-    // it.
+    // One head's positions of a row from `at` to `end`, cut at the end of their block and at multiples of `most` in it.
     KvBlock block_at(int64_t row, int64_t head, int64_t at, int64_t end, int64_t most) const {
         const int64_t size = cache_.block_size, slot = slot_of(row, at), begin = slot % size;
         const int64_t stop = std::min({(begin / most + 1) * most, size, begin + end - at});

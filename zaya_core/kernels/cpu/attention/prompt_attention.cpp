@@ -16,8 +16,8 @@ constexpr int64_t kTokens = 32;          // new ones that are worked on together
 constexpr int64_t kPositions = 128;      // that they see at a time, up to a multiple of it
 constexpr int64_t kColumns = 2 * kTile;  // of a gemm
 
-// What one thread works out: some new tokens of one row, and the queries of one key head. Query q of them is that of
-// token q / group; so many as fill the columns of a gemm are worked on, the last ones zero.
+// A work item: some new tokens of one row, and the queries of one key head. Query q belongs to token q / group; they
+// are padded with zeros to whole columns of a gemm.
 class TokenGroup {
 public:
     TokenGroup(const FlashPrompt& flash, const ZayaLayer& layer, const ZayaPromptAttention& pass, int64_t row,
@@ -172,8 +172,8 @@ void zaya_prompt_attention(int instruction_set, const ZayaLayer* layer, const Za
             cache.append(pass->key + at, pass->value + at, cache.slot_of(row, pass->past[row] + column), head);
         }
     });
-    // A key head's groups one after the other, so that threads that begin at different heads have the same to do; the
-    // ones that see the most positions first, so that what is left at the end is small.
+    // By key head, so that threads begin at different heads; those that see the most positions first, to balance the
+    // end.
     const int64_t groups = (pass->columns + zaya::kTokens - 1) / zaya::kTokens;
     zaya::parallel_for(pass->threads, pass->batch * layer->key_heads * groups, [&](int64_t item) {
         const int64_t row = item / groups / layer->key_heads, head = item / groups % layer->key_heads;

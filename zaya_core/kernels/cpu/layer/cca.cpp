@@ -87,7 +87,7 @@ private:
         return at < tail_ ? tails_.get() + (batch * tail_ + at) * channels_ : projected(batch, at - tail_);
     }
 
-    // tails_ and delayed_ are what each row's last token left behind; what this pass leaves takes their place.
+    // Loads tails_ and delayed_, the state before this pass, and stores that after it.
     void replace_state() {
         const int64_t half = keys_ / 2, tail = tail_ * channels_;
         tails_ = aligned<float>(pass_.batch * tail);
@@ -149,7 +149,7 @@ private:
         });
     }
 
-    // Adds what bypasses the convolutions, normalises and rotates each head, and puts the value's halves together.
+    // Skip connection around the convolutions, QK norm and rotary of each head, and both halves of the value.
     void finish_heads(int64_t row) const {
         const int64_t k = layer_.head_dim, group = layer_.query_heads / layer_.key_heads, half = keys_ / 2;
         const float *x = projected_.get() + row * width_, *convolved = convolved_.get() + row * channels_;
