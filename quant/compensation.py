@@ -5,12 +5,13 @@ rounded one by one; the rest of each row moves to where it cancels as much as it
 arXiv 2210.17323). Groups are taken in the order of their importance, and within a group its columns likewise, so that
 the large errors are made while there are columns left to compensate them.
 
-An expert sees few tokens, often fewer than it has inputs. Correlations are then mostly chance and are shrunk: by half
-at 1,400 tokens for 2,048 inputs. Channels that were hardly active in them may well be in what will be read, so that K/2
-tokens in which all channels are alike are added to those that were seen. How large they are goes by the mean of the
-channels' sizes and not of their squares, as damping usually does: outliers, which make the sizes differ by orders of
-magnitude, would drown all others. Of an expert that saw too few tokens nothing is relied on, and a row that
-compensation would take too far from its weights is rounded without (`docs/quantization.md` has the measurements).
+A matrix of experts sees few rows of inputs, often fewer than it has columns. Correlations are then mostly chance and
+are shrunk: by half at 1,400 rows for 2,048 columns. Channels that were hardly active in them may well be in what will
+be read, so that K/2 rows in which all channels are alike are added to those that were seen. How large they are goes
+by the mean of the channels' sizes and not of their squares, as damping usually does: outliers, which make the sizes
+differ by orders of magnitude, would drown all others. Where there were too few rows nothing is relied on, and a row
+of weights that compensation would take too far from them is rounded without (`docs/quantization.md` has the
+measurements).
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from quant.rounding import HIGHEST, LOWEST, Rounded, round_searched, search_scal
 _LEAST_SIZE = 1e-3  # of the median channel: one that calibration never saw active still counts a little
 
 
-_LEAST_SHRINKAGE = 0.25  # however many tokens: what will be read is not the calibration text
-_ADDED_TOKENS = 0.5  # of K
-_LEAST_TOKENS = 0.125  # of K: with fewer, rounding without compensation is as good or better
+_LEAST_SHRINKAGE = 0.25  # however many rows: what will be read is not the calibration text
+_ADDED_ROWS = 0.5  # of K
+_LEAST_ROWS = 0.125  # of K: with fewer, rounding without compensation is as good or better
 MOST_DEVIATION = 0.25  # |Q - W| / |W| of a row
 
 
-def shrinkage_for(tokens: int, k: int) -> float:
-    """How much of the correlations between K inputs is not relied on after so many tokens."""
-    return max(_LEAST_SHRINKAGE, k / (k + 1.5 * tokens))
+def shrinkage_for(rows: int, k: int) -> float:
+    """How much of the correlations between K inputs is not relied on after so many rows of them."""
+    return max(_LEAST_SHRINKAGE, k / (k + 1.5 * rows))
 
 
 class Compensation:
@@ -97,11 +98,11 @@ class InputStatistics:
     def compensation(self) -> Compensation | None:
         """For rounding a matrix with such inputs; None where they are too few. Raises as `Compensation`."""
         k = len(self.gram)
-        if self.count < _LEAST_TOKENS * k:
+        if self.count < _LEAST_ROWS * k:
             return None
-        usual = self.gram.diagonal().clamp_min(0).sqrt().mean().square() / self.count  # square of a channel, a token
+        usual = self.gram.diagonal().clamp_min(0).sqrt().mean().square() / self.count  # square of a channel, a row
         gram = self.gram.clone()
-        gram.diagonal().add_(_ADDED_TOKENS * k * usual)
+        gram.diagonal().add_(_ADDED_ROWS * k * usual)
         return Compensation(gram, shrinkage_for(self.count, k))
 
 

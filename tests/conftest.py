@@ -39,4 +39,4 @@ def _seeded() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What compiles for minutes begins first: last, it would leave all other processes without work."""
-    items.sort(key=lambda item: item.path.name != "test_native_products_elsewhere.py")
+    items.sort(key=lambda item: item.path.name != "test_native_elsewhere.py")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
+import pytest
+
+from tests.native_build import cpp_files
 from zaya_cli.machine.versions import DISTRIBUTION, installed_version
 
 if sys.version_info >= (3, 11):
@@ -55,3 +62,41 @@ finally:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "'zaya_cli.app'" in ran.stdout
     assert not any(f"'{name}'" in ran.stdout for name in ("bitsandbytes", "torch", "transformers", "sympy"))
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """The names in the source archive and in a wheel made where no compiler works."""
+    folder = tmp_path_factory.mktemp("archives")
+    checkout = folder / "checkout"
+    no_sources = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
+    for room in ("quant", "zaya_core", "zaya_cli"):
+        shutil.copytree(ROOT / room, checkout / room, ignore=no_sources)
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    code = "from setuptools.build_meta import build_sdist, build_wheel; build_sdist('..'); build_wheel('..')"
+    environment = {**os.environ, "CC": "no-compiler", "CXX": "no-compiler"}
+    subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, check=True, capture_output=True)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        sources = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        return sources, set(wheel.namelist())
+
+
+def test_the_source_archive_has_all_that_the_library_is_compiled_from(archives):
+    sources, _ = archives
+    wanted = {path.relative_to(ROOT).as_posix() for path in cpp_files(".cpp", ".h", ".inc")}
+    assert wanted and wanted | {"setup.py", "pyproject.toml"} <= sources
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there CC does not choose the compiler")
+def test_without_a_compiler_all_is_installed_but_the_library(archives):
+    _, installed = archives
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for room in ("quant", "zaya_core", "zaya_cli")
+        for path in (ROOT / room).rglob("*.py")
+    }
+    assert modules <= installed
+    assert "zaya_core/bundled/demo/model.safetensors" in installed
+    assert not [name for name in installed if name.endswith((".so", ".cpp", ".h", ".inc"))]

@@ -1,4 +1,4 @@
-"""The C++ products of this folder, through their plain C interface (`products.h`)."""
+"""The C++ products of this folder, through their plain C interface (`abi.h`)."""
 
 from __future__ import annotations
 
@@ -11,28 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from quant.kernels import abi
 from quant.kernels.pointers import Format as Format
 from quant.kernels.pointers import address, described, expect_within, fresh, matrix_addresses, rows_of, strided
 
 FORMATS: tuple[Format, ...] = ("bf16", "int8", "int4")  # in the order of the library's numbers
-
-
-class _Product(ctypes.Structure):
-    """`ZayaProduct`."""
-
-    _fields_ = (
-        ("format", ctypes.c_int32),
-        ("x_is_bf16", ctypes.c_int32),
-        ("threads", ctypes.c_int32),
-        ("x", ctypes.c_void_p),
-        ("k", ctypes.c_int64),
-        ("n", ctypes.c_int64),
-        ("matrices", ctypes.c_int64),
-        ("counts", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("scales", ctypes.c_void_p),
-        ("y", ctypes.c_void_p),
-    )
 
 
 class NativeProducts:
@@ -45,9 +28,8 @@ class NativeProducts:
     def __init__(self, library: ctypes.CDLL, index: int):
         self.library = library
         self.index = index
-        self.name: str = library.zaya_instruction_set(index).decode()
-        self.has_bf16 = bool(library.zaya_has_bf16(index))
-        self.has_prompt_attention = bool(library.zaya_has_prompt_attention(index))
+        self.name: str = library.quant_instruction_set(index).decode()
+        self.has_bf16 = bool(library.quant_has_bf16(index))
 
     def matmul(
         self,
@@ -73,7 +55,7 @@ class NativeProducts:
         y, to = fresh(rows, n)
         matrices = len(weights)
         pointers = ctypes.c_void_p * matrices
-        product = _Product(
+        gemm = abi.Gemm(
             format=FORMATS.index(format),
             x_is_bf16=x.dtype == torch.bfloat16,
             threads=torch.get_num_threads(),
@@ -86,7 +68,7 @@ class NativeProducts:
             scales=ctypes.addressof(of_scales := pointers(*(scales for _, scales in of_each))),  # bf16 has none
             y=to,
         )
-        self.library.zaya_multiply(self.index, ctypes.byref(product))
+        self.library.quant_gemm(self.index, ctypes.byref(gemm))
         del of_counts, of_weights, of_scales  # read until here
         return y
 
@@ -109,27 +91,28 @@ class NativeProducts:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled library, set up to share torch's threads; None where it was not built."""
+    """The compiled library, set up to share torch's threads; None where it was not built.
+
+    Raises StaleLibraryError where it cannot be loaded, or was built from other sources.
+    """
     spec = importlib.util.find_spec("quant.kernels._native")
     if spec is None or spec.origin is None:
         return None
-    loaded = ctypes.CDLL(spec.origin)
-    loaded.zaya_instruction_set.restype = ctypes.c_char_p
-    loaded.zaya_draw.restype = ctypes.c_int64
-    loaded.zaya_normalise.restype = ctypes.c_double
-    loaded.zaya_use_parallel_region.argtypes = [ctypes.c_void_p]
-    loaded.zaya_use_parallel_region(_parallel_region_of_torch())
+    loaded = abi.load_library(spec.origin)
+    loaded.quant_instruction_set.restype = ctypes.c_char_p
+    loaded.quant_use_parallel_region.argtypes = [ctypes.c_void_p]
+    loaded.quant_use_parallel_region(_parallel_region_of_torch())
     return loaded
 
 
 @cache
 def supported_instruction_sets() -> dict[str, NativeProducts]:
-    """What this build has code for and this processor can run, best first."""
+    """What this build has code for and this processor can run, best first. Raises StaleLibraryError as `library`."""
     loaded = library()
     found: dict[str, NativeProducts] = {}
     index = 0
-    while loaded is not None and loaded.zaya_instruction_set(index):
-        if loaded.zaya_is_supported(index):
+    while loaded is not None and loaded.quant_instruction_set(index):
+        if loaded.quant_is_supported(index):
             products = NativeProducts(loaded, index)
             found[products.name] = products
         index += 1

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from quant.kernels import abi
 from quant.kernels.native import NativeProducts
 from quant.kernels.pointers import Format, address, matrix_addresses
 from quant.large_pages import share_large_pages
-
-
-class MatrixPointers(ctypes.Structure):
-    """`ZayaMatrix`."""
-
-    _fields_ = (("codes", ctypes.c_void_p), ("scales", ctypes.c_void_p))
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class NativeMatrix:
 
 
 class Parameters:
-    """Part of a model for the library's steps. State: keeps what its pointers point to."""
+    """Tensors that the library computes with for long. State: keeps what its pointers point to."""
 
     def __init__(self, products: NativeProducts):
         self.library, self.index = products.library, products.index
@@ -47,7 +41,7 @@ class Parameters:
         self.keep(tensor)
         return address(tensor, name, shape, torch.float32)
 
-    def matrix(self, matrix: NativeMatrix, n: int, k: int) -> MatrixPointers:
+    def matrix(self, matrix: NativeMatrix, n: int, k: int) -> abi.Matrix:
         """Of a matrix that must be (n, k). Raises ValueError where it is not."""
         self.keep(matrix)
-        return MatrixPointers(*matrix_addresses(matrix.format, matrix.codes, matrix.scales, n, k))
+        return abi.Matrix(*matrix_addresses(matrix.format, matrix.codes, matrix.scales, n, k))

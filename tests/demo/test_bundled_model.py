@@ -14,6 +14,7 @@ from demo.rollouts import boxed_answer
 from quant.kernels.resolve import cpu_products
 from zaya_core import Engine, Request, SamplingParams
 from zaya_core.engine.events import Finished, TextEvent, ThinkingEnded, TokenEvent
+from zaya_core.kernels.layer import has_prompt_attention
 from zaya_core.kernels.native import NativeSteps
 
 GREEDY = SamplingParams(temperature=0)
@@ -121,7 +122,7 @@ def test_a_text_does_not_depend_on_who_waits_even_where_prompts_part_at_their_la
     """One prompt of a pair is then cut before its last token, for the other's sake: 60 texts, alone and in pairs."""
     model = zaya_core.load_model(BUNDLED, device="cpu")
     native = cpu_products().native
-    if native is None or not native.has_prompt_attention or not isinstance(model.steps, NativeSteps):
+    if native is None or not has_prompt_attention(native) or not isinstance(model.steps, NativeSteps):
         pytest.skip("a library's products round by the number of rows")
     numbers = torch.randint(0, model.config.vocab_size, (30, 40), generator=torch.Generator().manual_seed(1)).tolist()
     pairs = [[[*ids[:39], last] for last in (ids[39], (ids[39] + 1) % model.config.vocab_size)] for ids in numbers]

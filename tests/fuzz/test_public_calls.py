@@ -4,7 +4,7 @@ or answered as the same numbers in their proper form are. Never anything else, a
 By hand under the sanitizers, from a checkout (each instruction set by ZAYA_KERNELS=native:NAME):
 
     g++ -O1 -g -std=c++17 -fvisibility=hidden -ffp-contract=off -fsanitize=address,undefined -shared -fPIC -pthread \
-        quant/kernels/*.cpp -o quant/kernels/_native$(python -c \
+        -I. $(find quant zaya_core -name '*.cpp') -o quant/kernels/_native$(python -c \
         "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
     LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
         UBSAN_OPTIONS=halt_on_error=1 ZAYA_FUZZ_SECONDS=600 python -m pytest -n 0 -s tests/fuzz/test_public_calls.py

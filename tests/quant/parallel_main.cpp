@@ -7,11 +7,12 @@
 #include <thread>
 #include <vector>
 
-#include "parallel.h"
+#include "quant/kernels/cpu/parallel/parallel.h"
 
 namespace {
 
-// Adds one to every count, each and what its neighbour had after the last loop, some slowly; whether all are as they must be.
+// Adds one to every count, each and what its neighbour had after the last loop, some slowly; whether all are as they
+// must be.
 bool loops(int threads) {
     bool is_right = true;
     for (int64_t items = 0; items < 200; items += 1 + items / 7) {

@@ -60,9 +60,11 @@ def run_job(settings: QuantizeSettings, job: QuantizationJob, console: Console) 
     """Make the folder with progress. Raises the errors of `zaya_core.quantize.run`, KeyboardInterrupt with a note."""
     import torch
 
+    from zaya_core.kernels.resolve import products_in_use
     from zaya_core.machine.memory import keep_freed_memory, peak_memory_bytes
     from zaya_core.quantize.run import quantize as run
 
+    products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads_to_use(settings.threads))
     started = time.perf_counter()

@@ -6,7 +6,7 @@ keys the lanes are positions and a word holds numbers of one key; of values the 
 holds positions. Example, bf16, K = 128: key 37 of a head, number 5, is the second half of word 37 % 16 of line 5 // 2
 of tile 37 // 16; value 37, number 5, is the second half of word 5 of line 37 // 2 of tile 0.
 
-`quant/kernels/key_values.h` is the same for the native kernels.
+`zaya_core/kernels/cpu/attention/paged_cache.h` is the same for the native kernels.
 """
 
 from __future__ import annotations

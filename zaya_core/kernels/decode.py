@@ -1,4 +1,4 @@
-"""One new token a row through the model in one call of this folder's library (`decode.h`)."""
+"""One new token a row through the model in one call of the native library (`abi.h`)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,12 @@ import torch
 from torch import Tensor
 
 from quant.kernels.pointers import address, expect_within, fresh, rows_of, strided
+from zaya_core.kernels import abi
 from zaya_core.kernels.key_values import DTYPES, storage_addresses
 from zaya_core.kernels.layer import NativeLayer, state_addresses
 from zaya_core.kernels.vocabulary import NativeEmbedding, NativeHead
 
 _INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
-
-
-class _AttentionKind(ctypes.Structure):
-    """`ZayaAttentionKind`."""
-
-    _fields_ = (("rotated", _INT64), *((name, _POINTER) for name in ("cos", "sin", "begin")))
-
-
-class _Decode(ctypes.Structure):
-    """`ZayaDecode`."""
-
-    _fields_ = (
-        *((name, _INT32) for name in ("threads", "is_bf16", "format")),
-        *((name, _INT64) for name in ("batch", "layers")),
-        *((name, _POINTER) for name in ("embedding", "layer", "kind", "head", "kinds", "ids")),
-        *((name, _POINTER) for name in ("tails", "delayed", "new_tails", "new_delayed", "storage")),
-        *((name, _INT64) for name in ("block_size", "most_blocks")),
-        *((name, _POINTER) for name in ("slots", "tables", "end", "choices", "logits")),
-    )
 
 
 class AttentionKind(NamedTuple):
@@ -54,7 +36,7 @@ class Places(NamedTuple):
 
 
 class StoragePointers:
-    """All layers' keys, then values, in float32, bf16 or int8; with int8 the scales of both. See `key_values.h`.
+    """All layers' keys, then values, in float32, bf16 or int8; with int8 the scales of both. See `paged_cache.h`.
 
     Made once for a cache, not in every step: to ask so many tensors where they are takes long.
     """
@@ -121,8 +103,8 @@ class NativeDecoder:
         logits, to_logits = fresh(batch, 1, self._head.vocabulary)
         slots, tables, ends = map(_array, (places.slots, chain.from_iterable(places.tables), places.ends))
         begins = [_array(kind.begin) for kind in kinds]
-        of_kinds = (_AttentionKind * len(kinds))(*map(self._attention_kind, kinds, begins))
-        arguments = _Decode(
+        of_kinds = (abi.AttentionKind * len(kinds))(*map(self._attention_kind, kinds, begins))
+        arguments = abi.Decode(
             torch.get_num_threads(), tails.dtype == torch.bfloat16, storage.format, batch, layers, *self._model,
             ctypes.addressof(of_kinds), address(ids, "ids", (batch, 1), torch.int64),
             *state_addresses((tails, delayed), shapes), to_tails, to_delayed,
@@ -155,9 +137,9 @@ class NativeDecoder:
             if any(not 0 <= begin < end for begin, end in zip(kind.begin, places.ends, strict=True)):
                 raise ValueError(f"rows that end at {places.ends} cannot begin at {kind.begin}")
 
-    def _attention_kind(self, kind: AttentionKind, begin: ctypes.Array[ctypes.c_int64]) -> _AttentionKind:
+    def _attention_kind(self, kind: AttentionKind, begin: ctypes.Array[ctypes.c_int64]) -> abi.AttentionKind:
         angles = self._layers[0].angle_addresses(kind.cos, kind.sin, (1, kind.cos.shape[1], 1))
-        return _AttentionKind(*angles, ctypes.addressof(begin))
+        return abi.AttentionKind(*angles, ctypes.addressof(begin))
 
 
 def _array(values: Iterable[int]) -> ctypes.Array[ctypes.c_int64]:

@@ -1,8 +1,7 @@
-"""The cache's keys and values as this folder's library points to them (`layer.h`, `key_values.h`)."""
+"""The paged K/V cache as the library points to it (`abi.h`, `cpu/attention/paged_cache.h`)."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,33 +9,23 @@ import torch
 from torch import Tensor
 
 from quant.kernels.pointers import address, described, expect_within, strided
+from zaya_core.kernels.abi import PagedCache
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int8)  # in the order of the library's numbers
-
-
-class KeyValuePointers(ctypes.Structure):
-    """`ZayaKeyValues`."""
-
-    _fields_ = (
-        ("format", ctypes.c_int32),
-        *((name, ctypes.c_void_p) for name in ("keys", "values", "key_scales", "value_scales")),
-        *((name, ctypes.c_int64) for name in ("block_size", "most_blocks")),
-        ("tables", ctypes.c_void_p),
-    )
 
 
 class KeyValues(NamedTuple):
     """One layer's keys and values, with int8 the scales of both, and where each row's blocks are.
 
-    storage: (blocks, ...) as `key_values.h` says; tables: (B, blocks of the longest row) int64, contiguous; block_size:
-    positions of a block, a multiple of 32.
+    storage: (blocks, ...) as `paged_cache.h` says; tables: (B, blocks of the longest row) int64, contiguous;
+    block_size: positions of a block, a multiple of 32.
     """
 
     storage: Sequence[Tensor]
     tables: Tensor
     block_size: int
 
-    def pointers(self, batch: int, key_heads: int, head_dim: int) -> KeyValuePointers:
+    def pointers(self, batch: int, key_heads: int, head_dim: int) -> PagedCache:
         """For as long as the tensors live. Raises ValueError for storage or tables of another form."""
         addresses = storage_addresses(self.storage, key_heads, head_dim, self.block_size)
         of_tables = address(self.tables, "tables", (batch, self.tables.shape[-1]), torch.int64)
@@ -44,7 +33,7 @@ class KeyValues(NamedTuple):
             expect_within(
                 "numbers of blocks", (min(blocks, default=0), max(blocks, default=0)), 0, len(self.storage[0]) - 1
             )
-        return KeyValuePointers(
+        return PagedCache(
             DTYPES.index(self.storage[0].dtype), *addresses, *[None] * (4 - len(addresses)),
             self.block_size, self.tables.shape[1], of_tables,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The fused steps of a decoder layer of this folder, through their plain C interface (`layer.h`)."""
+"""CCA, router and experts of a decoder layer, by the native library (`abi.h`)."""
 
 from __future__ import annotations
 
@@ -10,62 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quant.kernels.abi import Matrix, Panels
 from quant.kernels.native import FORMATS, NativeProducts
-from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
+from quant.kernels.parameters import NativeMatrix, Parameters
 from quant.kernels.pointers import address, expect_within, fresh, pair_of, rows_of, strided
 from quant.large_pages import share_large_pages
+from zaya_core.kernels import abi
 
 LANES = 16  # all widths are multiples of it
-
-_INT32, _INT64, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-
-
-class _Panels(ctypes.Structure):
-    _fields_ = (("weights", _POINTER), ("bias", _POINTER), ("is_bf16", _INT32), ("n", _INT64), ("k", _INT64))
-
-
-class _Merge(ctypes.Structure):
-    _fields_ = (("branch_scale", _POINTER), ("residual_scale", _POINTER), ("constant", _POINTER))
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        *((name, _INT64) for name in ("hidden", "query_heads", "key_heads", "head_dim")),
-        *((name, _INT32) for name in ("dense_format", "expert_format")),
-        *((name, _FLOAT) for name in ("rms_norm_eps", "length_eps")),
-        ("input_norm", _POINTER),
-        *((name, MatrixPointers) for name in ("q", "k", "v_current", "v_delayed", "o")),
-        *((name, _POINTER) for name in ("qkv_bias", "o_bias")),
-        *((name, _INT64) for name in ("depthwise_taps", "grouped_taps")),
-        *((name, _POINTER) for name in ("depthwise_weight", "depthwise_bias")),
-        ("grouped", _Panels),
-        ("head_scale", _POINTER),
-        *((name, _Merge) for name in ("attention_merge", "mlp_merge")),
-        ("post_attention_norm", _POINTER),
-        *((name, _Panels) for name in ("router_down", "router_fc1", "router_fc2", "router_out")),
-        *((name, _POINTER) for name in ("router_states_scale", "router_norm", "balancing_biases")),
-        *((name, _INT64) for name in ("experts", "expert_width")),
-        *((name, _POINTER) for name in ("gate_up", "down")),
-        ("skip_keeps_input", _INT32),
-    )
-
-
-class _Projection(ctypes.Structure):
-    _fields_ = (
-        *((name, _INT32) for name in ("threads", "is_bf16")),
-        *((name, _INT64) for name in ("batch", "columns")),
-        *((name, _POINTER) for name in ("lengths", "residual", "tail", "delayed", "new_tail", "new_delayed")),
-        ("rotated", _INT64),
-        *((name, _POINTER) for name in ("cos", "sin", "query", "key", "value")),
-    )
-
-
-class _Mixture(ctypes.Structure):
-    _fields_ = (
-        *((name, _INT32) for name in ("threads", "attention_is_bf16", "has_state")),
-        ("rows", _INT64),
-        *((name, _POINTER) for name in ("attention", "residual", "state", "choice")),
-    )
 
 
 @dataclass(frozen=True)
@@ -105,6 +57,11 @@ class LayerParameters:
     skip_keeps_input: bool
 
 
+def has_prompt_attention(products: NativeProducts) -> bool:
+    """Whether the instruction set has a prompt's attention."""
+    return bool(abi.steps_of(products).zaya_has_prompt_attention(products.index))
+
+
 def to_panels(weight: Tensor) -> Tensor:
     """weight: (n, k) -> (n/16 rounded up, k, 16), in bf16 where that loses nothing, else float32."""
     padded = F.pad(weight.float(), (0, 0, 0, -len(weight) % LANES))
@@ -121,7 +78,8 @@ class NativeLayer(Parameters):
 
     def __init__(self, products: NativeProducts, parameters: LayerParameters):
         super().__init__(products)
-        self.has_prompt_attention = products.has_prompt_attention
+        self.library = abi.steps_of(products)
+        self.has_prompt_attention = has_prompt_attention(products)
         self.panel_nbytes = 0
         p = parameters
         self.head_dim, self.hidden = p.head_dim, len(p.input_norm)
@@ -132,7 +90,7 @@ class NativeLayer(Parameters):
         taps, grouped_taps = len(p.depthwise_taps), p.grouped_weight.shape[1] // p.head_dim
         self.tail = taps + grouped_taps - 2
         self._expect_widths(p)
-        self._layer = _Layer(
+        self._layer = abi.Layer(
             hidden=self.hidden,
             query_heads=p.query_heads,
             key_heads=self.key_heads,
@@ -183,25 +141,25 @@ class NativeLayer(Parameters):
     def _vector(self, p: LayerParameters, name: str, width: int) -> int | None:
         return self.pointer(getattr(p, name), name, width)
 
-    def _merge(self, vectors: Sequence[Tensor]) -> _Merge:
-        return _Merge(*(self.pointer(vector, "merge", self.hidden) for vector in vectors))
+    def _merge(self, vectors: Sequence[Tensor]) -> abi.Merge:
+        return abi.Merge(*(self.pointer(vector, "merge", self.hidden) for vector in vectors))
 
-    def _projections(self, p: LayerParameters) -> list[MatrixPointers]:
+    def _projections(self, p: LayerParameters) -> list[Matrix]:
         widths = (self.query_width, self.key_width, self.key_width // 2, self.key_width // 2)
         return [self.matrix(one, width, self.hidden) for one, width in zip(p.qkv, widths, strict=True)]
 
-    def _router(self, p: LayerParameters) -> dict[str, _Panels]:
+    def _router(self, p: LayerParameters) -> dict[str, Panels]:
         r = self.router_width
         shapes = {"down": (r, self.hidden), "fc1": (r, r), "fc2": (r, r), "out": (self.experts + 1, r)}
         layers = zip(shapes.items(), p.router, strict=True)
         return {f"router_{name}": self._panels(*layer, *shape) for (name, shape), layer in layers}
 
     def _matrices(self, matrices: Sequence[NativeMatrix], n: int, k: int) -> int:
-        array = (MatrixPointers * len(matrices))(*(self.matrix(matrix, n, k) for matrix in matrices))
+        array = (Matrix * len(matrices))(*(self.matrix(matrix, n, k) for matrix in matrices))
         self.keep(array)
         return ctypes.addressof(array)
 
-    def _panels(self, weight: Tensor, bias: Tensor | None, n: int, k: int) -> _Panels:
+    def _panels(self, weight: Tensor, bias: Tensor | None, n: int, k: int) -> Panels:
         if tuple(weight.shape) != (n, k) or (bias is not None and tuple(bias.shape) != (n,)):
             raise ValueError(f"a layer with a weight of ({n}, {k}) has one of {tuple(weight.shape)}, or another bias")
         panels = share_large_pages(to_panels(weight))
@@ -210,7 +168,7 @@ class NativeLayer(Parameters):
         is_bf16 = panels.dtype == torch.bfloat16
         self.panel_nbytes += panels.nbytes
         begin = address(panels, "panels", panels.shape, torch.float32, torch.bfloat16)
-        return _Panels(begin, self.pointer(padded, "bias", -(-n // LANES) * LANES), is_bf16, n, k)
+        return Panels(begin, self.pointer(padded, "bias", -(-n // LANES) * LANES), is_bf16, n, k)
 
     def state_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Of the tail and of the delayed values."""
@@ -231,13 +189,13 @@ class NativeLayer(Parameters):
         (key, to_key), (value, to_value) = (fresh(batch, columns, self.key_width) for _ in range(2))
         of_lengths = address(lengths, "lengths", (batch,), torch.int64)
         expect_within("lengths", lengths.tolist(), 0, columns)
-        arguments = _Projection(
+        arguments = abi.Cca(
             torch.get_num_threads(), states[0].dtype == torch.bfloat16, batch, columns, of_lengths,
             address(residual, "residual", (batch, columns, self.hidden), torch.float32),
             *state_addresses(states, shapes), to_tail, to_delayed,
             *self.angle_addresses(cos, sin, (batch, columns, 1)), to_query, to_key, to_value,
         )  # fmt: skip
-        self.library.zaya_project(self.index, self._layer_pointer, ctypes.byref(arguments))
+        self.library.zaya_cca(self.index, self._layer_pointer, ctypes.byref(arguments))
         return query, key, value, new_tail, new_delayed
 
     def angle_addresses(self, cos: Tensor, sin: Tensor, before: tuple[int, ...]) -> tuple[int, ...]:
@@ -265,12 +223,12 @@ class NativeLayer(Parameters):
                 address(state, "state", (rows, self.router_width), torch.float32),
             )
         attention = rows_of(attention, "attention")
-        arguments = _Mixture(
+        arguments = abi.Moe(
             torch.get_num_threads(), attention.dtype == torch.bfloat16, state is not None, rows,
             address(attention, "attention", (batch, columns, self.query_width), torch.float32, torch.bfloat16),
             address(residual, "residual", (batch, columns, self.hidden), torch.float32), of_state, to_choice,
         )  # fmt: skip
-        self.library.zaya_mix(self.index, self._layer_pointer, ctypes.byref(arguments))
+        self.library.zaya_moe(self.index, self._layer_pointer, ctypes.byref(arguments))
         return new_state, choice
 
 

@@ -1,4 +1,4 @@
-"""Attention of a prompt's new tokens over the cache, by this folder's library (`layer.h`)."""
+"""Flash attention of a prompt's new tokens over the paged K/V cache, by the native library (`abi.h`)."""
 
 from __future__ import annotations
 
@@ -9,24 +9,11 @@ import torch
 from torch import Tensor
 
 from quant.kernels.pointers import address, expect_within, pair_of, rows_of, strided
-from zaya_core.kernels.key_values import KeyValuePointers, KeyValues
+from zaya_core.kernels.abi import PromptAttention
+from zaya_core.kernels.key_values import KeyValues
 from zaya_core.kernels.layer import NativeLayer
 
-_INT32, _INT64, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _LARGEST = (1 << 31) - 1  # position, which the library counts in 32 bits
-
-
-class _PromptAttention(ctypes.Structure):
-    """`ZayaPromptAttention`."""
-
-    _fields_ = (
-        ("threads", _INT32),
-        *((name, _INT64) for name in ("batch", "columns")),
-        *((name, _POINTER) for name in ("query", "key", "value")),
-        ("cache", KeyValuePointers),
-        ("window", _INT64),
-        *((name, _POINTER) for name in ("past", "lengths", "out")),
-    )
 
 
 def can_attend(layer: NativeLayer, dtype: torch.dtype) -> bool:
@@ -58,11 +45,11 @@ def attend_prompt(
     real = lengths.tolist()
     _expect_places(columns, cache, past.tolist(), real, window)
     out = torch.empty_like(query) if min(real, default=0) == columns else torch.zeros_like(query)
-    arguments = _PromptAttention(
+    arguments = PromptAttention(
         torch.get_num_threads(), batch, columns, *of_qkv, cache.pointers(batch, layer.key_heads, layer.head_dim),
         window or 0, of_past, of_lengths, address(out, "out", query.shape, torch.float32),
     )  # fmt: skip
-    layer.library.zaya_attend_prompt(layer.index, ctypes.c_void_p(layer.address), ctypes.byref(arguments))
+    layer.library.zaya_prompt_attention(layer.index, ctypes.c_void_p(layer.address), ctypes.byref(arguments))
     return out
 
 

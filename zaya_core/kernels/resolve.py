@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from quant.kernels.abi import StaleLibraryError
 from quant.kernels.resolve import CpuProducts, cpu_products
-from zaya_core.errors import UsageError
+from zaya_core.errors import DeviceError, UsageError
+from zaya_core.kernels.abi import steps_of
 from zaya_core.kernels.native import NativeSteps
 from zaya_core.kernels.reference import ReferenceSteps
 from zaya_core.kernels.sampling import NativeSampling
@@ -28,7 +30,10 @@ class ProductsInUse:
 
 
 def products_in_use() -> list[ProductsInUse]:
-    """One entry for each device that has its own. Raises UsageError where ZAYA_KERNELS asks for what is not there."""
+    """One entry for each device that has its own.
+
+    Raises UsageError where ZAYA_KERNELS asks for what is not there; DeviceError for a library of other sources.
+    """
     chosen = _cpu_products()
     return [ProductsInUse(f"CPU: {chosen.name}", chosen.reason, chosen.native is not None)]
 
@@ -79,6 +84,11 @@ _CANDIDATES: tuple[Callable[[ModelWeights, Sequence[str]], Steps], ...] = (_nati
 
 def _cpu_products() -> CpuProducts:
     try:
-        return cpu_products()
+        chosen = cpu_products()
+        if chosen.native is not None:
+            steps_of(chosen.native)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    except StaleLibraryError as error:
+        raise DeviceError(str(error)) from None
+    return chosen

@@ -1,4 +1,4 @@
-"""What becomes of the logits of a row, natively (`sampling.h`)."""
+"""What becomes of the logits of a row, by the native library (`abi.h`)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,9 @@ from torch import Tensor
 
 from quant.kernels.native import NativeProducts
 from quant.kernels.pointers import address, expect_within, rows_of
+from zaya_core.kernels import abi
 from zaya_core.sampling.logits import expect_logits
 from zaya_core.sampling.params import LEAST_TEMPERATURE, RandomKey, SamplingParams
-
-
-class _Draw(ctypes.Structure):
-    """`ZayaDraw`."""
-
-    _fields_ = (
-        ("threads", ctypes.c_int32),
-        *((name, ctypes.c_float) for name in ("temperature", "top_p", "min_p")),
-        ("top_k", ctypes.c_int64),
-        ("uniform", ctypes.c_double),
-        ("n", ctypes.c_int64),
-        ("logits", ctypes.c_void_p),
-    )
 
 
 def draw_natively(
@@ -37,8 +25,8 @@ def draw_natively(
     logits = rows_of(logits, "logits")
     count, begin = _row(logits)
     expect_within("top_k", (top_k,), 0, count)
-    draw = _Draw(torch.get_num_threads(), temperature, top_p, min_p, top_k, uniform, count, begin)
-    found = native.library.zaya_draw(native.index, ctypes.byref(draw))
+    sample = abi.Sample(torch.get_num_threads(), temperature, top_p, min_p, top_k, uniform, count, begin)
+    found = abi.steps_of(native).zaya_sample(native.index, ctypes.byref(sample))
     return None if found < 0 else int(found)
 
 
@@ -50,7 +38,7 @@ def normalise_natively(native: NativeProducts, logits: Tensor) -> tuple[float, i
     logits, likeliest, threads = rows_of(logits, "logits"), ctypes.c_int64(), torch.get_num_threads()
     count, begin = _row(logits)
     row = ctypes.c_int64(count), ctypes.c_void_p(begin)
-    return native.library.zaya_normalise(native.index, threads, *row, ctypes.byref(likeliest)), likeliest.value
+    return abi.steps_of(native).zaya_logsumexp(native.index, threads, *row, ctypes.byref(likeliest)), likeliest.value
 
 
 def _row(logits: Tensor) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The two ends of the model by this folder's library (`vocabulary.h`): ids to residual stream, and that to logits."""
+"""The two ends of the model by the native library (`abi.h`): ids to residual stream, and that to logits."""
 
 from __future__ import annotations
 
@@ -8,35 +8,12 @@ import torch
 from torch import Tensor
 
 from quant.kernels.native import FORMATS, NativeProducts
-from quant.kernels.parameters import MatrixPointers, NativeMatrix, Parameters
+from quant.kernels.parameters import NativeMatrix, Parameters
 from quant.kernels.pointers import address, fresh, rows_of
 from quant.matrix import no_row
+from zaya_core.kernels import abi
 
-_INT32, _INT64, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-
-
-class _Embedding(ctypes.Structure):
-    """`ZayaEmbedding`."""
-
-    _fields_ = (
-        ("format", _INT32),
-        *((name, _INT64) for name in ("hidden", "vocabulary")),
-        ("matrix", MatrixPointers),
-        *((name, _POINTER) for name in ("bias", "scale")),
-    )
-
-
-class _Head(ctypes.Structure):
-    """`ZayaHead`."""
-
-    _fields_ = (
-        *((name, _INT32) for name in ("format", "rounds_to_bf16")),
-        *((name, _INT64) for name in ("hidden", "vocabulary")),
-        ("rms_norm_eps", _FLOAT),
-        ("norm", _POINTER),
-        ("matrix", MatrixPointers),
-        ("bias", _POINTER),
-    )
+_INT64, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
 
 class NativeEmbedding(Parameters):
@@ -44,10 +21,11 @@ class NativeEmbedding(Parameters):
 
     def __init__(self, products: NativeProducts, matrix: NativeMatrix, vocabulary: int, bias: Tensor, scale: Tensor):
         super().__init__(products)
+        self.library = abi.steps_of(products)
         self.hidden = len(scale)
         of_matrix = self.matrix(matrix, vocabulary, self.hidden)
         vectors = self.pointer(bias, "bias", self.hidden), self.pointer(scale, "scale", self.hidden)
-        self._embedding = _Embedding(FORMATS.index(matrix.format), self.hidden, vocabulary, of_matrix, *vectors)
+        self._embedding = abi.Embedding(FORMATS.index(matrix.format), self.hidden, vocabulary, of_matrix, *vectors)
         self._pointer = ctypes.byref(self._embedding)
         self.address = ctypes.addressof(self._embedding)
 
@@ -78,8 +56,9 @@ class NativeHead(Parameters):
         norm: Tensor, rms_norm_eps: float, dtype: torch.dtype,
     ):  # fmt: skip
         super().__init__(products)
+        self.library = abi.steps_of(products)
         self.vocabulary, self.hidden = vocabulary, len(norm)
-        self._head = _Head(
+        self._head = abi.Head(
             FORMATS.index(matrix.format), dtype == torch.bfloat16, self.hidden, vocabulary, rms_norm_eps,
             self.pointer(norm, "norm", self.hidden), self.matrix(matrix, vocabulary, self.hidden),
             self.pointer(None if bias is None else bias.float(), "bias", vocabulary),

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from quant.kernels.native import supported_instruction_sets
+from tests.core.kernels.native_attention import attend, laid_out, near
 from tests.core.model_parts import parts_of
 from tests.core.quantized_models import quantized_folder, source_folder
-from tests.quant.native_attention import attend, laid_out, near
 from zaya_core.kernels.key_values import KeyValues
+from zaya_core.kernels.layer import has_prompt_attention
 from zaya_core.kernels.native import NativeSteps
 from zaya_core.kernels.prompt_attention import can_attend
 from zaya_core.kernels.reference import ReferenceSteps
@@ -86,7 +87,7 @@ def heads_of_32(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
-@pytest.mark.parametrize("name", [name for name, products in SETS.items() if products.has_prompt_attention])
+@pytest.mark.parametrize("name", [name for name, products in SETS.items() if has_prompt_attention(products)])
 def test_a_prompt_whose_attention_is_native_is_as_near_to_float32_as_the_block_spelled_out(heads_of_32, name, kv):
     """On the mean: a token for which bf16 chooses another expert is off by a tenth in either of both."""
     model = loaded(heads_of_32, name, "bfloat16", kv)

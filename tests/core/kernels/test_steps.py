@@ -12,9 +12,9 @@ import torch
 
 from quant.kernels.native import supported_instruction_sets
 from tests.core.kernel_choice import chosen_kernels
+from tests.core.kernels.native_attention import near
 from tests.core.model_parts import parts_of
 from tests.core.quantized_models import quantized_folder, source_folder
-from tests.quant.native_attention import near
 from zaya_core.cache.cache import Cache
 from zaya_core.cache.step import CacheStep
 from zaya_core.kernels.native import NativeSteps
