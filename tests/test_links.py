@@ -28,19 +28,19 @@ def anchors_of(text: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def is_dead(target: str, page: Path, text: str) -> bool:
+    """Whether a link of a page leads to no file, or to no heading."""
+    path, _, anchor = target.partition("#")
+    to = page.parent / path
+    if path and not to.exists():
+        return True
+    return bool(anchor) and anchor not in anchors_of(text_of(to) if path else text)
+
+
 def dead_links(page: Path, text: str) -> list[str]:
-    """Targets that are no file, or no heading of a page."""
-    dead = []
-    for target in LINK.findall(FENCE.sub("", text)):
-        path, _, anchor = target.partition("#")
-        to = page.parent / path
-        if re.match(r"\w+:", target):
-            continue
-        if path and not to.exists():
-            dead.append(target)
-        elif anchor and anchor not in anchors_of(text_of(to) if path else text):
-            dead.append(target)
-    return dead
+    """Of the relative links."""
+    targets = [target for target in LINK.findall(FENCE.sub("", text)) if not re.match(r"\w+:", target)]
+    return [target for target in targets if is_dead(target, page, text)]
 
 
 def missing_paths(text: str) -> list[str]:
