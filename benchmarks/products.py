@@ -1,4 +1,4 @@
-"""Rows times packed and bf16 matrices on this CPU, native beside torch's: the table of docs/cpu_performance.md.
+"""Rows times packed and bf16 matrices on this CPU, native beside torch's: the table of docs/lab/2026-11-cpu.md.
 
     python -m benchmarks.products [--threads 2] [--rows 1,8,32,128] [--formats int4,int8,bf16]
 

@@ -22,7 +22,7 @@ from zaya_core.model.rope import RotaryEmbedding
 from zaya_core.model.steps import Steps
 
 # Tokens of a long prompt that are computed together: they share one pass over the weights of all experts. More hardly
-# gain and make rows that are being answered wait (docs/cpu_performance.md).
+# gain and make rows that are being answered wait (docs/lab/2026-11-cpu.md).
 PREFILL_CHUNK = 1024
 
 
