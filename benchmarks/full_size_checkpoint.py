@@ -1,6 +1,6 @@
 """Write a folder with the sizes of ZAYA1-8B and random weights, for speed and memory.
 
-    python -m benchmarks.full_size_checkpoint --out /tmp/zaya-random [--layout original] [--layers 40]
+    python -m benchmarks.full_size_checkpoint --out zaya-random [--layout original] [--layers 40]
 
 8.84 B parameters in bf16 (17.7 GB) in shards of about 2 GB, a tokenizer with 262,272 entries and a chat template. The
 answers are noise; tokens spread over the experts as in a trained model. The last line of output is JSON.

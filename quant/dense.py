@@ -173,7 +173,7 @@ def products_of(rows: int) -> Iterator[None]:
     """For the duration of one pass over `rows` rows: a single row is multiplied by torch's own dot products.
 
     They read bf16 weights twice as fast as oneDNN does, and start faster. A switch of the whole process, hence set once
-    a pass and not once a product; it changes speed and the last bits, nothing else.
+    for several products; it changes speed and the last bits, nothing else.
     """
     was_enabled = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(was_enabled and rows > 1)

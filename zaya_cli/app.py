@@ -17,7 +17,7 @@ from zaya_cli.flags.completion import Shell, complete_model, completion_script, 
 from zaya_cli.flags.errors import wants_json
 from zaya_cli.flags.groups import with_groups
 from zaya_cli.flags.pull import PullSettings
-from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.flags.run import RunSettings
 from zaya_cli.flags.settings import Setting, defaults_by_command, read_config_file, settings_of, unknown_variables
 from zaya_cli.machine.versions import installed_version
@@ -356,7 +356,7 @@ def info(
 
 @app.command()
 @with_groups
-def quantize(settings: QuantizeSettings) -> None:
+def quantize(settings: QuantizeCommand) -> None:
     """Make a smaller folder of a model. A run that was stopped goes on where it was.
 
     [bold]Examples[/bold]

@@ -51,7 +51,7 @@ class Runtime:
     @property
     def folder(self) -> ModelFolder:
         """The model's, with what has been read of it."""
-        return self.found.opened
+        return self.found.folder
 
 
 def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
@@ -71,7 +71,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
         engine = _engine(model, tokenizer.result(), settings, rows)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
-    _report_notes(model, found.opened)
+    _report_notes(model, found.folder)
     _report_slow_format(model)
     _report_unused_gpu(settings.device)
     return Runtime(engine, found, threads, time.perf_counter() - started)
@@ -81,7 +81,7 @@ def _check_memory(found: FoundModel, settings: RuntimeSettings) -> None:
     """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.machine.memory_fit`."""
     config = found.config
     settings.expect_context(config.max_position_embeddings)
-    stored = found.opened.weight_bytes
+    stored = found.folder.weight_bytes
     memory = memory_of(settings.device)
     need = memory_need(config, stored, settings.context or USUAL_CONTEXT, settings.kv)
     verdict = need.verdict(memory.total, memory.free)
@@ -114,7 +114,7 @@ def _engine(model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, r
 def _load_tokenizer(found: FoundModel) -> Tokenizer:
     from zaya_core.text.tokenizer import load_tokenizer
 
-    return load_tokenizer(found.opened)
+    return load_tokenizer(found.folder)
 
 
 def _load_model(found: FoundModel, settings: RuntimeSettings, threads: int) -> ZayaModel:
@@ -127,7 +127,7 @@ def _load_model(found: FoundModel, settings: RuntimeSettings, threads: int) -> Z
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = load_model(found.opened, settings.device, settings.dtype, settings.kv)
+    model = load_model(found.folder, settings.device, settings.dtype, settings.kv)
     spare_the_collector()
     return model
 

@@ -42,7 +42,7 @@ def load_model(
 
     On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files where they are large; others
     are copied, small parameters to float32.
-    dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `zaya_core.cache.cache`.
+    dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `kv_format`.
     Raises: the errors of `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
     """
     expect_kv_format(kv)
@@ -73,7 +73,7 @@ def assemble(parts: ModelParts, steps: Steps, placement_reason: str) -> ZayaMode
             for kind in sorted(set(config.layer_types))
         },
         steps=steps,
-        states=steps.states(max_rows=1),
+        states=steps.states(),
         placement_reason=placement_reason,
         notes=parts.checkpoint.notes,
     )
@@ -121,7 +121,7 @@ class ModelParts:
         """The matrix `{name}.weight` with its bias, as floats or packed as it is stored."""
         weight, bias_name = f"{name}.weight", f"{name}.bias"
         has_bias = self.config.attention_bias and bias_name in self.checkpoint.parameters
-        bias = self._large(self.checkpoint.tensor(bias_name)) if has_bias else None
+        bias = self._on_layout(self.checkpoint.tensor(bias_name)) if has_bias else None
         packed = self.checkpoint.packed.get(weight)
         if packed is None:
             return DenseMatrix(self._large(self.checkpoint.tensor(weight)), bias)
@@ -140,6 +140,9 @@ class ModelParts:
 
     def _on_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {suffix: share_large_pages(tensor.to(self.layout.device)) for suffix, tensor in tensors.items()}
+
+    def _on_layout(self, tensor: Tensor) -> Tensor:
+        return share_large_pages(tensor.to(self.layout.device, self.layout.dtype))
 
     def _large(self, tensor: Tensor) -> Tensor:
         return share_large_pages(tensor.to(self.layout.device, self._weight_dtype))

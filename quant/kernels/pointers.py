@@ -1,4 +1,4 @@
-"""Where tensors are, for native code, which believes what it is told: the only place of this folder that asks for it.
+"""Where tensors are, for native code, which believes what it is told: the only place of all kernels that asks for it.
 
 Everything that the other side relies on is checked here, and refused before anything is read or written.
 """

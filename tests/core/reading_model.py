@@ -33,7 +33,7 @@ class ReadingModel:
         self._bank = torch.randn(_BANK, vocab_size, generator=torch.Generator().manual_seed(0))
         self.passes = 0
 
-    def states(self, max_rows: int, max_blocks: int | None = None) -> TensorStates:
+    def states(self, max_rows: int | None = None, max_blocks: int | None = None) -> TensorStates:
         return TensorStates(self.layout, torch.zeros(1, 1), max_blocks)
 
     def draw(self, logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Exception]:

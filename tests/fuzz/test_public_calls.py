@@ -254,12 +254,12 @@ def written_call(random):
         assert same_bits(table.read(cache.row_lengths[0]).values(), spoilt.values())
 
 
-# ------------------------------------------------------------------------------------------------------ the fused steps
+# ------------------------------------------------------------------------------------------------------ the native steps
 
 
 @cache
 def arguments(kind):
-    """Of each fused step, with two rows."""
+    """Of each native step, with two rows."""
     torch.manual_seed(0)
     model = model_of(kind)
     layer, config = model.steps._layers[1], model.config
@@ -290,8 +290,8 @@ def arguments(kind):
     return steps
 
 
-def fused_call(random):
-    """One tensor of a fused step."""
+def native_call(random):
+    """One tensor of a native step."""
     call, given = (steps := arguments(random.choice(("bf16", "codes"))))[name := random.choice(sorted(steps))]
     assert answer(lambda: call(*map(proper, given))) is not None, name
     at = random.randrange(len(given))
@@ -510,7 +510,7 @@ def key_call(random):
 
 
 CALLS = {  # how often each
-    model_call: 12, cache_call: 12, written_call: 2, fused_call: 15, decode_call: 3, product_call: 12, stack_call: 6,
+    model_call: 12, cache_call: 12, written_call: 2, native_call: 15, decode_call: 3, product_call: 12, stack_call: 6,
     construction_call: 6, native_product_call: 10, sampling_call: 15, key_call: 6,
 }  # fmt: skip
 
@@ -518,7 +518,7 @@ CALLS = {  # how often each
 def test_a_call_is_refused_with_nothing_changed_or_right():
     calls = dict(CALLS)
     if not isinstance(model_of("bf16").steps, NativeSteps):  # no native products of bf16 weights on this machine
-        del calls[fused_call], calls[decode_call]
+        del calls[native_call], calls[decode_call]
     for number in rounds(600):
         torch.manual_seed(number)
         random = Random(number)

@@ -70,7 +70,7 @@ def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
         model = dummy_model(quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
         return model, "random weights"
     found = _find(settings)
-    return load_model(found.opened, settings.device, kv=settings.kv), found.name
+    return load_model(found.folder, settings.device, kv=settings.kv), found.name
 
 
 def _find(settings: BenchSettings) -> FoundModel:

@@ -45,7 +45,7 @@ def _build(settings: ChatSettings, runtime: Runtime, console: Console) -> Chat:
     sampling = settings.generation.sampling(runtime.folder)
     conversation = Conversation(runtime.engine, settings.generation, sampling, settings.system)
     keeper = SessionKeeper(
-        conversation, SessionFolder(sessions_folder()), runtime.name, runtime.found.opened.fingerprint,
+        conversation, SessionFolder(sessions_folder()), runtime.name, runtime.found.folder.fingerprint,
         is_person and settings.keeps_history, lambda text: console.print(f"zaya: {text}"),
     )  # fmt: skip
     opened = Chat(runtime, conversation, console, keeper, PlainInput(), settings.stats)

@@ -79,7 +79,7 @@ def _of_model(name: str | None) -> dict[str, Origin]:
         here, built_in = sampling_defaults(folder), SamplingParams()
     except ZayaError:
         return {}
-    source = folder / "generation_config.json"
+    source = folder.path / "generation_config.json"
     return {
         key: Origin(value, str(source) if value != getattr(built_in, field) else "built-in")
         for key, field in _SAMPLING.items()

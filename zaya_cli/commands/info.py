@@ -44,8 +44,8 @@ class Part:
 def info(model: str | None, format: InfoKind) -> None:
     """Print the description. Raises the errors of an unusable folder."""
     found = find_model(model, device="cpu")
-    folder, config = found.folder, found.config
-    checkpoint = open_checkpoint(found.opened)
+    folder, config = found.path, found.config
+    checkpoint = open_checkpoint(found.folder)
     parts = weigh_parts(checkpoint)
     if format == "json":
         write_json(_as_json(str(folder), config, checkpoint, parts))

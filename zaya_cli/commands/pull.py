@@ -15,7 +15,7 @@ from rich.console import Console
 from zaya_cli.commands.pull_plan import announced_plan, expect_model
 from zaya_cli.commands.pull_snapshot import fetch_all, link_snapshot
 from zaya_cli.flags.pull import PullSettings
-from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.machine.hardware import why_not_writable
 from zaya_cli.models import hub
 from zaya_cli.models.download import Fetcher
@@ -89,7 +89,7 @@ def _online(repo: str, settings: PullSettings) -> Path | None:
     return _fetched(fetcher, settings) if wanted is None else _quantized(fetcher, settings, wanted)
 
 
-def _made_before(repo: str, commit: str | None, wanted: QuantizeSettings) -> Path | None:
+def _made_before(repo: str, commit: str | None, wanted: QuantizeCommand) -> Path | None:
     """The result, if it is there. Raises UsageError if it was made from another revision."""
     out = default_out(SourceName(repo, commit), wanted.format, wanted.dense)
     if not (out / "config.json").is_file():
@@ -105,7 +105,7 @@ def _made_before(repo: str, commit: str | None, wanted: QuantizeSettings) -> Pat
     return out
 
 
-def _quantized(fetcher: Fetcher, settings: PullSettings, wanted: QuantizeSettings) -> Path:
+def _quantized(fetcher: Fetcher, settings: PullSettings, wanted: QuantizeCommand) -> Path:
     """Quantize as it arrives what is not here yet, where the file system lets one."""
     from zaya_cli.commands.pull_quantized import can_stage, quantize_arriving, quantize_cached
 

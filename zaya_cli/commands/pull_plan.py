@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from zaya_cli.flags.pull import PullSettings
-from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.machine.hardware import Memory, free_disk, memory_of, on_same_disk
 from zaya_cli.models import hub
 from zaya_cli.models.download import Fetcher
 from zaya_cli.models.fit_report import FormatFit, advice, fit_of, fits_of, table_of
 from zaya_cli.models.folder import DEFAULT_REPO
-from zaya_cli.models.found import read_settings
+from zaya_cli.models.found import unchecked_settings
 from zaya_cli.models.quantized_folder import SourceName, default_out
 from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import stderr_console
@@ -96,7 +96,7 @@ def _read_remote_config(listing: hub.Listing, settings: PullSettings) -> ModelCo
     with TemporaryDirectory() as temporary, hub.hub_errors(listing.repo, listing.revision):
         cache = temporary if settings.dry_run or settings.discards else None
         path = Path(hf_hub_download(listing.repo, _CONFIG, revision=listing.commit, cache_dir=cache))
-        raw = read_settings(path, ConfigError)
+        raw = unchecked_settings(path, ConfigError)
         try:
             return parse_config(raw)
         except ConfigError as error:
@@ -129,7 +129,7 @@ def _announce(console: Console, fetcher: Fetcher, listed: tuple[hub.RemoteFile, 
 
 
 def _announce_quantized(
-    console: Console, wanted: QuantizeSettings, listing: hub.Listing, missing: int, result: int, discards: bool
+    console: Console, wanted: QuantizeCommand, listing: hub.Listing, missing: int, result: int, discards: bool
 ) -> None:
     out = default_out(SourceName(listing.repo, listing.commit), wanted.format, wanted.dense)
     largest = sorted(file.size for file in listing.files)[-2:]

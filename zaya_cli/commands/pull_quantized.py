@@ -11,7 +11,7 @@ from rich.console import Console
 
 from zaya_cli.commands.quantize import quantization_job, run_job
 from zaya_cli.failures import INTERRUPTED, Interrupted
-from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.models import hub
 from zaya_cli.models.download import FILES_AT_ONCE, Fetcher, Stopped
 from zaya_cli.models.download_progress import download_progress
@@ -23,7 +23,7 @@ from zaya_core.checkpoint.outline import keeps_holes
 from zaya_core.quantize.run import steps_left
 
 
-def quantize_cached(settings: QuantizeSettings, folder: Path, name: SourceName, console: Console) -> Path:
+def quantize_cached(settings: QuantizeCommand, folder: Path, name: SourceName, console: Console) -> Path:
     """Quantize a model that is whole on this machine -> the folder of the result."""
     out = default_out(name, settings.format, settings.dense)
     with _interruptible():
@@ -37,7 +37,7 @@ def can_stage(out: Path) -> bool:
     return keeps_holes(out.parent)
 
 
-def quantize_arriving(settings: QuantizeSettings, fetcher: Fetcher, discards: bool, console: Console) -> Path:
+def quantize_arriving(settings: QuantizeCommand, fetcher: Fetcher, discards: bool, console: Console) -> Path:
     """Fetch and quantize at the same time -> the folder of the result.
 
     fetcher: of the cache, where the files stay unless `discards`. Raises the errors of the Hub, of the disk and of

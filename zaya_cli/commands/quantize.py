@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.machine.threads import expect_threads, threads_to_use
 from zaya_cli.models.folder import DEFAULT_REPO, expect_openable, find_model_folder, folder_bytes
 from zaya_cli.models.locks import reading
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NO_CALIBRATION = "none"
 
 
-def quantize(settings: QuantizeSettings) -> None:
+def quantize(settings: QuantizeCommand) -> None:
     """Write the folder, print its path on stdout.
 
     With --verify and a folder that exists already, only compare. Raises the errors of `zaya_core.quantize.run`.
@@ -48,7 +48,7 @@ def quantize(settings: QuantizeSettings) -> None:
 
 
 def quantization_job(
-    settings: QuantizeSettings, source: Path, name: SourceName, out: Path, files: SourceFiles | None = None
+    settings: QuantizeCommand, source: Path, name: SourceName, out: Path, files: SourceFiles | None = None
 ) -> QuantizationJob:
     """What `run_job` does. See `zaya_core.quantize.job` for the errors, and for `files`."""
     from zaya_core.quantize.job import QuantizationJob
@@ -56,7 +56,7 @@ def quantization_job(
     return QuantizationJob(source, out, _settings(settings, source, name), files)
 
 
-def run_job(settings: QuantizeSettings, job: QuantizationJob, console: Console) -> None:
+def run_job(settings: QuantizeCommand, job: QuantizationJob, console: Console) -> None:
     """Make the folder with progress. Raises the errors of `zaya_core.quantize.run`, KeyboardInterrupt with a note."""
     import torch
 
@@ -81,7 +81,7 @@ def run_job(settings: QuantizeSettings, job: QuantizationJob, console: Console) 
         console.print(f"{sizes} · {duration(time.perf_counter() - started)} · {peak}")
 
 
-def _settings(settings: QuantizeSettings, source: Path, name: SourceName) -> jobs.QuantizeSettings:
+def _settings(settings: QuantizeCommand, source: Path, name: SourceName) -> jobs.QuantizeSettings:
     from zaya_core.quantize import job as jobs
 
     can_be_fitted = is_fitted(settings.format) or is_fitted(settings.dense)
@@ -95,7 +95,7 @@ def _settings(settings: QuantizeSettings, source: Path, name: SourceName) -> job
     )
 
 
-def _calibration(settings: QuantizeSettings, source: Path) -> CalibrationText:
+def _calibration(settings: QuantizeCommand, source: Path) -> CalibrationText:
     from zaya_core.quantize.calibration_text import read_calibration_text
     from zaya_core.text.tokenizer import load_tokenizer
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zaya_cli.flags import options
-from zaya_cli.flags.quantize import QuantizeSettings
+from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_core.config.weight_formats import DEFAULT_DENSE, FAST_FORMATS, DenseFormat, FastFormat
 from zaya_core.errors import UsageError
 
@@ -48,12 +48,12 @@ class PullSettings:
     quiet: options.Quiet = False
 
     @property
-    def quantization(self) -> QuantizeSettings | None:
+    def quantization(self) -> QuantizeCommand | None:
         """What --quant and the flags that belong to it ask for."""
         if self.quant is None:
             return None
         dense = self.dense or DEFAULT_DENSE
-        return QuantizeSettings(self.repo, self.quant, dense, self.calibrate, quiet=self.quiet)
+        return QuantizeCommand(self.repo, self.quant, dense, self.calibrate, quiet=self.quiet)
 
     def expect_consistent(self) -> None:
         """Raises UsageError for flags that say how to quantize, where nothing is."""

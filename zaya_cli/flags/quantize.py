@@ -25,7 +25,7 @@ def _bits_of_each() -> str:
 
 
 @dataclass(frozen=True)
-class QuantizeSettings:
+class QuantizeCommand:
     """All that `zaya quantize` was asked for. calibrate: a file, "none", or None for the built-in text."""
 
     model: Annotated[

@@ -18,21 +18,21 @@ class FoundModel:
     """name: what people call it. reason: why this one, None where it was named."""
 
     name: str
-    folder: Path
+    path: Path
     reason: str | None = None
 
     @cached_property
-    def opened(self) -> ModelFolder:
+    def folder(self) -> ModelFolder:
         """What is read of it, by this room and below: each file once."""
-        return ModelFolder(self.folder)
+        return ModelFolder(self.path)
 
     @property
     def config(self) -> ModelConfig:
         """Raises the errors of `read_config`."""
-        return self.opened.config
+        return self.folder.config
 
 
-def read_settings(path: Path, failure: type[CheckpointError] = CheckpointError) -> dict[str, Any]:
+def unchecked_settings(path: Path, failure: type[CheckpointError] = CheckpointError) -> dict[str, Any]:
     """What a `config.json` holds, unchecked; {} where that is no object. Raises as `read_json`."""
     raw = read_json(path, failure)
     return raw if isinstance(raw, dict) else {}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from zaya_cli.models import hub
 from zaya_cli.models.folder import BUNDLED, DEFAULT_REPO, folder_bytes, weight_bytes
-from zaya_cli.models.found import read_settings
+from zaya_cli.models.found import unchecked_settings
 from zaya_cli.models.quantized_folder import ORIGINALS
 from zaya_cli.user_files import quantized_models
 from zaya_core.config.kv_format import KVFormat
@@ -107,7 +107,7 @@ def _described(name: str, folder: Path, place: Place, raw: dict[str, Any]) -> Pr
 def _raw_config(path: Path) -> dict[str, Any]:
     """What the file holds, {} if that is nothing usable."""
     try:
-        return read_settings(path)
+        return unchecked_settings(path)
     except (CheckpointError, ModelNotFoundError):
         return {}
 

@@ -56,10 +56,10 @@ def find_quantized_folder(model: str | None, kind: str) -> FoundModel:
     if source is not None and source.config.quantization is not None:
         if (own := source.config.quantization.experts) != kind:
             raise UsageError(
-                f"{source.folder} is quantized to {own}, not to {kind}: leave --quant out, or give another --model."
+                f"{source.path} is quantized to {own}, not to {kind}: leave --quant out, or give another --model."
             )
         return source
-    folder = default_out(source_name(model, None if source is None else source.folder), kind, DEFAULT_DENSE)
+    folder = default_out(source_name(model, None if source is None else source.path), kind, DEFAULT_DENSE)
     if not (folder / "config.json").is_file():
         what = f" --model {model}" if model is not None else ""
         raise ModelNotFoundError(
@@ -85,8 +85,8 @@ def _expect_made_from(found: FoundModel, source: FoundModel) -> None:
     quantization = found.config.quantization
     made_from = None if quantization is None else quantization.facts.get("source")
     wanted = made_from.get("fingerprint") if isinstance(made_from, dict) else None
-    if wanted != source.opened.fingerprint:
+    if wanted != source.folder.fingerprint:
         raise UsageError(
-            f"{found.folder} was made from other weights than those in {source.folder}: delete it and quantize again, "
+            f"{found.path} was made from other weights than those in {source.path}: delete it and quantize again, "
             "or give its path as --model."
         )

@@ -27,7 +27,7 @@ from zaya_core.whole_numbers import expect_whole
 
 
 class BlockPool:
-    """Storage of K and V for all rows of all caches of one model, in blocks with reference counts.
+    """Storage of K and V for all rows of all caches of one owner, in blocks with reference counts.
 
     `tensors` has by name one tensor a layer, (blocks, ...) as the one of that name in `arrangements` says, contiguous:
     `keys` and `values` in the model's dtype; with `kv` "int8" in int8 codes, with `key_scales` and `value_scales` in

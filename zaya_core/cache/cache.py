@@ -52,9 +52,9 @@ class Cache:
 
     @classmethod
     def join(cls, caches: Sequence[Cache]) -> Cache:
-        """One cache with the rows of several, which are used up by it. Raises ValueError unless they share a pool."""
+        """One cache with the rows of several, which are used up by it. Raises ValueError unless all have one owner."""
         if not caches or any(cache.states is not caches[0].states for cache in caches):
-            raise ValueError(f"caches of one model can be joined, and at least one; these are {len(caches)}")
+            raise ValueError(f"caches of one owner can be joined, and at least one; these are {len(caches)}")
         tables = [table for cache in caches for table in cache.tables]
         lengths = [length for cache in caches for length in cache.row_lengths]
         states = caches[0].states
@@ -91,7 +91,7 @@ class Cache:
     def restore(self, snapshot: Snapshot) -> None:
         """Go back (or forward) to a snapshot of this cache or of one with as many rows.
 
-        Raises ValueError for another number of rows, or a snapshot of another model's cache.
+        Raises ValueError for another number of rows, or a snapshot that another Engine or model owns.
         """
         if len(snapshot.tables) != self.batch_size:
             raise ValueError(f"a snapshot of {len(snapshot.tables)} rows does not fit a cache of {self.batch_size}")
@@ -150,7 +150,7 @@ def _expect_rows(states: RowStates, tables: Sequence[BlockTable], row_lengths: S
     """Raises ValueError unless these are the state of some rows, each with blocks for what it holds."""
     rows = len(tables)
     if any(table.pool is not states.pool for table in tables):
-        raise ValueError("the rows' keys and values are in the pool of another model")
+        raise ValueError("the rows' keys and values are in the pool of another Engine or model")
     if not rows or len({*map(id, tables)}) != rows or len(row_lengths) != rows:
         raise ValueError(f"a cache needs a table of its own and a length for each row; {rows}, {len(row_lengths)}")
     for table, length in zip(tables, row_lengths, strict=True):

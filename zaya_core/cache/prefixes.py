@@ -11,6 +11,7 @@ from torch import Tensor
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.blocks import BlockTable
 from zaya_core.cache.cache import Snapshot
+from zaya_core.cache.states import RowStates
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,15 @@ class Prefix:
 class PrefixStore:
     """The most recently used prefixes. Blocks that a prefix shares with others are not held twice."""
 
-    def __init__(self, capacity: int = 16):
+    def __init__(self, states: RowStates, capacity: int = 16):
         self.capacity = capacity
+        self._states = states
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
 
     def add(self, prefix: Prefix) -> None:
+        """Keep a prefix. Raises ValueError for one whose state another Engine or model owns."""
+        if prefix.snapshot.states is not self._states:
+            raise ValueError("a prefix of another Engine or model cannot be gone on from here")
         known = self._prefixes.pop(prefix.ids, None)
         if known is not None and prefix.logits is None:
             prefix = known

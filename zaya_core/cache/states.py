@@ -29,10 +29,11 @@ class CCATensors(NamedTuple):
 
 
 class RowStates(Protocol):
-    """Owner of all state of all rows of one model on one device: K and V in `pool`, CCA's as the device likes.
+    """Owner of all state of an Engine's rows, or of other caches, on one device: K and V in `pool`, CCA's as it likes.
 
     What stands for CCA's state of some rows is opaque to Engine and cache (here called a state): tensors, or numbers of
-    slots at fixed addresses. A state belongs to one cache, which gives it up by `join` and `select`.
+    slots at fixed addresses. A state belongs to one cache, which gives it up by `join`. What it holds is free again
+    when nobody has it, as the blocks of a `BlockTable` are; nobody says so.
     """
 
     pool: BlockPool
@@ -44,7 +45,7 @@ class RowStates(Protocol):
         """Of the rows of several states, one behind the other."""
 
     def select(self, state: Any, rows: Sequence[int]) -> Any:
-        """Of these rows, in this order; others leave, and one that is taken several times forks."""
+        """Of copies of these rows, in this order, perhaps one several times (a fork); `state` itself goes on."""
 
     def tensors(self, state: Any) -> CCATensors:
         """The state's numbers on the device, for steps that do not know better."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ class CacheStep:
         self._tails: list[Tensor] = []
         self._delayed: list[Tensor] = []
         self._states: CCATensors | None = None
+        self._is_written = False
 
     @classmethod
     def begin(cls, cache: Cache, columns: int, new_lengths: Sequence[int] | Tensor | None = None) -> CacheStep:
@@ -74,11 +76,21 @@ class CacheStep:
         if kind is not None:
             self._give_back()
             return
-        self.cache.row_lengths = self.totals
-        if self._tails:
-            self._states = CCATensors(torch.stack(self._tails), torch.stack(self._delayed))
-        if self._states is not None:  # else the device has written them where they are
-            self.cache.cca = self.cache.states.advance(self.cache.cca, self._states)
+        try:
+            cca = self._advanced()
+        except BaseException:
+            self._give_back()
+            raise
+        self.cache.row_lengths, self.cache.cca = self.totals, cca
+
+    def _advanced(self) -> Any:
+        """The rows' state behind this pass."""
+        if self._is_written:
+            return self.cache.cca
+        if self._states is None and len(self._tails) != self.cache.pool.layout.num_layers:
+            raise RuntimeError(f"a pass noted the state of {len(self._tails)} layers")
+        new = self._states or CCATensors(torch.stack(self._tails), torch.stack(self._delayed))
+        return self.cache.states.advance(self.cache.cca, new)
 
     def _give_back(self) -> None:
         for table, past in zip(self.cache.tables, self.past, strict=True):
@@ -170,6 +182,10 @@ class CacheStep:
     def replace_states(self, conv_tail: Tensor, delayed: Tensor) -> None:
         """Note the new state of all layers at once: (L, B, W, C) and (L, B, G*K/2)."""
         self._states = CCATensors(conv_tail, delayed)
+
+    def wrote_in_place(self) -> None:
+        """Note that the device has the new state of all layers where its `RowStates` keep it."""
+        self._is_written = True
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new keys and values and return all of them. key, value: (B, T, G, K) -> (B, S, G, K) each."""

@@ -73,7 +73,7 @@ class Engine:
         self.chunk = whole_number("chunk", chunk, 1)
         longest = model.config.max_position_embeddings
         self.context = longest if context is None else whole_number("context", context, 2, longest)
-        self.prefixes = PrefixStore()
+        self.prefixes = PrefixStore(self.states)
         self._ids = count()
         self._waiting: OrderedDict[int, Row] = OrderedDict()
         self._waiting_prompts = PromptTree()
@@ -409,16 +409,24 @@ class Engine:
 
     def _advance(self, rows: Sequence[Row], logits: Tensor) -> list[Event]:
         """Choose the next token of each row and report it, or its end. logits: (B, V)."""
-        places = [place for place, row in enumerate(rows) if row.reason_to_end is None]
         drawn: dict[int, Drawn | Exception] = {}
-        try:
-            if places:
-                own = logits if len(places) == len(rows) else logits[places]
-                chosen = self.model.steps.draw(own, [rows[place].next_draw() for place in places])
-                drawn = {rows[place].id: one for place, one in zip(places, chosen, strict=True)}
-        except Exception as error:
-            return [self._fail(row, error) for row in rows]
+        asked: dict[int, RowDraw] = {}  # by place
+        for place, row in enumerate(rows):
+            try:
+                if row.reason_to_end is None:
+                    asked[place] = row.next_draw()
+            except Exception as error:
+                drawn[row.id] = error
+        own = logits if len(asked) == len(rows) else logits[list(asked)]
+        drawn |= zip([rows[place].id for place in asked], self._draw(own, list(asked.values())), strict=True)
         return [event for row in rows for event in self._attempt(row, lambda row: row.advance(drawn.get(row.id)))]
+
+    def _draw(self, logits: Tensor, rows: list[RowDraw]) -> list[Drawn | Exception]:
+        """The token of each row, or why it has none: what fails for all ends all that were to have one."""
+        try:
+            return self.model.steps.draw(logits, rows) if rows else []
+        except Exception as error:
+            return [error] * len(rows)
 
     def _keep(self, row: Row, cache: Cache) -> None:
         """Keep a row's state, for a prompt that goes on from it. The last token was chosen but not yet computed."""

@@ -145,7 +145,7 @@ struct ZayaDecode {
     float* logits;     // (batch, V)
 };
 
-// Sampling of one row (zaya_core/sampling/sampler.py has the definition).
+// Sampling of one row (zaya_core/sampling/draw.py has the definition).
 struct ZayaSample {
     int32_t threads;
     float temperature;  // above 0

@@ -44,8 +44,8 @@ class StoragePointers:
     def __init__(self, storage: Sequence[Sequence[Tensor]], key_heads: int, head_dim: int, block_size: int):
         by_layer = [storage_addresses(one, key_heads, head_dim, block_size) for one in zip(*storage, strict=True)]
         keys = storage[0]
-        if {(len(one), one.dtype) for one in keys} != {(len(keys[0]), keys[0].dtype)}:
-            raise ValueError("the layers' keys and values must be in as many blocks, of one dtype")
+        if len({one.dtype for one in keys}) > 1:
+            raise ValueError("the layers' keys and values must be of one dtype")
         self.addresses = (_POINTER * (len(storage) * len(keys)))(*chain.from_iterable(zip(*by_layer, strict=True)))
         self.format, self.blocks, self.block_size = DTYPES.index(keys[0].dtype), len(keys[0]), block_size
         self.sizes = len(keys), key_heads, head_dim

@@ -7,6 +7,7 @@ their input to int8 or bf16 as the native products do, a prompt's attention its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -46,7 +47,8 @@ class NativeSteps:
         self._kinds = sorted(set(layer_types))
         kinds = [self._kinds.index(kind) for kind in layer_types]
         self._decoder = NativeDecoder(self._embedding, self._layers, kinds, self._head)
-        self._storage: tuple[BlockPool, int, StoragePointers] | None = None  # of which pool, at which generation
+        # At which generation of each pool; a pool that nobody has goes.
+        self._storage: WeakKeyDictionary[BlockPool, tuple[int, StoragePointers]] = WeakKeyDictionary()
 
     def _read_layers(self, weights: ModelWeights, native: NativeProducts) -> None:
         """One after the other: what the library has a copy of, such as convolutions and routers, does not stay."""
@@ -107,16 +109,16 @@ class NativeSteps:
         return logits, choices
 
     def _storage_of(self, pool: BlockPool) -> StoragePointers:
-        kept = self._storage
-        if kept is None or kept[0] is not pool or kept[1] != pool.generation:
-            kept = self._storage = (pool, pool.generation, self._decoder.storage(list(pool.tensors.values()), BLOCK))
-        return kept[2]
+        kept = self._storage.get(pool)
+        if kept is None or kept[0] != pool.generation:
+            kept = self._storage[pool] = pool.generation, self._decoder.storage(list(pool.tensors.values()), BLOCK)
+        return kept[1]
 
     def draw(self, logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Exception]:
         """See `Steps`."""
         return draw_rows(self._sampling, logits, rows)
 
-    def states(self, max_rows: int, max_blocks: int | None = None) -> RowStates:
+    def states(self, max_rows: int | None = None, max_blocks: int | None = None) -> RowStates:
         """See `Steps`."""
         return TensorStates(self._layout, self._empty_delayed, max_blocks)
 

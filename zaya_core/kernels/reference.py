@@ -60,7 +60,7 @@ class ReferenceSteps:
         """See `Steps`."""
         return draw_rows(self._sampling, logits, rows)
 
-    def states(self, max_rows: int, max_blocks: int | None = None) -> RowStates:
+    def states(self, max_rows: int | None = None, max_blocks: int | None = None) -> RowStates:
         """See `Steps`."""
         return TensorStates(self._layout, self._empty_delayed, max_blocks)
 

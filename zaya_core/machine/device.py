@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from zaya_core.errors import DeviceError, UsageError
 from zaya_core.machine.gpu_hardware import gpu_hardware
-
-DeviceName = Literal["auto", "cpu", "cuda"]
-DtypeName = Literal["auto", "bfloat16", "float32"]
 
 _FLOAT16 = (
     "float16 is not offered: ZAYA's residual stream and its down projections reach values that float16 cannot hold "

@@ -104,13 +104,13 @@ def _as_codes(noise: Tensor, dtype: torch.dtype) -> Tensor:
 class _RandomShard:
     """Stands for an open weight file."""
 
-    def __init__(self, expected: dict[str, tuple[tuple[int, ...], torch.dtype]], on_tensor: Callable[[], None]):
+    def __init__(self, expected: dict[str, tuple[tuple[int, ...], torch.dtype]], on_tensor: Callable[[str], None]):
         self._expected = expected
         self._random = RandomTensors()
         self._on_tensor = on_tensor
 
     def get_tensor(self, name: str) -> Tensor:
-        self._on_tensor()
+        self._on_tensor(name)
         return self._random.draw(name, *self._expected[name])
 
 
@@ -129,12 +129,11 @@ def dummy_model(
     config = parse_config(full_size_config(layers, experts, dense))
     expected = {name: (one.shape, one.dtypes[0]) for name, one in expected_tensors(config, ()).items()}
     infos = {name: TensorInfo(_SHARD, shape, NAMES[dtype]) for name, (shape, dtype) in expected.items()}
-    made = 0
+    made: set[str] = set()
 
-    def count() -> None:
-        nonlocal made
-        made += 1
-        on_progress(made, len(expected))
+    def count(name: str) -> None:
+        made.add(name)
+        on_progress(len(made), len(expected))
 
     checkpoint = Checkpoint(Path(_SHARD), config, {_SHARD: _RandomShard(expected, count)}, infos)
     return build_model(config, checkpoint, choose_placement(device, "auto", checkpoint.dtype), kv)

@@ -58,13 +58,20 @@ class Steps(Protocol):
         """The last norm and the head. residual: (B, T, D) -> (B, T, V) float32."""
 
     def decode(self, ids: Tensor, pass_: ForwardPass) -> tuple[Tensor, Tensor] | None:
-        """All of it at once for a pass of one token a row, where this can be: logits (B, 1, V) and choices (L, B)."""
+        """All of it at once for a pass of one token a row: logits (B, 1, V) and choices (L, B), the CCA state noted.
+
+        None where this cannot be; nothing has been written then, and the other steps compute the pass.
+        """
 
     def draw(self, logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Exception]:
         """The next token of each row, or why it has none. logits: (B, V) float32; see `zaya_core.sampling.draw`."""
 
-    def states(self, max_rows: int, max_blocks: int | None = None) -> RowStates:
-        """A new owner of rows' state: most rows at once, most blocks of keys and values (None: no bound)."""
+    def states(self, max_rows: int | None = None, max_blocks: int | None = None) -> RowStates:
+        """A new owner of rows' state.
+
+        max_rows: most rows of one pass; snapshots, and copies that are made of a row while it runs, come on top.
+        max_blocks: most blocks of keys and values. None: no bound.
+        """
 
     def step_bytes(self, distinct_experts: float) -> float:
         """Bytes of the weights that one pass reads which uses so many distinct experts in each layer."""

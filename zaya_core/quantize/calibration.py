@@ -127,19 +127,19 @@ class CalibrationRun:
         """Compute one more layer; returns the inputs of its matrices. Raises UsageError where states overflow."""
         layer = self.layers_done
         parts = RecordingParts(self.config, checkpoint, _placement(checkpoint), with_dense)
-        block = replace(parts.layer(layer), number=0)  # its cache holds this layer alone
-        one_layer = replace(self.config, num_hidden_layers=1, layer_types=(block.layer_type,))
+        one = replace(parts.layer(layer), number=0)  # its cache holds this layer alone
+        one_layer = replace(self.config, num_hidden_layers=1, layer_types=(one.layer_type,))
         layout = replace(parts.layout, num_layers=1)
-        rope = RotaryEmbedding(self.config.rope_parameters[block.layer_type], self.config.head_dim, layout.device)
+        rope = RotaryEmbedding(self.config.rope_parameters[one.layer_type], self.config.head_dim, layout.device)
         router_states = []
         per_row = self.residual.shape[1]
         for start in range(0, len(self.residual), _ROWS_AT_ONCE):
             rows = self.residual[start : start + _ROWS_AT_ONCE]
-            cache = Cache.empty(TensorStates(layout, parts.empty_delayed(block)[None]), len(rows))
+            cache = Cache.empty(TensorStates(layout, parts.empty_delayed(one)[None]), len(rows))
             state = self.router_states
             state = None if state is None else state[start * per_row : (start + len(rows)) * per_row]
             with products_of(rows[..., 0].numel()), CacheStep.begin(cache, per_row) as step:
-                residual, state, _ = block(rows, state, ForwardPass(one_layer, {block.layer_type: rope}, step))
+                residual, state, _ = one(rows, state, ForwardPass(one_layer, {one.layer_type: rope}, step))
             self.residual[start : start + len(rows)] = residual
             router_states.append(state)
         self.router_states = torch.cat(router_states)

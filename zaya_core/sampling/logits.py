@@ -42,6 +42,8 @@ def masked(logits: Tensor, allowed: Tensor) -> Tensor:
     expect_logits(logits)
     if allowed.shape != logits.shape or allowed.dtype != torch.bool:
         raise ValueError(f"a mask of allowed tokens must be ({len(logits)},) bool; it is {described(allowed)}")
+    if not bool(allowed.any()):
+        raise ValueError("a mask must allow a token")
     return logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
 

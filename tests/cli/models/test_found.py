@@ -82,7 +82,7 @@ def test_no_other_module_of_the_command_line_reads_one():
 
 def test_what_is_no_object_holds_no_settings(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
-    assert found.read_settings(tmp_path / "config.json") == {}
+    assert found.unchecked_settings(tmp_path / "config.json") == {}
 
 
 def test_a_server_s_context_is_checked_like_that_of_a_model_here(zaya):
@@ -103,4 +103,4 @@ def test_a_folder_without_a_context_says_what_to_give(zaya, tmp_path, content):
 def test_a_found_model_knows_its_weights():
     model = found.FoundModel("demo", BUNDLED / "demo")
     assert model.config is model.config
-    assert len(model.opened.fingerprint) == 32
+    assert len(model.folder.fingerprint) == 32

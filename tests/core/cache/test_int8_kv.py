@@ -111,7 +111,7 @@ def test_another_process_goes_on_from_saved_int8_prefixes_bit_for_bit(saved, fol
     path, request, expected = saved
     other = load_model(folder, device="cpu", kv="int8")
     engine = Engine(other, tokenizer)
-    for prefix in load_prefixes(path, other.states, "these weights"):
+    for prefix in load_prefixes(path, engine.states, "these weights"):
         engine.prefixes.add(prefix)
     events, found = run(engine, [request])
     assert found == expected

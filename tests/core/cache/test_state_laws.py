@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.core.tiny_models import reference_model, save_native
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache
+from zaya_core.cache.step import CacheStep
 from zaya_core.load import load_model
 from zaya_core.model.model import Cancelled
 
@@ -231,3 +232,29 @@ def test_what_is_no_number_in_a_row_does_not_reach_shorter_rows_beside_a_longer_
             storage[first] = float("nan")
     logits = model(random_ids(1).repeat(3, 1), Cache.join(caches))
     equal(logits[1], expected[0])
+
+
+def test_a_pass_whose_state_cannot_be_kept_leaves_the_cache_as_it_was(monkeypatch):
+    model = model_of("base")
+    kv = model.new_cache()
+    expected = model(random_ids(9))
+    model(random_ids(9)[:, :4], kv, is_prompt=True)
+
+    def no_memory(*_):
+        raise MemoryError
+
+    before = kv.cca
+    with monkeypatch.context() as patch:
+        patch.setattr(type(kv.states), "advance", no_memory)
+        with pytest.raises(MemoryError):
+            model(random_ids(9)[:, 4:], kv, is_prompt=True)
+    assert kv.row_lengths == [4] and kv.cca is before
+    equal(model(random_ids(9)[:, 4:], kv, is_prompt=True)[0], expected[0, 4:])
+
+
+def test_a_pass_that_forgets_a_layers_state_is_an_error():
+    model = model_of("base")
+    cache = model.new_cache()
+    with pytest.raises(RuntimeError, match="state of 1 layers"), CacheStep.begin(cache, 1) as step:
+        step.replace_state(step.conv_tail(0), step.delayed(0))
+    assert cache.row_lengths == [0]

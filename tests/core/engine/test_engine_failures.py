@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -184,6 +186,36 @@ def test_a_sampler_or_detokenizer_that_fails_ends_its_row_alone(model, tokenizer
     assert failure([event for event in events if event.request_id == bad]) is error
     assert [tokens([event for event in events if event.request_id == id_]) for id_ in ids] == alone
     assert_gave_back(engine)
+
+
+def test_a_row_that_cannot_say_what_to_draw_by_ends_alone(model, tokenizer, alone, monkeypatch):
+    engine = Engine(model, tokenizer, chunk=16)
+    bad = engine.submit(ask(BAD.ids, max_tokens=500))
+    ids = [engine.submit(request) for request in OTHERS]
+    events = [event for _ in range(8) for event in engine.step()]
+    (row,) = [row for row in engine._running if row.id == bad]
+    monkeypatch.setattr(row, "next_draw", lambda: 1 / 0)
+    events += list(engine.events([bad, *ids]))
+    assert isinstance(failure([event for event in events if event.request_id == bad]), ZeroDivisionError)
+    assert [tokens([event for event in events if event.request_id == id_]) for id_ in ids] == alone
+    assert_gave_back(engine)
+
+
+def test_an_engine_that_is_gone_leaves_no_keys_and_values(model, tokenizer):
+    engine = Engine(model, tokenizer)
+    run(engine, OTHERS[0])
+    pool = weakref.ref(engine.states.pool)
+    del engine
+    gc.collect()
+    assert pool() is None
+
+
+def test_a_prefix_of_another_engine_is_refused(model, tokenizer):
+    one, other = Engine(model, tokenizer), Engine(model, tokenizer)
+    run(one, ask(PLAIN, snapshot_at=(20,), max_tokens=1))
+    (prefix,) = one.prefixes.beginnings_of(PLAIN[:25])
+    with pytest.raises(ValueError, match="another Engine or model"):
+        other.prefixes.add(prefix)
 
 
 def test_a_cancelled_row_whose_text_fails_has_one_end_all_the_same(model, tokenizer, monkeypatch):

@@ -39,7 +39,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("fused")
+    root = tmp_path_factory.mktemp("native")
     found = {}
     for variant, (layout, sizes) in KINDS.items():
         source = source_folder(root / f"{variant}.source", layout, variant, **sizes)
@@ -197,7 +197,7 @@ def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, dtype,
     ours = model(ids, cache)
     stored = rows_of(cache)
     cache.restore(start)
-    # `Block` in bf16 rounds between the steps too; a step rounds to 16 bits what it multiplies by int8 keys and values,
+    # The reference in bf16 rounds between the steps too; a step rounds to 16 bits what it multiplies by int8 keys and values,
     # after which a code of an activation is now and then another one.
     tolerance = 0.03 if (dtype, kv) == ("float32", "auto") else 0.06
     near(ours, replace(model, steps=spelled_out(folders["one_sliding_layer"], dtype, kv).steps)(ids, cache), tolerance)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import weakref
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from quant.kernels.native import supported_instruction_sets
 from tests.core.kernel_choice import chosen_kernels
@@ -198,6 +200,25 @@ def test_zaya_kernels_reference_is_float32_whatever_is_stored_or_asked_for(folde
             assert "ZAYA_KERNELS=reference" in model.steps.reason
         exact = model(ids := torch.randint(3, 700, (1, 20)))
     near(load_model(folders["int4"], "cpu", "float32")(ids), exact, 0.05)
+
+
+def test_a_mask_that_allows_nothing_is_refused(folders):
+    steps = implemented("torch", parts_of(folders["base"], "float32"))
+    row = RowDraw(SamplingParams(), RandomKey(3), 5, allowed=torch.zeros(50, dtype=torch.bool))
+    (error,) = steps.draw(torch.randn(1, 50), [row])
+    assert isinstance(error, ValueError) and "must allow a token" in str(error)
+
+
+def test_the_reference_takes_biases_of_another_dtype_than_the_weights(folders, tmp_path):
+    folder = shutil.copytree(folders["base"].with_name("attention_bias.source"), tmp_path / "mixed")
+    (path,) = folder.glob("*.safetensors")
+    tensors = load_file(path)
+    assert any(name.endswith("_proj.bias") for name in tensors)
+    save_file({name: t.bfloat16() if name.endswith("_proj.bias") else t for name, t in tensors.items()}, path)
+    ids = torch.randint(3, 700, (1, 20))
+    with chosen_kernels("reference"):
+        exact = load_model(folder, "cpu")(ids)
+    near(load_model(folder, "cpu", "float32")(ids), exact, 1e-4)
 
 
 @pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler")
