@@ -254,7 +254,7 @@ def written_call(random):
         assert same_bits(table.read(cache.row_lengths[0]).values(), spoilt.values())
 
 
-# ------------------------------------------------------------------------------------------------------ the native steps
+# ----------------------------------------------------------------------------------------------------- the native steps
 
 
 @cache
