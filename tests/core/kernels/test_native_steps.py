@@ -197,8 +197,8 @@ def test_a_token_behind_many_blocks_is_what_the_block_spells_out(folders, dtype,
     ours = model(ids, cache)
     stored = rows_of(cache)
     cache.restore(start)
-    # The reference in bf16 rounds between the steps too; a step rounds to 16 bits what it multiplies by int8 keys and values,
-    # after which a code of an activation is now and then another one.
+    # The reference in bf16 rounds between the steps too; a step rounds to 16 bits what it multiplies by int8 keys and
+    # values, after which a code of an activation is now and then another one.
     tolerance = 0.03 if (dtype, kv) == ("float32", "auto") else 0.06
     near(ours, replace(model, steps=spelled_out(folders["one_sliding_layer"], dtype, kv).steps)(ids, cache), tolerance)
     for own, theirs in zip(stored, rows_of(cache), strict=True):
