@@ -16,7 +16,10 @@ import zaya_cli
 from tests.cli.pseudo_terminal import Terminal
 from zaya_cli.models.folder import BUNDLED
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there"),
+]
 
 # It says when Python has started, which is when this program's first line can run.
 PROGRAM = "import os; os.write(1, b'.'); from zaya_cli.__main__ import main; main()"
@@ -62,7 +65,6 @@ def test_an_interrupt_while_the_program_starts_is_silent(tmp_path, seconds):
     assert_silent(process, (0, 130), seconds)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_an_interrupt_at_any_moment_is_silent(tmp_path, command):
     for moment in range(20):
@@ -72,7 +74,6 @@ def test_an_interrupt_at_any_moment_is_silent(tmp_path, command):
         assert_silent(process, (0, 130), command, moment)
 
 
-@pytest.mark.long
 def test_two_interrupts_are_silent_too(tmp_path):
     for moment in range(20):
         process = started(tmp_path, *COMMANDS[2])

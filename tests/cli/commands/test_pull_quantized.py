@@ -252,7 +252,6 @@ def test_a_pull_ended_by_a_signal_goes_on(hub, text, models, model, start, numbe
     assert contents(Path(out.strip())) == made_afresh(model, text, tmp_path / "made")
 
 
-@pytest.mark.long
 def test_a_second_pull_with_quant_and_a_removal_are_refused_and_the_first_goes_on(zaya, hub, text, models, start):
     hub.faults.held, hub.faults.held_after = f"/content/{NAMES[2]}", 100_000
     process = start(*asked(text, "--discard-originals")[2:])
