@@ -35,6 +35,7 @@ def test_every_flag_is_explained(name):
         assert parameter.help, parameter.name
 
 
+@pytest.mark.processes
 def test_help_never_imports_what_is_slow():
     """Each in one process, with a finder that refuses the slow libraries."""
     script = """
