@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from zaya_cli.machine.versions import DISTRIBUTION, installed_version
 
 if sys.version_info >= (3, 11):
