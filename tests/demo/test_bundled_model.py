@@ -58,14 +58,15 @@ def tokens(events):
 
 
 @pytest.fixture(scope="module")
-def alone(model, tokenizer):
-    """What became of each of 24 problems that were asked one by one."""
-    engine = Engine(model, tokenizer)
-    return [run(engine, ask(tokenizer, problem.question)) for problem in held_out(24)]
+def at_once(model, tokenizer):
+    """What became of each of 24 problems, sixteen at a time."""
+    events = list(Engine(model, tokenizer, max_rows=16).generate([ask(tokenizer, p.question) for p in held_out(24)]))
+    order = sorted({event.request_id for event in events})
+    return [[event for event in events if event.request_id == number] for number in order]
 
 
-def test_it_answers_most_problems_it_has_never_seen(alone):
-    answers = [boxed_answer(text(events, "answer")) for events in alone]
+def test_it_answers_most_problems_it_has_never_seen(at_once):
+    answers = [boxed_answer(text(events, "answer")) for events in at_once]
     assert sum(answer == str(p.answer) for answer, p in zip(answers, held_out(24), strict=True)) >= 14
 
 
@@ -110,12 +111,10 @@ def test_a_later_turn_prefills_only_what_is_new(engine, tokenizer):
     assert [boxed_answer(answer) for answer in said[1::2]] == ["19", "24", "6"]
 
 
-def test_sixteen_at_once_are_answered_as_one_by_one(engine, tokenizer, alone):
-    requests = [ask(tokenizer, problem.question) for problem in held_out(16)]
-    events = list(engine.generate(requests))
-    order = sorted({event.request_id for event in events})
-    together = [tokens([event for event in events if event.request_id == number]) for number in order]
-    assert together == [tokens(events) for events in alone[:16]]
+def test_sixteen_at_once_are_answered_as_one_by_one(model, tokenizer, at_once):
+    engine = Engine(model, tokenizer)
+    alone = [tokens(run(engine, ask(tokenizer, problem.question))) for problem in held_out(16)]
+    assert [tokens(events) for events in at_once[:16]] == alone
 
 
 def test_a_text_does_not_depend_on_who_waits_even_where_prompts_part_at_their_last_token(tokenizer):
