@@ -15,6 +15,8 @@ import pytest
 
 from zaya_cli.terminal.interrupt import ENDING
 
+pytest_plugins = ["tests.tiers"]
+
 for _number in (signal.SIGINT, *ENDING):
     if signal.getsignal(_number) is signal.SIG_IGN:  # a program that a test starts would begin with it ignored, too
         signal.signal(_number, lambda *_: None)
@@ -35,8 +37,3 @@ def _seeded() -> None:
     import torch  # only now that the threads are set
 
     torch.manual_seed(0)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What compiles for minutes begins first: last, it would leave all other processes without work."""
-    items.sort(key=lambda item: item.path.name != "test_native_elsewhere.py")

@@ -17,7 +17,10 @@ SETS = supported_instruction_sets()
 COUNTS = (1, 13, 3)
 N, K = 248, 192  # 16 tiles, the last of 8 columns: enough for a row to be multiplied by two in turns
 
-pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler")
+pytestmark = [
+    pytest.mark.builds,
+    pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler"),
+]
 
 
 def instruction_sets(*command):

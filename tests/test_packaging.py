@@ -48,6 +48,7 @@ def test_each_library_is_required_once_for_one_machine():
     assert len(requirements) == len(set(requirements))
 
 
+@pytest.mark.processes
 def test_help_does_not_wait_for_libraries_that_only_some_commands_use():
     """bitsandbytes is always installed, and takes seconds to import."""
     code = """

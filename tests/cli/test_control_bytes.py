@@ -189,6 +189,7 @@ def test_an_answer_and_a_thought_in_a_pipe_are_the_models_own(zaya, steering_fol
     assert "".join(event["text"] for event in events if event["event"] == "answer") == value["text"]
 
 
+@pytest.mark.processes
 def test_a_loaded_session_steers_nothing(tmp_path):
     """As `/load`, `--resume`, `/sessions`, `/think` and the history of what was typed show it."""
     folder = tmp_path / "data/zaya/sessions"
@@ -345,6 +346,7 @@ def test_what_a_server_says_is_shown_visibly(zaya, on_terminal):
     assert_steers_nothing(own.sub("", text))
 
 
+@pytest.mark.processes
 def test_a_name_that_is_no_utf_8_goes_through_a_pipe_as_it_is(tmp_path):
     name = os.fsencode(tmp_path) + b"/caf\xe9\x9b.toml"
     environment = {**os.environb, b"ZAYA_CONFIG": name, b"PYTHONPATH": os.fsencode(os.pathsep.join(sys.path))}

@@ -73,6 +73,7 @@ def test_an_outcome_has_its_code_and_its_sentence(zaya, place, monkeypatch, code
     assert_row(code, words, zaya(*arguments))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("code", "arguments", "changes", "words"), OF_PROCESSES, ids=[f"{r[0]} {r[3][:24]}" for r in OF_PROCESSES]
 )
@@ -111,6 +112,7 @@ def signalled(place, number, *flags, preexec_fn=None):
     return process.returncode, err
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_an_answer_has_its_code(place, number):
     code, err = signalled(place, number)
@@ -118,6 +120,7 @@ def test_a_signal_during_an_answer_has_its_code(place, number):
     assert b"Traceback" not in err
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_the_caller_ignores_ends_nothing(place, number):
     """As under nohup, or in the background of a script."""
@@ -130,6 +133,7 @@ def test_every_code_of_the_table_has_a_row_here():
     assert {row[0] for row in (*ROWS, *OF_PROCESSES)} | signals == set(EXIT_CODES)
 
 
+@pytest.mark.processes
 def test_stdout_is_the_answer_byte_for_byte_when_piped(zaya, place):
     text = json.loads(zaya(*ASK, "--format", "json").out)["text"]
     quoted = " ".join(f"'{argument}'" for argument in ASK)
@@ -142,6 +146,7 @@ def test_stdout_is_the_answer_byte_for_byte_when_piped(zaya, place):
     assert done.stderr == b""
 
 
+@pytest.mark.processes
 def test_a_reader_that_has_gone_is_1_without_words(place):
     process = zaya_process(place, ["models"], {})
     assert process.stdout is not None
@@ -151,6 +156,7 @@ def test_a_reader_that_has_gone_is_1_without_words(place):
     assert process.stderr.read() == b""
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("streams", "answer"), [("<&- 2>&-", b"\\boxed{5}\n"), (">&-", b""), ("0>/dev/null", b"\\boxed{5}\n")]
 )

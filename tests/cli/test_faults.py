@@ -245,6 +245,7 @@ def process(place, arguments, limits="", **streams):
     return Result(done.returncode, (done.stdout or b"").decode(), (done.stderr or b"").decode())
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not IS_POSIX, reason="a shell's limits")
 @pytest.mark.parametrize(
     ("limits", "arguments", "codes"),
@@ -261,6 +262,7 @@ def test_limits_of_the_shell_are_told(tmp_path, limits, arguments, codes):
     assert_told(process(tmp_path, arguments, limits), codes)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no endless file here")
 def test_endless_standard_input_is_refused_at_its_limit(tmp_path):
     with open("/dev/zero", "rb") as endless:
@@ -269,7 +271,7 @@ def test_endless_standard_input_is_refused_at_its_limit(tmp_path):
     assert "Standard input has more than 67,108,864 bytes" in result.err
 
 
-@pytest.mark.long
+@pytest.mark.processes
 @pytest.mark.skipif(not IS_POSIX, reason="a shell's limits")
 @pytest.mark.parametrize("limit", ["ulimit -n 8", "ulimit -n 20", "ulimit -v 2500000", "ulimit -f 0"])
 @pytest.mark.parametrize(

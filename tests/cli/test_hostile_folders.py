@@ -102,6 +102,7 @@ def test_a_head_stored_twice_is_said_once(tmp_path, capsys, monkeypatch):
     assert (code, err.count("lm_head.weight")) == (0, 1)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["shard cut in its data", "config not JSON", "shard missing"])
 def test_the_same_as_a_process_of_its_own(name, tmp_path):
     folder = good_folder(tmp_path / "model")

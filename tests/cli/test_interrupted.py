@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,7 +17,10 @@ import zaya_cli
 from tests.cli.pseudo_terminal import Terminal
 from zaya_cli.models.folder import BUNDLED
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there"),
+]
 
 # It says when Python has started, which is when this program's first line can run.
 PROGRAM = "import os; os.write(1, b'.'); from zaya_cli.__main__ import main; main()"
@@ -54,32 +58,42 @@ def assert_silent(process, codes, *about):
     assert not any(word in err for word in ("Traceback", "Exception ignored", "Unexpected")), (err, about)
 
 
+def interrupt(process, seconds):
+    """Ctrl-C after so long, unless it has ended before."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.send_signal(signal.SIGINT)
+
+
+def moments(place, *arguments):
+    """Twenty of them, in seconds, spread over as long as the command takes when it is left alone."""
+    process = started(place, *arguments)
+    start = time.monotonic()
+    assert_silent(process, (0,))
+    lasting = time.monotonic() - start
+    return [lasting * (number + 0.2) / 20 for number in range(20)]
+
+
 @pytest.mark.parametrize("seconds", [0.02, 0.15, 0.6])
 def test_an_interrupt_while_the_program_starts_is_silent(tmp_path, seconds):
     process = started(tmp_path, *COMMANDS[2])
-    time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
+    interrupt(process, seconds)
     assert_silent(process, (0, 130), seconds)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_an_interrupt_at_any_moment_is_silent(tmp_path, command):
-    for moment in range(20):
+    for moment in moments(tmp_path, *command):
         process = started(tmp_path, *command)
-        time.sleep(0.01 + moment / 10)
-        process.send_signal(signal.SIGINT)
+        interrupt(process, moment)
         assert_silent(process, (0, 130), command, moment)
 
 
-@pytest.mark.long
 def test_two_interrupts_are_silent_too(tmp_path):
-    for moment in range(20):
+    for number, moment in enumerate(moments(tmp_path, *COMMANDS[2])):
         process = started(tmp_path, *COMMANDS[2])
-        time.sleep(0.5 + moment / 10)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.01 + 0.01 * moment)
-        process.send_signal(signal.SIGINT)
+        interrupt(process, moment)
+        interrupt(process, 0.01 + 0.01 * number)
         assert_silent(process, (0, 130), moment)
 
 

@@ -35,6 +35,7 @@ def test_every_flag_is_explained(name):
         assert parameter.help, parameter.name
 
 
+@pytest.mark.processes
 def test_help_never_imports_what_is_slow():
     """Each in one process, with a finder that refuses the slow libraries."""
     script = """
@@ -63,6 +64,7 @@ for line in sys.stdin:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.processes
 def test_what_needs_no_tensors_needs_no_torch():
     """Listing models, judging memory and downloading start at once, also where PyTorch is damaged."""
     script = (
@@ -79,6 +81,7 @@ def test_what_needs_no_tensors_needs_no_torch():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.processes
 def test_help_works_when_the_configuration_is_damaged(tmp_path):
     (tmp_path / "config.toml").write_text("model = ")
     environment = {**os.environ, "ZAYA_CONFIG": str(tmp_path / "config.toml")}

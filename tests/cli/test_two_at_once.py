@@ -369,7 +369,6 @@ def test_a_file_that_goes_while_it_is_wanted_is_one_sentence(tmp_path):
     assert exit_code_of(raised.value) == 3
 
 
-@pytest.mark.long
 def test_a_model_that_is_removed_while_it_is_opened_is_one_sentence(zaya, tmp_path):
     """At each file that is opened of it; later, its mapped files stay as long as they are in use."""
     model = tmp_path / "model"
@@ -428,7 +427,7 @@ def is_held(path):
 CHAT = ("chat", "--model", "demo", "--seed", "1", "-n", "8", "--thinking", "off")
 
 
-@pytest.mark.long
+@pytest.mark.processes
 def test_two_chats_on_terminals_and_two_that_resume(tmp_path):
     """The second of each pair goes on when the first was killed, too."""
     folder = SessionFolder(tmp_path / "data/zaya/sessions")
@@ -454,7 +453,7 @@ def test_two_chats_on_terminals_and_two_that_resume(tmp_path):
         assert third.text.count("this is a copy") == 1
 
 
-@pytest.mark.long
+@pytest.mark.processes
 def test_the_editor_gets_a_file_that_is_private_also_under_an_open_umask(tmp_path):
     editor = tmp_path / "editor"
     editor.write_text(
@@ -475,7 +474,7 @@ def test_the_editor_gets_a_file_that_is_private_also_under_an_open_umask(tmp_pat
     assert (tmp_path / "mode").read_text() == "0o100600"
 
 
-@pytest.mark.long
+@pytest.mark.processes
 def test_two_runs_with_one_place_for_their_state_as_processes(tmp_path):
     command = ("run", "-p", "1+1", "-m", "demo", *RSA, "--rsa-save", "state")
     pair = [program(*command, home=tmp_path) for _ in range(2)]
@@ -489,7 +488,7 @@ def test_two_runs_with_one_place_for_their_state_as_processes(tmp_path):
     assert "4 rollouts are there from an earlier run" in said
 
 
-@pytest.mark.long
+@pytest.mark.processes
 def test_two_quantizations_of_one_model_as_processes(tmp_path, zaya):
     command = ("quantize", "-m", "demo", "--format", "int8", "-o", "q")
     (one, _, _), (other, _, said) = sorted(ended(*(program(*command, home=tmp_path) for _ in range(2))))
@@ -499,7 +498,7 @@ def test_two_quantizations_of_one_model_as_processes(tmp_path, zaya):
     assert zaya("run", "-p", "1+1", "-m", "q", "-n", "3").code == 0
 
 
-@pytest.mark.long
+@pytest.mark.processes
 def test_a_model_that_runs_answers_to_the_end_when_it_is_removed(tmp_path, zaya):
     folder = tmp_path / "data/zaya/models/mine"
     shutil.copytree(DEMO, folder)

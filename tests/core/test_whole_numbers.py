@@ -42,6 +42,7 @@ def test_other_libraries_numbers_are_for_calls_and_not_for_files():
         expect_all_whole("n", torch.tensor([1.0]), 0, 2)
 
 
+@pytest.mark.processes
 def test_they_are_found_without_torch():
     code = "import sys; from zaya_core.whole_numbers import expect_whole; expect_whole('n', 1, 0); "
     assert (

@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def reference_model(
-    variant: str, seed: int = 0, skip_bias: float = -1.0, dtype: torch.dtype = torch.float32, **sizes: int
+    variant: str, seed: int = 0, skip_bias: float = -1.0, dtype: torch.dtype = torch.float32, **sizes: Any
 ) -> Any:
     """transformers' ZayaForCausalLM of a variant with random parameters."""
     from transformers import ZayaConfig, ZayaForCausalLM

@@ -91,7 +91,10 @@ def test_a_completion_closes_its_thought_and_its_turn() -> None:
         assert completion.endswith("}<|im_end|>")
 
 
-def test_a_run_keeps_the_tokenizer_it_began_with(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_a_run_keeps_the_tokenizer_it_began_with(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.tokenizer.build_tokenizer", lambda: tokenizer)  # training it takes seconds
     assert tokenizer_of(tmp_path).get_vocab() == tokenizer.get_vocab()
     other = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
     other.save(str(tmp_path / "tokenizer.json"))

@@ -6,15 +6,16 @@ import random
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import ZayaForCausalLM
 
 from demo.batches import collate, encode
+from demo.evaluate import BUNDLED
 from demo.examples import draw_example
 from demo.export import check_skip_class
 from demo.forward import TrainingForward
 from demo.model import build_model, demo_config
 from demo.problems import training_problems
-from demo.tokenizer import build_tokenizer
 from demo.train import Routing, balance, balance_loss
 
 
@@ -46,7 +47,7 @@ def test_hidden_states_and_gradients_are_those_of_transformers(model: ZayaForCau
 def test_padding_behind_a_row_changes_nothing(model: ZayaForCausalLM) -> None:
     rng = random.Random(0)
     examples = [draw_example(rng, training_problems(rng), 0.3) for _ in range(2)]
-    rows = encode(build_tokenizer(), examples)
+    rows = encode(Tokenizer.from_file(str(BUNDLED / "tokenizer.json")), examples)
     batch = collate(rows, 900)
     forward = TrainingForward(model, torch.float32, is_compiled=False)
     with torch.no_grad():

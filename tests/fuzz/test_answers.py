@@ -58,6 +58,7 @@ def test_comparing_is_reflexive_and_never_raises():
         assert isinstance(str(form(text)), str)
 
 
+@pytest.mark.processes
 def test_comparing_is_symmetric():
     for case in rounds(60):
         rng = random.Random(case)

@@ -49,6 +49,7 @@ def test_what_the_quantizer_makes_is_what_the_table_says_is_stored(kind: Format)
         assert bool(((one.dequantize() - weight).abs() <= 0.51 * step).all())
 
 
+@pytest.mark.processes
 def test_the_table_needs_no_torch() -> None:
     code = "import sys, quant.formats; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

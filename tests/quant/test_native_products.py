@@ -225,6 +225,7 @@ def test_threads_change_nothing_and_may_multiply_at_once():
     assert all(torch.equal(y, alone) for y in found)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mapped files")
 def test_the_library_brings_no_openmp_runtime_of_its_own():
     # In a process that has loaded nothing else: sentencepiece, for one, does bring its own.

@@ -221,6 +221,7 @@ def test_completion_comes_from_the_same_table(typed, expected):
     assert [completion.text for completion in completions] == expected
 
 
+@pytest.mark.processes
 def test_a_full_disk_during_save_harms_nothing_and_the_chat_goes_on(talking_folder, tmp_path):
     """No file may grow beyond 1,500 bytes: texts still fit, what was computed does not, then not even the texts."""
     environment = {"XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}

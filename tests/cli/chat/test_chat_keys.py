@@ -9,6 +9,8 @@ import pytest
 
 from tests.cli.pseudo_terminal import Terminal
 
+pytestmark = pytest.mark.processes
+
 TALK = ("-n", "5", "--thinking", "off", "--seed", "1")
 
 

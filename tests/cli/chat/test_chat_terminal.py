@@ -12,6 +12,8 @@ import pytest
 
 from tests.cli.pseudo_terminal import Terminal
 
+pytestmark = pytest.mark.processes
+
 DEMO = ("chat", "--model", "demo", "--seed", "1", "-n", "40")
 ESCAPE = b"\x1b"
 

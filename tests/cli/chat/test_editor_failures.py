@@ -42,12 +42,14 @@ def typed(monkeypatch, tmp_path, capfd):
     return typed
 
 
+@pytest.mark.processes
 def test_a_file_that_is_no_utf_8_leaves_what_was_typed(typed):
     message, said = typed(b"hello", r"printf '\377' > $1")
     assert message == "hello"
     assert "The editor's file is not UTF-8 text" in said
 
 
+@pytest.mark.processes
 def test_half_a_character_can_be_edited(typed):
     assert typed(b"caf\xc3(", 'printf " and tea" >> $1')[0].endswith(" and tea")
 

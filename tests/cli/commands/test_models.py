@@ -202,6 +202,7 @@ def test_rm_deletes_a_quantized_folder_and_refuses_a_bundled_one(zaya, tmp_path)
     assert zaya("models", "rm", "demo", "--yes").code == 2
 
 
+@pytest.mark.processes
 def test_rm_on_a_terminal_asks_and_takes_no_for_an_answer(tmp_path):
     repo = cache_repo(DEFAULT_REPO, ZAYA)
     pid, terminal = pty.fork()

@@ -298,7 +298,6 @@ def test_a_cache_without_locks_is_said_and_used(zaya, hub, files, monkeypatch):
     assert zaya("models", "rm", REPO, "--yes").code == 0
 
 
-@pytest.mark.long
 def test_a_second_pull_waits_and_says_so_and_what_is_being_pulled_is_not_removed(zaya, hub, files, start):
     hub.faults.held, hub.faults.held_after = f"/content/{FIRST}", MEGABYTE
     first = start()

@@ -7,8 +7,10 @@ import re
 import shutil
 import signal
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -90,18 +92,27 @@ def models(tmp_path):
     return tmp_path / "data/zaya/models"
 
 
-def made(model, text, out, dense="int8"):
+def make(model, text, dense):
     """What `zaya quantize` makes of the whole model, on as many threads."""
     torch.set_num_threads(default_threads())
     calibration = read_calibration_text(text, load_tokenizer(model))
-    quantize(QuantizationJob(model, out, QuantizeSettings("int4", dense, calibration, REPO, COMMIT)), lambda _: None)
-    return contents(out)
+    with TemporaryDirectory() as place:
+        out = Path(place) / "made"
+        job = QuantizationJob(model, out, QuantizeSettings("int4", dense, calibration, REPO, COMMIT))
+        quantize(job, lambda _: None)
+        return contents(out)
 
 
-def made_afresh(*arguments):
+@cache
+def made(model, text, dense="int8"):
+    return make(model, text, dense)
+
+
+@cache
+def made_afresh(model, text, dense="int8"):
     """`made` in a process of its own, for comparison with another one: sums may depend on what ran before."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(made, *arguments).result()
+        return process.submit(make, model, text, dense).result()
 
 
 def deleted_but_mapped(folder):
@@ -128,7 +139,7 @@ def disk_used(folder):
 
 
 @both_layouts
-def test_a_pull_with_quant_leaves_what_pull_and_quantize_leave(zaya, hub, text, models, model, tmp_path):
+def test_a_pull_with_quant_leaves_what_pull_and_quantize_leave(zaya, hub, text, models, model):
     assert zaya("pull", REPO).code == 0
     result = zaya("quantize", "--model", REPO, "--calibrate", text)
     assert result.code == 0, result.err
@@ -137,7 +148,7 @@ def test_a_pull_with_quant_leaves_what_pull_and_quantize_leave(zaya, hub, text, 
     shutil.rmtree(repo_folder())
     at_once = zaya(*asked(text))
     assert (at_once.code, at_once.out) == (0, result.out), at_once.err
-    assert contents(Path(at_once.out.strip())) == one_after_the_other == made(model, text, tmp_path / "made")
+    assert contents(Path(at_once.out.strip())) == one_after_the_other == made(model, text)
     assert "to download, quantized as they arrive" in at_once.err
     assert [path.name for path in models.glob("[!.]*")] == [Path(result.out.strip()).name]
     hub.requests.clear()
@@ -149,9 +160,7 @@ def test_a_pull_with_quant_leaves_what_pull_and_quantize_leave(zaya, hub, text, 
 
 @both_layouts
 @pytest.mark.parametrize("dense", ["int8", "int4"])
-def test_discarded_originals_leave_the_same_result_and_nothing_else(
-    zaya, hub, text, models, model, dense, tmp_path, monkeypatch
-):
+def test_discarded_originals_leave_the_same_result_and_nothing_else(zaya, hub, text, models, model, dense, monkeypatch):
     """And never take more of the disk than was computed before the first of them was fetched."""
     most, bound = 0, 0
     write = ShardWriter.write
@@ -186,7 +195,7 @@ def test_discarded_originals_leave_the_same_result_and_nothing_else(
     slack = 200_000  # states of calibration, files of ends, and blocks that are not full
     assert most < bound + slack
     assert most < disk_used(model) + disk_used(out)
-    assert contents(out) == made(model, text, tmp_path / "made", dense)
+    assert contents(out) == made(model, text, dense)
 
 
 class Cut(BaseException):
@@ -196,7 +205,7 @@ class Cut(BaseException):
 @both_layouts
 @pytest.mark.parametrize("at", [40, 105, 150, 190])
 def test_a_pull_cut_anywhere_goes_on_without_a_layer_or_a_discarded_file_again(
-    zaya, hub, text, models, model, at, tmp_path, monkeypatch
+    zaya, hub, text, models, model, at, monkeypatch
 ):
     """Cut at the at-th tensor that is written, or file that is replaced by less of it."""
     steps = 0
@@ -226,12 +235,12 @@ def test_a_pull_cut_anywhere_goes_on_without_a_layer_or_a_discarded_file_again(
     out = Path(result.out.strip())
     assert finished.items() <= {path.name: path.stat().st_ino for path in out.iterdir()}.items()
     assert not fetched & set(weights_fetched(hub))
-    assert contents(out) == made(model, text, tmp_path / "made")
+    assert contents(out) == made(model, text)
     assert [path.name for path in models.glob("[!.]*")] == [out.name]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_pull_ended_by_a_signal_goes_on(hub, text, models, model, start, number, code, tmp_path, monkeypatch):
+def test_a_pull_ended_by_a_signal_goes_on(hub, text, models, model, start, number, code, monkeypatch):
     monkeypatch.undo()  # two processes must read the same ends of files
     hub.faults.held, hub.faults.held_after = f"/content/{NAMES[2]}", 100_000
     process = start(*asked(text, "--discard-originals")[2:])
@@ -249,10 +258,9 @@ def test_a_pull_ended_by_a_signal_goes_on(hub, text, models, model, start, numbe
     assert process.returncode == 0, err
     assert (Path(out.strip()) / "model-00001-of-00005.safetensors").stat().st_ino == first
     assert NAMES[0] not in [request.path.removeprefix("/content/") for request in hub.contents_requested()]
-    assert contents(Path(out.strip())) == made_afresh(model, text, tmp_path / "made")
+    assert contents(Path(out.strip())) == made_afresh(model, text)
 
 
-@pytest.mark.long
 def test_a_second_pull_with_quant_and_a_removal_are_refused_and_the_first_goes_on(zaya, hub, text, models, start):
     hub.faults.held, hub.faults.held_after = f"/content/{NAMES[2]}", 100_000
     process = start(*asked(text, "--discard-originals")[2:])
@@ -273,7 +281,7 @@ def snapshot_of(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_was_in_the_cache_is_read_there_and_stays(zaya, hub, text, models, model, tmp_path):
+def test_what_was_in_the_cache_is_read_there_and_stays(zaya, hub, text, models, model):
     assert zaya("pull", REPO).code == 0
     before = snapshot_of(repo_folder())
     hub.requests.clear()
@@ -281,12 +289,10 @@ def test_what_was_in_the_cache_is_read_there_and_stays(zaya, hub, text, models, 
     assert result.code == 0, result.err
     assert snapshot_of(repo_folder()) == before
     assert not hub.contents_requested()
-    assert contents(Path(result.out.strip())) == made(model, text, tmp_path / "made")
+    assert contents(Path(result.out.strip())) == made(model, text)
 
 
-def test_of_a_download_that_was_begun_the_finished_files_stay_and_the_others_do_not(
-    zaya, hub, text, models, model, tmp_path
-):
+def test_of_a_download_that_was_begun_the_finished_files_stay_and_the_others_do_not(zaya, hub, text, models, model):
     assert zaya("pull", REPO).code == 0
     for name in (NAMES[0], NAMES[3]):
         (repo_folder() / "blobs" / hub.checksum(name)).unlink()
@@ -296,7 +302,7 @@ def test_of_a_download_that_was_begun_the_finished_files_stay_and_the_others_do_
     assert result.code == 0, result.err
     assert snapshot_of(repo_folder()) == before
     assert sorted(weights_fetched(hub)) == [NAMES[0], NAMES[3]]
-    assert contents(Path(result.out.strip())) == made(model, text, tmp_path / "made")
+    assert contents(Path(result.out.strip())) == made(model, text)
 
 
 def test_offline_quantizes_what_is_in_the_cache(zaya, hub, text, models, monkeypatch):
@@ -333,16 +339,14 @@ def test_a_disk_without_room_is_said_before_any_weights_are_fetched(zaya, hub, t
     assert not weights_fetched(hub)
 
 
-def test_without_holes_in_files_the_originals_come_first_and_cannot_be_discarded(
-    zaya, hub, text, model, tmp_path, monkeypatch
-):
+def test_without_holes_in_files_the_originals_come_first_and_cannot_be_discarded(zaya, hub, text, model, monkeypatch):
     monkeypatch.setattr("zaya_cli.commands.pull_quantized.keeps_holes", lambda folder: False)
     refused = zaya(*asked(text, "--discard-originals"))
     assert (refused.code, refused.out) == (2, "")
     assert "sparse files" in refused.err.splitlines()[-1]
     result = zaya(*asked(text))
     assert result.code == 0, result.err
-    assert contents(Path(result.out.strip())) == made(model, text, tmp_path / "made")
+    assert contents(Path(result.out.strip())) == made(model, text)
 
 
 def test_a_hub_that_sends_no_parts_is_one_sentence(zaya, hub, text):
@@ -352,12 +356,12 @@ def test_a_hub_that_sends_no_parts_is_one_sentence(zaya, hub, text):
     assert "comes only as a whole" in result.err.splitlines()[-1]
 
 
-def test_parts_and_files_that_fail_are_asked_for_again(zaya, hub, text, model, tmp_path):
+def test_parts_and_files_that_fail_are_asked_for_again(zaya, hub, text, model):
     hub.faults.statuses = [500, 503]
     hub.faults.drops = {NAMES[0]: [100], NAMES[1]: [2000, 5000, 10_000]}
     result = zaya(*asked(text, "--discard-originals"))
     assert result.code == 0, result.err
-    assert contents(Path(result.out.strip())) == made(model, text, tmp_path / "made")
+    assert contents(Path(result.out.strip())) == made(model, text)
 
 
 def test_a_dry_run_says_what_the_disk_needs_and_writes_nothing(zaya, hub, tmp_path):

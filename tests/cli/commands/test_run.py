@@ -186,6 +186,7 @@ def test_info_weighs_the_parts(zaya, folder):
     assert "experts" in zaya("info", folder).out
 
 
+@pytest.mark.processes
 def test_help_and_version_do_not_import_torch():
     for argument in ("--help", "--version", "run --help"):
         script = (
@@ -198,6 +199,7 @@ def test_help_and_version_do_not_import_torch():
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.processes
 def test_ctrl_c_keeps_what_was_printed_and_exits_130(endless_folder):
     process = subprocess_of("run", "-p", "x", "-m", endless_folder, "--thinking", "off")
     assert process.stdout is not None
@@ -210,6 +212,7 @@ def test_ctrl_c_keeps_what_was_printed_and_exits_130(endless_folder):
     assert b"Traceback" not in errors
 
 
+@pytest.mark.processes
 def test_a_reader_that_leaves_ends_the_command_quietly(folder):
     process = subprocess_of("run", "-p", "x", "-m", folder, "--thinking", "off", "-n", "250", "--seed", "1")
     assert process.stdout is not None
@@ -234,6 +237,7 @@ def test_chat_reuses_the_state_of_earlier_turns(folder, zaya):
     assert "/nonsense is not a command" in result.err
 
 
+@pytest.mark.processes
 def test_chat_in_a_terminal_stops_an_answer_with_ctrl_c_and_goes_on(endless_folder):
     pid, terminal = pty.fork()
     if pid == 0:

@@ -22,6 +22,7 @@ def test_another_shell_is_a_usage_error(zaya):
     assert zaya("completion", "tcsh").code == 2
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -161,6 +161,7 @@ def test_the_same_command_and_seed_give_the_same_run(zaya, folder):
     assert comparable(json.loads(ask(zaya, folder, "--format", "json", seed=4).out)) != comparable(first)
 
 
+@pytest.mark.processes
 def test_a_run_killed_after_its_first_stage_resumes_to_the_same_result(zaya, folder, tmp_path):
     whole = json.loads(ask(zaya, folder, "--format", "json", n=4).out)
     process = start(folder, "--rsa-save", tmp_path / "state", "--format", "jsonl")
@@ -183,6 +184,7 @@ def test_a_saved_run_keeps_its_seed_and_is_not_taken_for_another(zaya, folder, t
     assert "messages" in json.loads(other.out)["error"]["message"]
 
 
+@pytest.mark.processes
 def test_ctrl_c_once_ends_with_the_best_answer_so_far(folder):
     process = start(folder, "--format", "jsonl", "--rsa-rounds", "200", n="3")
     wait_for(process, "rollout_finished")
@@ -194,6 +196,7 @@ def test_ctrl_c_once_ends_with_the_best_answer_so_far(folder):
     assert "Traceback" not in err
 
 
+@pytest.mark.processes
 def test_ctrl_c_twice_leaves_with_130(folder):
     process = start(folder, "--format", "jsonl", "--rsa-think", "90")
     wait_for(process, "rollout_started")
@@ -204,6 +207,7 @@ def test_ctrl_c_twice_leaves_with_130(folder):
     assert process.returncode == 130
 
 
+@pytest.mark.processes
 def test_a_terminal_gets_a_live_table(folder):
     pid, terminal = pty.fork()
     if pid == 0:

@@ -90,6 +90,7 @@ def test_a_full_disk_is_one_sentence_for_any_command(zaya, monkeypatch, argument
 LONG = ("--rsa-think", "20000", "--rsa-tail", "100", "--rsa-answer", "40", "--rsa-rounds", "12")
 
 
+@pytest.mark.processes
 def test_ctrl_c_before_any_candidate_is_done_says_that_there_is_no_answer(endless_folder):
     process = start(endless_folder, *LONG)
     assert "Markovian RSA" in process.stderr.readline()
@@ -100,6 +101,7 @@ def test_ctrl_c_before_any_candidate_is_done_says_that_there_is_no_answer(endles
     assert "is done" not in err and "agree" not in err
 
 
+@pytest.mark.processes
 def test_ctrl_c_on_a_terminal_takes_the_table_away_and_says_that_there_is_no_answer(endless_folder, tmp_path):
     with Terminal("run", "-p", "hello", "-m", endless_folder, "--rsa", 4, *LONG, home=tmp_path) as terminal:
         terminal.wait_for("thinking")

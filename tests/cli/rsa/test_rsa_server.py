@@ -14,6 +14,8 @@ import pytest
 
 from zaya_cli.models.folder import BUNDLED
 
+pytestmark = pytest.mark.processes
+
 for package in ("openai", "fastapi", "uvicorn"):
     pytest.importorskip(package, reason="transformers[serving] is not installed")
 

@@ -43,19 +43,21 @@ def no_worker(monkeypatch):
 # --- the same and not the same ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", SAME)
 def test_answers_that_graders_count_as_equal_are_the_same(kind):
     wrong = [(a, b) for _, a, b in pairs({kind: SAME[kind]}) if not (same_answer(a, b) and same_answer(b, a))]
     assert not wrong
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", DIFFERENT)
 def test_answers_that_graders_tell_apart_are_different(kind):
     wrong = [(a, b) for _, a, b in pairs({kind: DIFFERENT[kind]}) if same_answer(a, b) or same_answer(b, a)]
     assert not wrong
 
 
-@pytest.mark.long
+@pytest.mark.processes
 def test_more_answers_of_all_kinds_are_the_same_or_different():
     assert not [(a, b) for _, a, b in pairs(MORE_SAME) if not same_answer(a, b)]
     assert not [(a, b) for _, a, b in pairs(MORE_DIFFERENT) if same_answer(a, b)]
@@ -151,6 +153,7 @@ def test_huge_answers_are_left_to_normal_forms(huge, no_worker):
     assert not same_answer(huge, "17")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("hostile", HUGE + BROKEN, ids=range(len(HUGE + BROKEN)))
 def test_hostile_answers_cost_nothing_and_break_nothing(hostile):
     start = time.process_time()
@@ -182,6 +185,7 @@ SPINS = "print('ready', flush=True); input(); 9 ** 9 ** 9"
 ECHOES = "print('ready', flush=True)\nwhile True: input(); print('true', flush=True)"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("code", [HANGS, SPINS])
 def test_a_worker_that_hangs_is_killed_after_a_second_and_the_next_comparison_works(code):
     worker = Worker(code)
@@ -196,6 +200,7 @@ def test_a_worker_that_hangs_is_killed_after_a_second_and_the_next_comparison_wo
     worker.stop()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("code", ["", "print('hello')", "import sys; sys.exit(3)", "print('ready'); 1/0"])
 def test_where_no_worker_can_be_had_normal_forms_decide(code, monkeypatch):
     monkeypatch.setattr(comparison, "_worker", Worker(code))
@@ -217,6 +222,7 @@ def test_a_frozen_program_and_a_worker_start_no_worker(where, monkeypatch):
     assert Worker(ECHOES).ask(("a", "b")) is None
 
 
+@pytest.mark.processes
 def test_a_worker_that_was_killed_is_started_again():
     worker = Worker(ECHOES)
     assert worker.ask(("a", "b")) is True
@@ -227,6 +233,7 @@ def test_a_worker_that_was_killed_is_started_again():
     worker.stop()
 
 
+@pytest.mark.processes
 def test_an_interrupted_comparison_leaves_no_reply_for_the_next(monkeypatch):
     worker = Worker(ECHOES)
     worker._running()
@@ -255,6 +262,7 @@ if sys.argv[1] == "killed":
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("how", ["returns", "killed"])
 @pytest.mark.skipif(sys.platform == "win32", reason="kills itself by a signal")
 def test_the_worker_ends_with_its_parent_says_nothing_and_nothing_of_the_working_directory_is_imported(how, tmp_path):
@@ -415,12 +423,14 @@ APART = [
 SENTENCES = ["The answer is {}.", "**Answer:** {}", "Therefore the total is {}.", "So:\n\n{}"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_values_that_differ_behind_their_first_number_do_not_agree(sentence):
     found = [(find_answer(sentence.format(one)), find_answer(sentence.format(other))) for one, other in APART]
     assert not [(one, other) for one, other in found if one and other and one.agrees_with(other)]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("stated", "value"),
     [
@@ -442,6 +452,7 @@ def test_what_a_sentence_states_is_the_whole_value_and_no_more(stated, value):
     assert found is not None and same_answer(found.text, value), found
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("text", "answer"), TEXTS)
 def test_what_is_found_in_a_text(text, answer):
     found = find_answer(text)
@@ -490,6 +501,7 @@ def test_finding_takes_time_in_proportion_to_the_text(piece):
     assert time.process_time() - start < 0.5  # what is quadratic takes minutes
 
 
+@pytest.mark.processes
 def test_random_texts_break_nothing():
     rng = random.Random(0)
     words = [

@@ -46,6 +46,7 @@ def taken(path):
     return lock
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("way", "turns"), [("stays", 1000), ("removes", 400)])
 def test_every_turn_of_four_processes_has_one_holder(tmp_path, way, turns):
     command = [sys.executable, "-c", WORKER, str(tmp_path / "lock"), str(turns // 4), way]
@@ -82,6 +83,7 @@ def test_a_file_that_its_holder_removed_between_opening_and_locking_does_not_cou
     assert try_lock(path) is None
 
 
+@pytest.mark.processes
 def test_who_holds_it_is_said_and_the_kill_of_the_holder_frees_it(tmp_path):
     path = tmp_path / "lock"
     program = (

@@ -104,6 +104,7 @@ def test_a_state_whose_writing_was_killed_is_not_in_the_result(
     assert contents(tmp_path / "out") == uninterrupted
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_killed_run_goes_on_to_the_same_bytes(source, calibrated, uninterrupted, tmp_path):
     """SIGKILL at 20 random moments, each of a run that goes on from where the one before was killed."""

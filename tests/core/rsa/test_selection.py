@@ -55,6 +55,7 @@ def test_what_failed_or_looped_has_no_vote():
     assert choice.answer.text == "2"
 
 
+@pytest.mark.processes
 def test_answers_vote_together_whatever_their_spelling(monkeypatch):
     monkeypatch.setattr(comparison, "_worker", Worker(longest=30.0))  # on a busy machine, too
     texts = [r"\boxed{\sqrt{12}}", r"\boxed{3}", r"It is $2\sqrt{3}$.", r"\boxed{x = 3}", r"Answer: $\frac{6}{\sqrt3}$"]
@@ -121,12 +122,14 @@ def boxes(*texts):
     return candidates(*((rf"\boxed{{{text}}}", -0.1) for text in texts))
 
 
+@pytest.mark.processes
 def test_sixteen_different_answers_that_algebra_is_endless_on_end_after_a_few_timeouts(stuck):
     stuck._longest = 0.02
     assert len(grouped(boxes(*map(integral, range(16))))) == 16
     assert stuck.starts <= 6
 
 
+@pytest.mark.processes
 def test_an_endless_text_is_given_up_for_good(stuck):
     stuck._longest = 0.02
     for other in range(20):
@@ -134,18 +137,21 @@ def test_an_endless_text_is_given_up_for_good(stuck):
     assert stuck.starts <= 4
 
 
+@pytest.mark.processes
 def test_formulas_that_meet_endless_ones_keep_their_votes(stuck):
     texts = [integral(0), "x+1", integral(1), "x+2", "x+3", "x+4"]
     groups = grouped(boxes(*texts))
     assert [[one.candidate for one in group] for group in groups.values()] == [[0], [1, 3, 4, 5], [2]]
 
 
+@pytest.mark.processes
 def test_equal_normal_forms_agree_without_any_patience_left(stuck):
     stuck._longest = 0.02
     texts = [*map(integral, range(8)), integral(7).replace(" ", ""), r"\frac12", "0.5"]
     assert sorted(map(len, grouped(boxes(*texts)).values())) == [1] * 7 + [2, 2]
 
 
+@pytest.mark.processes
 def test_what_there_was_no_time_for_is_asked_again_by_the_next(stuck):
     stuck._longest = 0.02
     grouped(boxes(*map(integral, range(16)), "x+1", "x+2"))
