@@ -1,6 +1,6 @@
 """The tiers of the tests: `builds` compile, `processes` start programs, and all others do neither.
 
-`pytest` runs everything; `pytest -m "not builds and not processes"` is the tier that answers in under a minute.
+`pytest` runs everything; `pytest -m "not builds and not processes"` is the quick tier.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from zaya_core.answers.worker import Worker
 
 MARKS = ("builds", "processes")  # those that take longest first
 FIXTURES = {"start": "processes"}  # what a test does by asking for it
-# Python's audit events of a program that begins. `os.exec` is none of them: it follows a fork.
+# Python's audit events of a program that begins. `os.exec` is none of them: it follows a fork. There is no event for
+# what multiprocessing spawns.
 STARTS = {
     "subprocess.Popen",
     "os.fork",
@@ -39,8 +40,6 @@ def _listen(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_listen)  # there is no way to take it away again
-
-
 _running = Worker._running
 
 
@@ -52,7 +51,7 @@ def _noted(worker: Worker) -> subprocess.Popen[str] | None:
     return process
 
 
-Worker._running = _noted  # type: ignore[method-assign]
+Worker._running = _noted  # type: ignore[assignment, method-assign]
 platform.processor()  # a program tells it, once in each process, and openai asks for it
 
 

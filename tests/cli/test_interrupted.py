@@ -66,11 +66,11 @@ def interrupt(process, seconds):
 
 
 def moments(place, *arguments):
-    """Twenty of them, in seconds, spread over as long as the command takes when it is left alone."""
+    """Twenty of them, in seconds, spread over as long as the command takes when it is left alone, up to 2 s."""
     process = started(place, *arguments)
     start = time.monotonic()
     assert_silent(process, (0,))
-    lasting = time.monotonic() - start
+    lasting = min(2.0, time.monotonic() - start)
     return [lasting * (number + 0.2) / 20 for number in range(20)]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -32,12 +34,10 @@ IDS = torch.randint(3, 131, (1, 9), generator=torch.Generator().manual_seed(1))
 
 @cache
 def model_of(variant):
-    import tempfile
-    from pathlib import Path
-
     reference = reference_model("one_sliding_layer" if variant == INT8 else variant)
-    folder = save_native(reference, Path(tempfile.mkdtemp()))
-    return load_model(folder, device="cpu", kv="int8" if variant == INT8 else "auto")
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # which may be mapped
+        saved = save_native(reference, Path(folder))
+        return load_model(saved, device="cpu", kv="int8" if variant == INT8 else "auto")
 
 
 def random_ids(count, rows=1, seed=0):
