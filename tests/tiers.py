@@ -17,7 +17,8 @@ import pytest
 from zaya_core.answers.worker import Worker
 
 MARKS = ("builds", "processes")  # those that take longest first
-FIXTURES = {"start": "processes"}  # what a test does by asking for it
+# What a test does by asking for it.
+FIXTURES = {"start": "processes", "built": "builds", "archives": "builds"}
 # Python's audit events of a program that begins. `os.exec` is none of them: it follows a fork. There is no event for
 # what multiprocessing spawns.
 STARTS = {

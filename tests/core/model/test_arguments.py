@@ -64,9 +64,9 @@ def test_an_id_outside_of_the_vocabulary_is_refused_with_the_library_s_steps_and
 def test_the_cache_of_another_model_is_refused(model, other):
     with pytest.raises(ValueError, match="new_cache"):
         model(IDS, other.new_cache(3))
-    with pytest.raises(ValueError, match="pool of another model"):
+    with pytest.raises(ValueError, match="pool of another Engine or model"):
         model.new_cache(3).restore(other.new_cache(3).snapshot())
-    with pytest.raises(ValueError, match="caches of one model"):
+    with pytest.raises(ValueError, match="caches of one owner"):
         Cache.join([model.new_cache(), other.new_cache()])
 
 
