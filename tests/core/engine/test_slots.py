@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from tests.core.cache.slot_states import SlotSteps
 from tests.core.cache.test_parking import requests, run
 from tests.core.model_parts import parts_of
 from zaya_core.engine.engine import Engine
-from zaya_core.engine.events import Parked, TokenEvent
+from zaya_core.engine.events import Parked
 from zaya_core.kernels.reference import ReferenceSteps
 from zaya_core.load import assemble
 from zaya_core.sampling.reference import ReferenceSampling
@@ -29,23 +28,19 @@ def models(folder):
     return found
 
 
-@pytest.mark.parametrize("later", [None, 4], ids=["room for all", "rows are parked"])
-def test_texts_are_those_of_states_that_are_tensors(models, tokenizer, later):
-    """later: so many blocks are there once three rows run, each of which needs two in the end."""
-    found = []
-    for model in models:
-        engine = Engine(model, tokenizer, max_rows=4)
-        ids = [engine.submit(replace(one, snapshot_at=(20,), keep_state=True)) for one in requests(3, max_tokens=20)]
-        events = [event for _ in range(9) for event in engine.step()]
-        engine.states.pool.max_blocks = later
-        events += engine.events(ids)
-        found.append([(one.request_id, one.token_id) for one in events if isinstance(one, TokenEvent)])
-        assert any(isinstance(event, Parked) for event in events) == (later is not None)
-    assert found[0] == found[1]
+@pytest.mark.parametrize(
+    ("max_blocks", "wanted"),
+    [(None, requests(3, max_tokens=20, snapshot_at=(20,), keep_state=True)), (7, requests())],
+    ids=["room for all", "rows are parked"],
+)
+def test_texts_are_those_of_states_that_are_tensors(models, tokenizer, max_blocks, wanted):
+    (_, expected), (events, found) = (run(Engine(one, tokenizer, max_blocks=max_blocks), wanted) for one in models)
+    assert found == expected
+    assert any(isinstance(event, Parked) for event in events) == (max_blocks is not None)
 
 
 def test_slots_are_free_again_when_nobody_has_their_rows(models, tokenizer):
-    engine = Engine(models[1], tokenizer, max_rows=4)
+    engine = Engine(models[1], tokenizer)
     states: Any = engine.states
     slots, addresses = len(states.free), [tensor.data_ptr() for tensor in states.fixed]
     run(engine, requests(2, max_tokens=4))
