@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {"zaya_cli": {"zaya_cli", "zaya_core"}, "zaya_core": {"zaya_core", "quant"}, "quant": {"quant"}}
 ROOMS = {*MAY_IMPORT, "tests", "benchmarks", "demo"}
 FILES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))
-SOURCES = {".py", ".cpp", ".h", ".hpp"}
+SOURCES = {".py", ".cpp", ".h", ".inc"}
 LEAST_FILES, MOST_FILES = 3, 16  # of a folder
 MOST_LINES = 60  # of a function
 

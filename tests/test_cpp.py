@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -66,19 +65,16 @@ def test_exported_functions_bear_the_name_of_their_room(room):
     assert not [path for path in elsewhere if "ZAYA_API" in path.read_text(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("room", PREFIXES)
-def test_a_folder_has_3_to_16_files(room):
-    folders: dict[Path, int] = {}
-    for path in FILES:
-        if room_of(path) == room and "cpu" in path.parts:
-            folders[path.parent] = folders.get(path.parent, 0) + 1
-    assert folders and all(3 <= count <= 16 for count in folders.values())
-
-
 def test_no_line_is_wider_than_120_columns():
+    """Of Python, too: ruff lets lines pass that end in a remark to a tool."""
+    python = [
+        path
+        for folder in (*PREFIXES, "zaya_cli", "tests", "benchmarks", "demo")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     wide = [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in [*FILES, *(ROOT / "tests").rglob("*.cpp")]
+        for path in [*FILES, *(ROOT / "tests").rglob("*.cpp"), *python]
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if len(line) > 120
     ]

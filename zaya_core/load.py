@@ -121,10 +121,10 @@ class ModelParts:
         """The matrix `{name}.weight` with its bias, as floats or packed as it is stored."""
         weight, bias_name = f"{name}.weight", f"{name}.bias"
         has_bias = self.config.attention_bias and bias_name in self.checkpoint.parameters
-        bias = self._on_layout(self.checkpoint.tensor(bias_name)) if has_bias else None
+        bias = self._placed(self.checkpoint.tensor(bias_name), self.layout.dtype) if has_bias else None
         packed = self.checkpoint.packed.get(weight)
         if packed is None:
-            return DenseMatrix(self._large(self.checkpoint.tensor(weight)), bias)
+            return DenseMatrix(self._placed(self.checkpoint.tensor(weight), self._weight_dtype), bias)
         n, k = packed.shape
         return packed_matrix(packed.kind, self._on_device(self.checkpoint.packed_tensors(weight)), (n, k), bias)
 
@@ -132,20 +132,18 @@ class ModelParts:
         """The matrices of all experts of a layer."""
         packed = self.checkpoint.packed.get(name)
         if packed is None:
-            return DenseStack([self._large(expert) for expert in self.checkpoint.experts(name)])
+            return DenseStack([self._placed(expert, self._weight_dtype) for expert in self.checkpoint.experts(name)])
         experts, n, k = packed.shape
         tensors = self._on_device(self.checkpoint.packed_tensors(name))
         one_each = [{suffix: tensor[e] for suffix, tensor in tensors.items()} for e in range(experts)]
         return packed_stack(packed.kind, one_each, (n, k))
 
     def _on_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {suffix: share_large_pages(tensor.to(self.layout.device)) for suffix, tensor in tensors.items()}
+        return {suffix: self._placed(tensor, None) for suffix, tensor in tensors.items()}
 
-    def _on_layout(self, tensor: Tensor) -> Tensor:
-        return share_large_pages(tensor.to(self.layout.device, self.layout.dtype))
-
-    def _large(self, tensor: Tensor) -> Tensor:
-        return share_large_pages(tensor.to(self.layout.device, self._weight_dtype))
+    def _placed(self, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+        """On the model's device; dtype None: as it is stored."""
+        return share_large_pages(tensor.to(self.layout.device, dtype))
 
     def rms_norm(self, name: str) -> RMSNorm:
         """A norm by name."""

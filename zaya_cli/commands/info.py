@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.models.choice import find_model
-from zaya_cli.models.folder import folder_bytes
 from zaya_cli.sizes import dtype_name, gigabytes
 from zaya_cli.terminal.output import stdout_console, write_json
 from zaya_cli.terminal.visible import one_line
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.config.model_config import ModelConfig
 
 _LAYOUTS = {
@@ -44,13 +43,12 @@ class Part:
 def info(model: str | None, format: InfoKind) -> None:
     """Print the description. Raises the errors of an unusable folder."""
     found = find_model(model, device="cpu")
-    folder, config = found.path, found.config
     checkpoint = open_checkpoint(found.folder)
     parts = weigh_parts(checkpoint)
     if format == "json":
-        write_json(_as_json(str(folder), config, checkpoint, parts))
+        write_json(_as_json(found.folder, found.config, checkpoint, parts))
     else:
-        _print_table(str(folder), config, checkpoint, parts)
+        _print_table(found.folder, found.config, checkpoint, parts)
 
 
 def weigh_parts(checkpoint: Checkpoint) -> dict[str, Part]:
@@ -75,7 +73,9 @@ def active_parameters(config: ModelConfig, parts: dict[str, Part]) -> int:
     return total - idle_experts - idle_embedding
 
 
-def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]) -> list[tuple[str, str]]:
+def _facts(
+    folder: ModelFolder, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]
+) -> list[tuple[str, str]]:
     total = sum(part.parameters for part in parts.values())
     sliding = config.layer_types.count("hybrid_sliding")
     window = f", {sliding} with a window of {config.sliding_window:,}" if sliding and config.sliding_window else ""
@@ -83,8 +83,8 @@ def _facts(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict
     all_keys = gigabytes(per_token * config.max_position_embeddings)
     heads = f"{config.num_attention_heads} query heads, {config.num_key_value_heads} key heads of {config.head_dim}"
     facts = [
-        ("folder", folder),
-        ("size", gigabytes(folder_bytes(Path(folder)))),
+        ("folder", str(folder)),
+        ("size", gigabytes(folder.nbytes)),
         ("layout", _LAYOUTS[config.layout]),
         *_storage_facts(config, checkpoint),
         ("parameters", f"{total:,}, of which a token uses {active_parameters(config, parts):,}"),
@@ -118,7 +118,7 @@ def _storage_facts(config: ModelConfig, checkpoint: Checkpoint) -> list[tuple[st
     return stored
 
 
-def _print_table(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]) -> None:
+def _print_table(folder: ModelFolder, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]) -> None:
     console = stdout_console()
     for name, value in _facts(folder, config, checkpoint, parts):
         console.print(one_line(f"{name:<17}{value}"))
@@ -133,10 +133,12 @@ def _print_table(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts
     console.print(table)
 
 
-def _as_json(folder: str, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]) -> dict[str, Any]:
+def _as_json(
+    folder: ModelFolder, config: ModelConfig, checkpoint: Checkpoint, parts: dict[str, Part]
+) -> dict[str, Any]:
     return {
-        "folder": folder,
-        "bytes": folder_bytes(Path(folder)),
+        "folder": str(folder),
+        "bytes": folder.nbytes,
         "layout": config.layout,
         "dtype": dtype_name(checkpoint.dtype),
         "quantization": config.quantization

@@ -18,12 +18,12 @@ from zaya_cli.machine.hardware import Memory, memory_of
 from zaya_cli.models import hub
 from zaya_cli.models.choice import Choice, choose
 from zaya_cli.models.download import checksum_of
-from zaya_cli.models.folder import folder_bytes
 from zaya_cli.models.inventory import PresentModel, present_models
 from zaya_cli.models.locks import removing
 from zaya_cli.sizes import gigabytes
 from zaya_cli.terminal.output import stdout_console, write_json, write_note
 from zaya_cli.terminal.visible import one_line
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError, ZayaError
 from zaya_core.machine.memory_fit import USUAL_CONTEXT
 
@@ -143,11 +143,11 @@ class _Deletion:
 
 def _deletion(model: PresentModel) -> _Deletion:
     if model.place != "hub":
-        return _Deletion(model.folder, folder_bytes(model.folder))
+        return _Deletion(model.folder, ModelFolder(model.folder).nbytes)
     repo, _, revision = model.name.partition("@")
     folder = hub.repo_folder(repo)
     if not revision:
-        return _Deletion(folder, folder_bytes(folder))
+        return _Deletion(folder, ModelFolder(folder).nbytes)
     from huggingface_hub import scan_cache_dir
 
     strategy = scan_cache_dir().delete_revisions(model.folder.name)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.machine.threads import expect_threads, threads_to_use
-from zaya_cli.models.folder import DEFAULT_REPO, expect_openable, find_model_folder, folder_bytes
+from zaya_cli.models.folder import DEFAULT_REPO, expect_openable, find_model_folder
 from zaya_cli.models.locks import reading
 from zaya_cli.models.quantized_folder import SourceName, default_out, source_name
 from zaya_cli.sizes import duration, gibibytes, gigabytes
 from zaya_cli.terminal.output import draws, stderr_console, write_answer
 from zaya_cli.user_files import from_home
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.config.weight_formats import FLOAT, is_fitted
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def run_job(settings: QuantizeCommand, job: QuantizationJob, console: Console) -
                 console.print("Stopped. The same command goes on from here.")
             raise
     if not settings.quiet:
-        sizes = f"{gigabytes(folder_bytes(job.out))} instead of {gigabytes(_source_bytes(job))}"
+        sizes = f"{gigabytes(ModelFolder(job.out).nbytes)} instead of {gigabytes(_source_bytes(job))}"
         peak = f"peak memory {gibibytes(peak_memory_bytes(torch.device('cpu')))}"
         console.print(f"{sizes} · {duration(time.perf_counter() - started)} · {peak}")
 

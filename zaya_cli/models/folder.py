@@ -11,7 +11,6 @@ import zaya_core
 from zaya_cli.models import hub
 from zaya_cli.models.names import expect_supported, is_of_the_family, meant_by, repo_of
 from zaya_cli.user_files import from_home, quantized_models
-from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError
 
 DEFAULT_REPO = "Zyphra/ZAYA1-8B"
@@ -90,16 +89,6 @@ def _is_hidden(path: Path) -> bool:
     except (OSError, ValueError):
         pass
     return False
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files of a model's folder, linked ones too, each once: its size, wherever a person reads one."""
-    return ModelFolder(folder).nbytes
-
-
-def weight_bytes(folder: Path) -> int:
-    """Bytes of the weights alone, which is what memory is computed from."""
-    return ModelFolder(folder).weight_bytes
 
 
 def _missing(repo: str, revision: str) -> Path:

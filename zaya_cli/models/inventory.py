@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zaya_cli.models import hub
-from zaya_cli.models.folder import BUNDLED, DEFAULT_REPO, folder_bytes, weight_bytes
+from zaya_cli.models.folder import BUNDLED, DEFAULT_REPO
 from zaya_cli.models.found import unchecked_settings
 from zaya_cli.models.quantized_folder import ORIGINALS
 from zaya_cli.user_files import quantized_models
+from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.parse import parse_config
@@ -40,7 +41,7 @@ class PresentModel:
     @property
     def nbytes(self) -> int:
         """The size on disk."""
-        return folder_bytes(self.folder)
+        return ModelFolder(self.folder).nbytes
 
     def need(self, context: int, kv: KVFormat = "auto") -> MemoryNeed:
         """Bytes of memory with `context` tokens."""
@@ -61,7 +62,7 @@ def _in(folder: Path, place: Place) -> Iterator[PresentModel]:
             yield _described(path.name, path, place, _raw_config(path / "config.json"))
         elif (path / UNFINISHED).is_file():
             problem = "an unfinished quantization: its `zaya quantize` goes on when it is typed again"
-            yield PresentModel(path.name, path, place, "?", weight_bytes(path), False, None, problem)
+            yield PresentModel(path.name, path, place, "?", ModelFolder(path).weight_bytes, False, None, problem)
         elif path.name.endswith(ORIGINALS):
             nbytes = sum(part.stat().st_size for part in path.glob("files/blobs/*"))
             problem = "files of an unfinished `zaya pull --quant`, which goes on when it is typed again"
@@ -94,7 +95,7 @@ def _revisions(folder: Path) -> list[str]:
 
 
 def _described(name: str, folder: Path, place: Place, raw: dict[str, Any]) -> PresentModel:
-    nbytes = weight_bytes(folder)
+    nbytes = ModelFolder(folder).weight_bytes
     problem = None if nbytes else "it has no *.safetensors files"
     try:
         config = parse_config(raw)

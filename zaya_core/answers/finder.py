@@ -273,7 +273,8 @@ _CHOICE_LINE = re.compile(r"[*_\s]*(?:\(([A-Ja-h])\)|([A-J])[).]?)[*_\s.]*")
 _ALONE = re.compile(rf"[*_#>\s]*(?:{_NUMBER})(?: ?[A-Za-z°]{{1,12}}){{0,2}}[*_\s.]*")
 _CONCLUSION = re.compile(
     r"(?:=|\b(?:total|result|sum)[ \t]*:"
-    r"|\b(?:it|(?<![-'’])[b-hj-z]|total|result|sum|value|probability|area|length|we|equals?|gives?|therefore|thus|hence|so)\b"
+    r"|\b(?:it|(?<![-'’])[b-hj-z]|total|result|sum|value|probability|area|length|we|equals?|gives?"
+    r"|therefore|thus|hence|so)\b"
     r"[^.!?\n=]{0,60}?\b(?:is|are|be|get|gives?|equals?|obtain)\b)"
     rf"[ \t]*[*_]{{0,2}}(?P<number>{_NUMBER})(?! ?(?:times|more|less)\b)(?: ?[A-Za-z°]{{1,12}}){{0,2}}[*_\s.!]*$",
     re.IGNORECASE,

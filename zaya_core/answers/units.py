@@ -36,7 +36,8 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 PARTS = (  # words behind a number that change its value
-    "dozens?|half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?|hundredths?|squared|cubed|factorial"
+    "dozens?|half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?|hundredths?"
+    "|squared|cubed|factorial"
     "|January|February|March|April|May|June|July|August|September|October|November|December"
 )
 _NOUNS = re.compile(rf"(?<=\d )\(?(?!and |or |(?:{PARTS})\b)[A-Za-z]{{3,}}(?: (?!and |or )[A-Za-z]{{2,}}){{0,3}}\)?$")

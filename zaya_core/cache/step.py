@@ -42,7 +42,6 @@ class CacheStep:
         self._tails: list[Tensor] = []
         self._delayed: list[Tensor] = []
         self._states: CCATensors | None = None
-        self._is_written = False
 
     @classmethod
     def begin(cls, cache: Cache, columns: int, new_lengths: Sequence[int] | Tensor | None = None) -> CacheStep:
@@ -85,8 +84,6 @@ class CacheStep:
 
     def _advanced(self) -> Any:
         """The rows' state behind this pass."""
-        if self._is_written:
-            return self.cache.cca
         if self._states is None and len(self._tails) != self.cache.pool.layout.num_layers:
             raise RuntimeError(f"a pass noted the state of {len(self._tails)} layers")
         new = self._states or CCATensors(torch.stack(self._tails), torch.stack(self._delayed))
@@ -182,10 +179,6 @@ class CacheStep:
     def replace_states(self, conv_tail: Tensor, delayed: Tensor) -> None:
         """Note the new state of all layers at once: (L, B, W, C) and (L, B, G*K/2)."""
         self._states = CCATensors(conv_tail, delayed)
-
-    def wrote_in_place(self) -> None:
-        """Note that the device has the new state of all layers where its `RowStates` keep it."""
-        self._is_written = True
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new keys and values and return all of them. key, value: (B, T, G, K) -> (B, S, G, K) each."""

@@ -250,9 +250,7 @@ class Engine:
         cache, columns = row.cache, self._next_boundary(row) - row.position
         assert cache is not None
         if not self._running:
-            self._admission.make_room(
-                lambda: cache.blocks_for(columns)
-            )  # without it, the pool will say that it is full
+            self._admission.make_room(lambda: cache.blocks_for(columns))  # else the pool will say that it is full
             return True
         # One more for the copy of a partly filled block that a snapshot shares.
         if self._admission.has_room(lambda: cache.blocks_for(columns) + 1):

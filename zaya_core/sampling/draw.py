@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zaya_core.errors import CheckpointError
-from zaya_core.sampling.logits import biased, expect_logits, largest, masked, penalise_repetition
+from zaya_core.sampling.logits import biased, largest, masked, penalise_repetition
 from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.whole_numbers import expect_whole
 
@@ -109,7 +109,6 @@ def _no_numbers() -> CheckpointError:
 
 def adjusted(logits: Tensor, row: RowDraw) -> Tensor:
     """What a row's token is chosen from: logits (V) after penalty, bias and mask; themselves where it has none."""
-    expect_logits(logits)
     if len(row.seen):
         logits = penalise_repetition(logits, row.seen, row.params.repetition_penalty)
     if row.bias:

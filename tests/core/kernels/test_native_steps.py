@@ -11,6 +11,7 @@ import torch
 
 from quant.kernels.native import supported_instruction_sets
 from tests.core.kernels.native_attention import attend, laid_out, near
+from tests.core.kernels.variants import VARIANTS, write_variants
 from tests.core.model_parts import parts_of
 from tests.core.quantized_models import quantized_folder, source_folder
 from zaya_core.kernels.key_values import KeyValues
@@ -27,24 +28,12 @@ SETS = supported_instruction_sets()
 pytestmark = pytest.mark.skipif(not SETS, reason="zaya was installed without a C++ compiler")
 
 IDS = torch.randint(3, 700, (3, 23), generator=torch.Generator().manual_seed(3))
-KINDS = {
-    "base": ("native", {}),
-    "attention_bias": ("native", {}),
-    "one_sliding_layer": ("native", {}),
-    "longer_convolutions": ("native", {}),
-    "many_experts_wide_router": ("native", {"router_hidden_size": 48, "hidden_size": 320}),
-    "whole_head_rotated": ("original", {}),  # here the skip class can win
-}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("native")
-    found = {}
-    for variant, (layout, sizes) in KINDS.items():
-        source = source_folder(root / f"{variant}.source", layout, variant, **sizes)
-        found[variant] = quantized_folder(source, root / variant, QuantizeSettings("int4", "int8"))
-    return found
+    return write_variants(root)
 
 
 def loaded(folder, name, dtype="float32", kv="auto"):
@@ -59,7 +48,7 @@ def spelled_out(folder, dtype="float32", kv="auto"):
 
 
 @pytest.mark.parametrize("kv", ["auto", "int8"])
-@pytest.mark.parametrize("variant", KINDS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_prompt_in_one_pass_in_chunks_in_steps_and_beside_others_gives_the_same(folders, variant, kv):
     model = loaded(folders[variant], next(iter(SETS)), kv=kv)
     whole = model(IDS)

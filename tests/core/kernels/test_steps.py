@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from quant.kernels.native import supported_instruction_sets
 from tests.core.kernel_choice import chosen_kernels
 from tests.core.kernels.native_attention import near
+from tests.core.kernels.variants import VARIANTS, write_variants
 from tests.core.model_parts import parts_of
 from tests.core.quantized_models import quantized_folder, source_folder
 from zaya_core.cache.cache import Cache
@@ -42,24 +43,13 @@ def implemented(name: str, parts: ModelParts) -> Steps:
     return NativeSteps(parts, SETS[name], "")
 
 
-VARIANTS = {
-    "base": ("native", {}),
-    "attention_bias": ("native", {}),
-    "one_sliding_layer": ("native", {}),
-    "longer_convolutions": ("native", {}),
-    "many_experts_wide_router": ("native", {"router_hidden_size": 48, "hidden_size": 320}),
-    "whole_head_rotated": ("original", {}),  # here the skip class can win
-}
 LENGTHS = [7, 4]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("steps")
-    found = {}
-    for variant, (layout, sizes) in VARIANTS.items():
-        source = source_folder(root / f"{variant}.source", layout, variant, **sizes)
-        found[variant] = quantized_folder(source, root / variant, QuantizeSettings("int4", "int8"))
+    found = write_variants(root)
     base = root / "base.source"
     found["bf16"] = base
     found["int4"] = quantized_folder(base, root / "int4", QuantizeSettings("int4", "int4"))

@@ -60,12 +60,27 @@ def test_a_larger_context_than_ours_changes_nothing(tokenizer):
     assert (generator.context, generator.notes) == (4096, [])
 
 
-VLLM = "This model's maximum context length is {context} tokens. However, you requested {total} tokens ({prompt} in the messages, {wanted} in the completion). Please reduce the length."  # noqa: E501
-NEW_VLLM = "'max_tokens' or 'max_completion_tokens' is too large: {wanted}. This model's maximum context length is {context} tokens and your request has {prompt} input tokens ({wanted} > {context} - {prompt})."  # noqa: E501
-NEWEST_VLLM = "max_tokens={wanted} cannot be greater than max_model_len=max_total_tokens={context}. Please request fewer output tokens."  # noqa: E501
-SGLANG = "Requested token count exceeds the model's maximum context length of {context} tokens. You requested a total of {total} tokens: {prompt} tokens from the input messages and {wanted} tokens for the completion."  # noqa: E501
+VLLM = (
+    "This model's maximum context length is {context} tokens. However, you requested {total} tokens "
+    "({prompt} in the messages, {wanted} in the completion). Please reduce the length."
+)
+NEW_VLLM = (
+    "'max_tokens' or 'max_completion_tokens' is too large: {wanted}. This model's maximum context length is {context} "
+    "tokens and your request has {prompt} input tokens ({wanted} > {context} - {prompt})."
+)
+NEWEST_VLLM = (
+    "max_tokens={wanted} cannot be greater than max_model_len=max_total_tokens={context}. "
+    "Please request fewer output tokens."
+)
+SGLANG = (
+    "Requested token count exceeds the model's maximum context length of {context} tokens. You requested a total of "
+    "{total} tokens: {prompt} tokens from the input messages and {wanted} tokens for the completion."
+)
 LLAMA = "request ({total} tokens) exceeds the available context size ({context} tokens), try increasing it"
-TGI = "Input validation error: `inputs` tokens + `max_new_tokens` must be <= {context}. Given: {prompt} `inputs` tokens and {wanted} `max_new_tokens`"  # noqa: E501
+TGI = (
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= {context}. "
+    "Given: {prompt} `inputs` tokens and {wanted} `max_new_tokens`"
+)
 OTHER = "Requested tokens ({total}) exceed context window of {context}"
 WORDLESS = "context_length_exceeded"
 COMMAS = "The maximum context length is {context:,} tokens; you asked for {total:,}."

@@ -37,7 +37,8 @@ def split(tokenizer: Tokenizer, ids: list[int], thinking: bool, stop: list[str] 
     pieces = [piece for id_ in ids for piece in splitter.push(id_)] + splitter.flush()
     assert all(piece.text for piece in pieces)
     assert splitter.flush() == []
-    return tuple("".join(p.text for p in pieces if p.kind == kind) for kind in ("thinking", "answer"))  # type: ignore[return-value]
+    thought, answer = ("".join(p.text for p in pieces if p.kind == kind) for kind in ("thinking", "answer"))
+    return thought, answer
 
 
 def ids_of_bytes(tokenizer: Tokenizer, text: str) -> list[int]:

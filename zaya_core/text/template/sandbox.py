@@ -29,12 +29,13 @@ from zaya_core.text.template.work import CONCATENATE, PAY, READ_ALL, CountWork, 
 
 # Filters that do not look into the value, or only as far as somebody takes items from them.
 _LAZY_FILTERS = frozenset(
-    "default d length count first last items map select selectattr reject rejectattr attr random".split()  # noqa: SIM905
+    "default d length count first last items map select selectattr "  # noqa: SIM905
+    "reject rejectattr attr random".split()
 )
 # Likewise tests; some have the name of a filter that reads all, such as `string`.
 _LAZY_TESTS = frozenset(
-    "defined undefined none boolean false true integer float string mapping number sequence iterable callable "  # noqa: SIM905
-    "sameas odd even divisibleby filter test escaped".split()
+    "defined undefined none boolean false true integer float string mapping number "  # noqa: SIM905
+    "sequence iterable callable sameas odd even divisibleby filter test escaped".split()
 )
 _TAKE_ITEMS = frozenset(["map", "select", "selectattr", "reject", "rejectattr", "first"])
 _TOP = frozenset(["list", "reverse", "batch", "slice"])
@@ -43,12 +44,13 @@ _LEFT_OUT_FILTERS = ("pprint", "urlize")
 _LEFT_OUT_GLOBALS = ("lipsum", "cycler")
 _AS_PEOPLE_READ_IT = frozenset(["e", "escape", "forceescape", "urlencode", "xmlattr", "striptags"])
 _SEARCHES = frozenset(
-    "split rsplit partition rpartition startswith endswith find rfind index rindex count replace removeprefix "  # noqa: SIM905
-    "removesuffix strip lstrip rstrip".split()
+    "split rsplit partition rpartition startswith endswith find rfind index rindex count "  # noqa: SIM905
+    "replace removeprefix removesuffix strip lstrip rstrip".split()
 )
 _TEXT_METHODS = _SEARCHES.union(
-    "capitalize casefold lower swapcase title upper isalnum isalpha isascii isdecimal isdigit isidentifier "  # noqa: SIM905
-    "islower isnumeric isprintable isspace istitle isupper splitlines join center ljust rjust zfill expandtabs".split()
+    "capitalize casefold lower swapcase title upper isalnum isalpha isascii isdecimal "  # noqa: SIM905
+    "isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
+    "splitlines join center ljust rjust zfill expandtabs".split()
 )
 _METHODS: tuple[tuple[type, frozenset[str]], ...] = (
     (str, _TEXT_METHODS),
