@@ -14,6 +14,7 @@ from zaya_cli.models.choice import find_model
 from zaya_cli.models.fit_report import smallest_change
 from zaya_cli.models.found import FoundModel
 from zaya_cli.sizes import gigabytes
+from zaya_cli.terminal.interrupt import leaving_at_once
 from zaya_cli.terminal.output import write_note
 from zaya_core.config.weight_formats import FAST_FORMATS
 from zaya_core.errors import MemoryFitError
@@ -64,7 +65,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
     settings.expect_context()
     threads = threads_to_use(settings.threads)
     found = find_model(settings.model, settings.quant, settings.device, settings.context, settings.kv)
-    with ThreadPoolExecutor(1) as background:  # the tokenizer's parsing runs while torch is imported
+    with leaving_at_once(), ThreadPoolExecutor(1) as background:  # the tokenizer is parsed while torch is imported
         tokenizer = background.submit(_load_tokenizer, found)
         _check_memory(found, settings)
         model = _load_model(found, settings, threads)
