@@ -112,8 +112,9 @@ def test_an_interrupt_while_exit_handlers_run_leaves_with_the_code_that_was_deci
 def test_an_interrupt_while_a_model_loads_waits_for_no_thread(tmp_path):
     """One that waits for a lock which the interrupt has left taken would be waited for without an end."""
     stuck = (
-        "import os, threading, zaya_cli.runtime as runtime\n"
-        "runtime._load_tokenizer = lambda found: (os.write(2, b'!'), threading.Event().wait(200))\n"
+        "import os, threading, time, zaya_cli.runtime as runtime\n"
+        "runtime._load_tokenizer = lambda found: threading.Event().wait(200)\n"
+        "runtime._load_model = lambda *_: (os.write(2, b'!'), time.sleep(200))\n"
         "from zaya_cli.__main__ import main; main()"
     )
     process = spawned(tmp_path, stuck, *COMMANDS[2])
