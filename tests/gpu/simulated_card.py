@@ -99,23 +99,23 @@ class SimulatedTensor(torch.Tensor):
     is_cuda = property(lambda self: True)
     is_cpu = property(lambda self: False)
 
-    def cpu(self):
+    def cpu(self, *args, **kwargs):
         return self.to("cpu")
 
     def tolist(self):
         return self.cpu().tolist()
 
-    def numpy(self):
+    def numpy(self, **kwargs):
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
 
     def data_ptr(self):
         return self.held.data_ptr()
 
-    def __repr__(self):
+    def __repr__(self, **kwargs):  # type: ignore[override]
         return f"SimulatedTensor({self.held}, card={self.card})"
 
     @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore[override]
         return _computed(func, args, kwargs or {})
 
 
@@ -154,7 +154,7 @@ def _computed(func, args, kwargs):
     return result if card is None else tree_map(lambda one: _on_card(one, card), result)
 
 
-def _expect_one_device(name, args, leaves, cards) -> None:
+def _expect_one_device(name, args, leaves, cards):
     plain = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and not isinstance(leaf, SimulatedTensor)]
     if len(cards) > 1 and name not in _COPIES:
         raise MixedDevices(f"{name}: tensors on cards {sorted(cards)}")
@@ -224,17 +224,21 @@ def simulated_cards(*cards: Card) -> Iterator[tuple[Card, ...]]:
     """Within the block torch sees these cards and no others. Their attention is the plain one, the worst there is."""
     global _cards
     torch._C._ensureCUDADeviceGuardSet()
+
+    def of(device):
+        return cards[_card_of(device) or 0]
+
     says = {
         "is_available": lambda: bool(cards),
         "device_count": lambda: len(cards),
         "_lazy_init": lambda: None,
         "current_device": lambda: 0,
-        "get_device_name": lambda device=None: cards[_card_of(device)].name,
-        "get_device_capability": lambda device=None: cards[_card_of(device)].capability,
-        "get_device_properties": lambda device=None: cards[_card_of(device)].properties,
-        "mem_get_info": lambda device=None: (cards[_card_of(device)].free, cards[_card_of(device)].total),
-        "max_memory_allocated": lambda device=None: cards[_card_of(device)].peak,
-        "memory_allocated": lambda device=None: cards[_card_of(device)].held,
+        "get_device_name": lambda device=None: of(device).name,
+        "get_device_capability": lambda device=None: of(device).capability,
+        "get_device_properties": lambda device=None: of(device).properties,
+        "mem_get_info": lambda device=None: (of(device).free, of(device).total),
+        "max_memory_allocated": lambda device=None: of(device).peak,
+        "memory_allocated": lambda device=None: of(device).held,
         "synchronize": lambda device=None: None,
         "empty_cache": lambda: None,
         "set_per_process_memory_fraction": lambda fraction, device=None: None,

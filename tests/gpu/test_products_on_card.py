@@ -90,7 +90,7 @@ def test_matrices_are_joined_to_one_with_all_their_rows(kind):
     together = joined(parts)
     assert together is not None and together.shape == (96, K)
     assert torch.equal(together.dequantize(), torch.cat([one.dequantize() for one in parts]))
-    assert torch.equal(together.bias, torch.cat([one.bias for one in parts]))
+    assert together.bias is not None and torch.equal(together.bias, torch.cat([one.bias for one in parts]))
 
 
 def test_what_cannot_be_joined_is_not():

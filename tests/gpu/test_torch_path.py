@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from zaya_core.sampling.sorted import draw_sorted
 from zaya_core.text.tokenizer import load_tokenizer
 
 # Projections end with a tile, as those of ZAYA1-8B do.
-SIZES = {"head_dim": 32, "max_position_embeddings": 600, "num_hidden_layers": 2}
+SIZES: dict[str, Any] = {"head_dim": 32, "max_position_embeddings": 600, "num_hidden_layers": 2}
 # Of a layer: with plain attention and norms in parts, of which torch on a card has fused ones.
 MOST_LAUNCHES, MOST_LAUNCHES_OF_4 = 100, 150
 GREEDY = SamplingParams(temperature=0)

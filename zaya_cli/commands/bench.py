@@ -141,7 +141,10 @@ def _as_dict(measurement: Measurement, device: str) -> dict[str, Any]:
         "bytes_per_token": case.bytes_per_step / case.batch,
         "read_bandwidth": measurement.read_bandwidth,
         "share_of_bandwidth": measurement.share_of_bandwidth,
+        "expected_tokens_per_second": measurement.expected_rate,
     }
+    card = {"launches_per_step": case.launches, "synchronisations_per_step": case.synchronisations}
+    host = {"host_bytes_per_step": case.host_bytes_per_step, "host_read_bandwidth": measurement.host_bandwidth}
     return {
         "kind": case.kind,
         "sampling": case.sampling,
@@ -152,6 +155,8 @@ def _as_dict(measurement: Measurement, device: str) -> dict[str, Any]:
         "sd": measurement.sd,
         "distinct_experts": case.distinct_experts,
         **(read if case.kind == "decode" else {}),
+        **(card if case.launches is not None else {}),
+        **(host if measurement.host_bandwidth is not None else {}),
         **first_token,
         "peak_memory_bytes": peak_memory_bytes(torch.device(device)),
     }
@@ -163,12 +168,24 @@ def _seconds_to_first_token(measurement: Measurement) -> float:
 
 
 def _note(measurement: Measurement) -> str:
-    if measurement.case.kind == "prefill":
-        return f"first token after {_seconds_to_first_token(measurement):.2f} s"
-    read = f"{measurement.case.bytes_per_step / 1e9:.2f} GB a step, {measurement.share_of_bandwidth:.0%} of "
+    case, asked = measurement.case, ""
+    if case.launches is not None:
+        asked = f"; {case.launches:,.0f} launches, {case.synchronisations:,.0f} waits for the card"
+    if case.kind == "prefill":
+        return f"first token after {_seconds_to_first_token(measurement):.2f} s{asked}"
     few = _uses_too_few_experts(measurement)
     warning = f"; too few experts ({_LEAST_EXPERTS_AT_8:.0f} or more are real)" if few else ""
-    return f"{read}{measurement.read_bandwidth / 1e9:.1f} GB/s{warning}"
+    return f"{_read(measurement)}{asked}{warning}"
+
+
+def _read(measurement: Measurement) -> str:
+    """What a step reads, and how much of the time that takes at best."""
+    case, speed = measurement.case, f"{measurement.read_bandwidth / 1e9:.1f} GB/s"
+    if measurement.host_bandwidth is None:
+        return f"{case.bytes_per_step / 1e9:.2f} GB a step, {measurement.share_of_bandwidth:.0%} of {speed}"
+    host = f"{case.host_bytes_per_step / 1e9:.2f} GB of main memory at {measurement.host_bandwidth / 1e9:.1f} GB/s"
+    expected = f"{measurement.share_of_bandwidth:.0%} of the {measurement.expected_rate:.1f} tok/s that both allow"
+    return f"{case.bytes_per_step / 1e9:.2f} GB of the card at {speed} and {host} a step, {expected}"
 
 
 def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:

@@ -125,3 +125,7 @@ class NativeSteps:
     def step_bytes(self, distinct_experts: float) -> float:
         """See `Steps`."""
         return self._fixed_nbytes + distinct_experts * self._expert_nbytes
+
+    def host_step_bytes(self, distinct_experts: float) -> float:
+        """None: the host is the device."""
+        return 0.0

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from quant.dense import products_of
 from zaya_core.cache.states import RowStates, TensorStates
+from zaya_core.model.experts import Experts
 from zaya_core.model.forward_pass import ForwardPass
+from zaya_core.model.host_experts import HostExperts
 from zaya_core.model.steps import Qkv
 from zaya_core.model.weights import ModelWeights
 from zaya_core.sampling.draw import Drawn, RowDraw, Sampling, draw_rows
@@ -67,6 +69,14 @@ class ReferenceSteps:
 
     def step_bytes(self, distinct_experts: float) -> float:
         """See `Steps`."""
-        experts = sum(layer.experts.nbytes_of_one for layer in self._layers)
+        experts = sum(one.nbytes_of_one for one in self._experts if not isinstance(one, HostExperts))
         fixed = sum(layer.fixed_nbytes for layer in self._layers) + self._head.lm_head.nbytes
         return fixed + distinct_experts * experts
+
+    def host_step_bytes(self, distinct_experts: float) -> float:
+        """See `Steps`."""
+        return distinct_experts * sum(one.nbytes_of_one for one in self._experts if isinstance(one, HostExperts))
+
+    @property
+    def _experts(self) -> list[Experts]:
+        return [layer.experts for layer in self._layers]

@@ -74,4 +74,7 @@ class Steps(Protocol):
         """
 
     def step_bytes(self, distinct_experts: float) -> float:
-        """Bytes of the weights that one pass reads which uses so many distinct experts in each layer."""
+        """Bytes of the weights on the device that a pass reads which uses so many distinct experts in each layer."""
+
+    def host_step_bytes(self, distinct_experts: float) -> float:
+        """Likewise of weights that are in host memory although the model is on a card."""

@@ -27,7 +27,7 @@ class SortedSampling(ReferenceSampling):
     def draw(self, logits, params, key, step):
         expect_logits(logits)
         drawn = draw_sorted(logits[None], [RowDraw(params, key, step)])[0]
-        return None if isinstance(drawn, CheckpointError) else drawn.token_id
+        return None if isinstance(drawn, Exception) else drawn.token_id
 
 
 WAYS: dict[str, Sampling] = {"torch": ReferenceSampling(), "sorted": SortedSampling()}
