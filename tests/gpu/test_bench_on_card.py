@@ -40,7 +40,7 @@ def test_what_is_copied_to_measure_a_card_is_a_quarter_of_what_is_free_at_most()
     from zaya_core.load import load_model
     from zaya_core.measure.bench import Bench
 
-    with simulated_cards(Card(total=64 << 20, used=24 << 20)) as (card,):
+    with simulated_cards(Card(total=64 << 20, used=24 << 20)):
         block = Bench(load_model(BUNDLED / "demo", "cuda"))._memory
         assert block.device.type == "cuda"
         assert 6 << 20 < block.nbytes <= 10 << 20
