@@ -1,0 +1,60 @@
+"""What is worth knowing of a card that can be used: what is so, and what to do, in one sentence each."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from zaya_core.machine.gpu_hardware import is_wsl
+from zaya_core.machine.gpus import Gpu
+from zaya_core.machine.watchdog import SHORT_CHUNK, has_watchdog
+
+_OVERRIDE = "HSA_OVERRIDE_GFX_VERSION"  # one for all cards, or with `_N` behind for one
+# AMD's before RDNA3, without the Instinct accelerators gfx908, gfx90a and gfx94x.
+_UNSUPPORTED = re.compile("gfx([678]..|90[0-79c]|10..)")
+
+
+@dataclass(frozen=True)
+class GpuNote:
+    """A sentence without its full stop. is_said_at_start: it changes what is computed, or how fast."""
+
+    text: str
+    is_said_at_start: bool
+
+
+def notes_of(gpu: Gpu) -> list[GpuNote]:
+    """Of one card."""
+    notes = []
+    if not gpu.has_bfloat16 and gpu.capability is not None:
+        version = ".".join(map(str, gpu.capability))
+        text = (
+            f"{gpu.label} computes in float32, which takes twice the memory and is slower, because NVIDIA cards before"
+        )
+        notes.append(
+            GpuNote(f"{text} Ampere (compute capability {version}) have no bfloat16: take an int4 model", True)
+        )
+    override = next((name for name in sorted(os.environ) if name.startswith(_OVERRIDE) and os.environ[name]), None)
+    if gpu.gfx is not None and override is not None:
+        text = (
+            f"{gpu.label} reports {gpu.gfx} because {override}={os.environ[override]} is set, and results may be wrong"
+        )
+        notes.append(GpuNote(f"{text}: unset it if ROCm supports the card", True))
+    elif gpu.gfx is not None and _UNSUPPORTED.fullmatch(gpu.gfx):
+        text = f"{gpu.label} is {gpu.gfx}, and ROCm supports neither RDNA2 nor older cards officially"
+        notes.append(GpuNote(f"{text}: it may work; if answers are wrong, use --device cpu", True))
+    if gpu.shares_memory:
+        text = f"{gpu.label} has no memory of its own, it takes main memory"
+        notes.append(GpuNote(f"{text}: what is free is counted once, close other programs for more", False))
+    if has_watchdog(torch.device("cuda", gpu.index)):
+        where = "WSL" if is_wsl() else "Windows"
+        text = (
+            f"{where} stops a card that is busy for 2 seconds, so prompts go to {gpu.label} in pieces of {SHORT_CHUNK}"
+        )
+        notes.append(GpuNote(f"{text} tokens: nothing to do", False))
+    if sys.platform == "linux" and is_wsl():
+        notes.append(GpuNote("this is WSL, whose driver comes from Windows: update it there, install none here", False))
+    return notes
