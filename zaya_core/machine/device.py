@@ -11,7 +11,7 @@ import torch
 from zaya_core.errors import DeviceError, UsageError
 from zaya_core.machine.gpu_notes import notes_of
 from zaya_core.machine.gpus import BFLOAT16_SINCE, Gpu, gpu_for, visible_gpus
-from zaya_core.machine.unused_gpu import unused_gpu
+from zaya_core.machine.unused_gpu import hiding_variable, unused_gpu
 
 _FLOAT16 = (
     "float16 is not offered: ZAYA's residual stream and its down projections reach values that float16 cannot hold "
@@ -61,7 +61,7 @@ def choose_device(name: str, compare: Compare = lambda gpu: None) -> DeviceChoic
         return DeviceChoice(torch.device("cpu"), "cpu: asked for")
     if name != "auto" and _CARD.fullmatch(name) is None:
         raise UsageError(
-            f"device {name!r} is not offered: use auto, cpu or cuda (NVIDIA, and AMD with a ROCm PyTorch)."
+            f"device {name!r} is not offered: use auto, cpu, cuda or cuda:N (NVIDIA, and AMD with a ROCm PyTorch)."
         )
     gpus = visible_gpus()
     gpu = gpu_for(name, gpus)
@@ -109,8 +109,9 @@ def _why_not(other: Gpu, taken: Gpu) -> str:
 def _why_missing(name: str, gpus: Sequence[Gpu]) -> str:
     number = name.partition(":")[2]
     if number and gpus and int(number) >= len(gpus):
-        listed = ", ".join(gpu.label for gpu in gpus)
-        return f"PyTorch sees {len(gpus)} GPU{'s' * (len(gpus) > 1)}, counted from 0: name {listed}"
+        hiding = hiding_variable("AMD" if torch.version.hip else "NVIDIA")
+        seen = f"PyTorch sees {len(gpus)} GPU{'s' * (len(gpus) > 1)}{f' with {hiding}' if hiding else ''}"
+        return f"{seen}, counted from 0: name {' or '.join(gpu.label for gpu in gpus)}"
     if number and gpus:
         gpu = gpus[int(number)]
         return f"{gpu.label} cannot be used, because {gpu.problem}"

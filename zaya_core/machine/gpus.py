@@ -95,7 +95,7 @@ def driver_and_build() -> str:
 def first_line(error: BaseException) -> str:
     """What PyTorch's errors say first; behind it come hints for those who write CUDA."""
     lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".:")[:200] if lines else type(error).__name__
+    return lines[0].strip().rstrip(".:")[:300] if lines else type(error).__name__
 
 
 def _count() -> int:

@@ -9,14 +9,15 @@ import warnings
 
 import torch
 
-from zaya_core.machine.gpu_hardware import GpuHardware, gpu_hardware, has_wsl_library, is_wsl
+from zaya_core.machine.gpu_hardware import GpuHardware, Maker, gpu_hardware, has_wsl_library, is_wsl
 from zaya_core.machine.gpus import first_line, gpu_for, pytorch_build, visible_gpus
 
-_HIDING = {
+_HIDING: dict[Maker, tuple[str, ...]] = {
     "NVIDIA": ("CUDA_VISIBLE_DEVICES",),
     "AMD": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
 }
 _TOO_OLD = re.compile(r"driver on your system is too old \(found version (\d+)\)")  # 12020 is CUDA 12.2
+_NUMBERED = re.compile(r"\bError \d+: .*")  # what the driver itself says, behind PyTorch's guesses
 _NONE_THERE = re.compile(r"No (CUDA|HIP) GPUs are available|no CUDA-capable device|no ROCm-capable device")
 
 
@@ -29,6 +30,11 @@ def unused_gpu() -> str | None:
         return f"{gpus[0].label} cannot be used, because {gpus[0].problem}"
     found = sorted(gpu_hardware(), key=lambda one: (not _is_built_for(one), one.maker != "NVIDIA"))
     return _why_unseen(found[0]) if found else None
+
+
+def hiding_variable(maker: Maker) -> str | None:
+    """The variable that says which cards a program may see, with its value; None where none is set."""
+    return next((f"{name}={os.environ[name]!r}" for name in _HIDING[maker] if name in os.environ), None)
 
 
 def wsl_without_driver() -> str | None:
@@ -80,20 +86,34 @@ def _why_closed(hardware: GpuHardware) -> str | None:
 def _why_not_started(hardware: GpuHardware) -> str:
     """What the driver, or PyTorch, answers."""
     error = _error_at_start()
-    if error is not None and (found := _TOO_OLD.search(error)) is not None:
+    if error is not None and (known := _why_of_driver(error)) is not None:
+        return known
+    if error is not None and _NONE_THERE.search(error) is None:
+        restart = "type `wsl --shutdown` in Windows" if is_wsl() else "restart the machine"
+        return f"its driver fails ({error}): {restart}, or update the driver{_in_windows()}"
+    hiding = hiding_variable(hardware.maker)
+    return (
+        _why_not_listed(hardware) if hiding is None else f"{hiding} hides it: unset that, or name a card that is there"
+    )
+
+
+def _why_of_driver(error: str) -> str | None:
+    if (found := _TOO_OLD.search(error)) is not None:
         knows = f"{int(found[1]) // 1000}.{int(found[1]) % 1000 // 10}"
-        where = " in Windows" if is_wsl() else ""
         return (
             f"its driver knows CUDA {knows} at most, and this PyTorch ({torch.__version__}) needs "
-            f"{torch.version.cuda}: update the driver{where}, or install PyTorch's build for an older CUDA"
+            f"{torch.version.cuda}: update the driver{_in_windows()}, or install PyTorch's build for an older CUDA"
         )
-    hiding = next((name for name in _HIDING[hardware.maker] if name in os.environ), None)
-    if error is None or _NONE_THERE.search(error):
-        if hiding is not None:
-            return f"{hiding}={os.environ[hiding]!r} hides it: unset {hiding}, or name a card that is there"
-        return _why_not_listed(hardware)
-    restart = "type `wsl --shutdown` in Windows" if is_wsl() else "restart the machine"
-    return f"its driver fails ({error}): {restart}, or update the driver{' in Windows' if is_wsl() else ''}"
+    if "Found no NVIDIA driver" in error:
+        return (
+            "its driver has no CUDA library (libcuda.so): install NVIDIA's driver whole, or start the container with "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+        )
+    return None
+
+
+def _in_windows() -> str:
+    return " in Windows" if is_wsl() else ""
 
 
 def _why_not_listed(hardware: GpuHardware) -> str:
@@ -113,5 +133,6 @@ def _error_at_start() -> str | None:
             warnings.simplefilter("ignore")
             torch.cuda.init()
     except Exception as error:
-        return first_line(error)
+        said = first_line(error)
+        return said if (found := _NUMBERED.search(said)) is None else found[0]
     return None

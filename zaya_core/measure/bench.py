@@ -18,6 +18,7 @@ from torch import Tensor
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache, Snapshot
 from zaya_core.machine.bandwidth import BYTES, PASSES, read_bandwidth
+from zaya_core.machine.watchdog import prefill_chunk
 from zaya_core.measure.choices import ChoiceRecorder
 from zaya_core.model.model import PREFILL_CHUNK, ZayaModel
 from zaya_core.sampling.draw import RowDraw
@@ -98,7 +99,7 @@ class Bench:
         """Prompts of `tokens` behind `depth` tokens that are there already."""
         cache, ids = self._filled(batch, depth), self._ids(batch, tokens)
         start = self._start(cache, tokens)
-        experts = self._distinct_experts(lambda model: self._prefill(model, cache, ids[:, :PREFILL_CHUNK]))
+        experts = self._distinct_experts(lambda model: self._prefill(model, cache, ids[:, : self._chunk]))
 
         def run() -> float:
             cache.restore(start)
@@ -125,6 +126,10 @@ class Bench:
         return torch.ones(BYTES // 8, dtype=torch.int64)
 
     @property
+    def _chunk(self) -> int:
+        return prefill_chunk(self.model.device, PREFILL_CHUNK)
+
+    @property
     def _kv_bytes(self) -> float:
         return self.model.layout.bytes_per_block / BLOCK
 
@@ -136,7 +141,7 @@ class Bench:
                 model.steps.draw(logits[:, -1], [RowDraw(sampling, RandomKey(sampling.seed), step)] * len(ids))
 
     def _prefill(self, model: ZayaModel, cache: Cache, ids: Tensor) -> None:
-        for chunk in ids.split(PREFILL_CHUNK, dim=1):
+        for chunk in ids.split(self._chunk, dim=1):
             model(chunk, cache, last_only=True)
 
     @torch.inference_mode()
@@ -144,7 +149,7 @@ class Bench:
         """A cache of `depth` positions; those behind the first chunk are copies, since a rate needs no sense."""
         cache = self.model.new_cache(batch)
         if depth:
-            self._prefill(self.model, cache, self._ids(batch, min(depth, PREFILL_CHUNK)))
+            self._prefill(self.model, cache, self._ids(batch, min(depth, self._chunk)))
             cache.repeat_to(depth)
         return cache
 
