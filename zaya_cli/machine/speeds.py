@@ -6,7 +6,6 @@ A file that is damaged, or of another machine, driver or version, is measured ag
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,6 @@ from zaya_core.measure.cpu_or_card import Formats, measured_speeds
 
 _MOST_BYTES, _MOST_KEPT = 1 << 20, 64
 
-Measure = Callable[[Formats, str], Speeds | None]
-
 
 @dataclass(frozen=True)
 class SpeedRecord:
@@ -43,13 +40,13 @@ class SpeedRecord:
         machine = self._machine()
         return {_formats(one): _speeds(one) for one in _entries(speeds_file()) if one["machine"] == machine}
 
-    def kept_or_measured(self, formats: Formats, measure: Measure = measured_speeds) -> Speeds | None:
+    def kept_or_measured(self, formats: Formats) -> Speeds | None:
         """Measures with a line on stderr, and keeps the result unless the card failed. None as `measured_speeds`."""
         if (known := self.kept().get(formats)) is not None:
             return known
         write_note(f"zaya: measuring once which of CPU and {self.gpu.label} is faster for {named(formats)} ...")
         torch.set_num_threads(self.threads)
-        speeds = measure(formats, f"cuda:{self.gpu.index}")
+        speeds = measured_speeds(formats, f"cuda:{self.gpu.index}")
         if speeds is not None and speeds.failure is None:
             self._keep(formats, speeds)
         return speeds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 import torch
@@ -24,7 +23,6 @@ _DEPTH, _STEPS = 64, 8  # tokens before, and steps that are timed together
 _REPEATS, _PATIENCE = 5, 1.5  # at most so many times, and seconds on one device
 
 Formats = tuple[str, str]  # of the experts, and of attention, embedding and head
-Rate = Callable[[Formats, str], float]  # (formats, device) -> tokens per second
 
 
 def measured_formats(config: ModelConfig) -> Formats | None:
@@ -46,19 +44,19 @@ def decode_rate(formats: Formats, device: str) -> float:
     return best / TWENTIETH
 
 
-def measured_speeds(formats: Formats, card: str, rate: Rate = decode_rate) -> Speeds | None:
+def measured_speeds(formats: Formats, card: str) -> Speeds | None:
     """Of both devices, the card first. None where the CPU cannot be measured, as without the memory for it.
 
     What fails on the card, whatever it is, is its `failure`.
     """
     try:
-        on_card = rate(formats, card)
+        on_card = decode_rate(formats, card)
     except Exception as error:
         return Speeds(0.0, 0.0, first_line(error))
     finally:
         _free()
     try:
-        return Speeds(rate(formats, "cpu"), on_card)
+        return Speeds(decode_rate(formats, "cpu"), on_card)
     except (ZayaError, MemoryError, RuntimeError):
         return None
 

@@ -299,17 +299,6 @@ USED = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def entered(monkeypatch, tmp_path):
-    """The process on a machine; its kept measurements in a folder of the test's."""
-
-    def enter(machine):
-        machine.enter(monkeypatch, tmp_path / "root")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    return enter
-
-
 def said_of_cards(device="auto"):
     return [finding for finding in device_findings(device) if finding.topic == "GPU"]
 
