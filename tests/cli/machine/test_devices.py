@@ -408,7 +408,9 @@ def test_the_memory_of_an_integrated_card_is_main_memory_counted_once(entered, c
     assert (memory.total, memory.free, memory.place) == (total, free, place)
 
 
-@pytest.mark.parametrize(("device", "place"), [("auto", "second"), ("cuda", "second"), ("cuda:0", "first")])
+@pytest.mark.parametrize(
+    ("device", "place"), [("auto", "second"), ("cuda", "second"), ("cuda:0", "first"), ("cuda:²", "second")]
+)
 def test_the_memory_of_a_card_is_that_of_the_one_that_is_meant(entered, device, place):
     entered(linux(Card("first", free=GB), Card("second", free=2 * GB)))
     assert memory_of(device).place == place

@@ -37,10 +37,7 @@ SYSTEM32 = "Windows/System32/"
         ),
         (Machine("win32", {f"{SYSTEM32}nvcuda.dll": ""}), [GpuHardware("NVIDIA", True)]),
         (Machine("win32", {f"{SYSTEM32}amdhip64.dll": ""}), [GpuHardware("AMD", True)]),
-        (
-            Machine("win32", {f"{SYSTEM32}amdhip64_6.dll": "", f"{SYSTEM32}amdhip64_7.dll": ""}),
-            [GpuHardware("AMD", True)],
-        ),
+        (Machine("win32", {f"{SYSTEM32}amdhip64_7.dll": ""}), [GpuHardware("AMD", True)]),
         (Machine("win32", {f"{SYSTEM32}opengl32.dll": ""}), []),
         (Machine("darwin", {}), []),
     ],
