@@ -6,6 +6,7 @@ Only to say why a card is not used: a PyTorch built for CPUs does not know that 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ _NVIDIA_DRIVER, _NVIDIA_DEVICE = "proc/driver/nvidia/version", "dev/nvidiactl"
 _WSL_LIBRARY = "usr/lib/wsl/lib/libcuda.so"
 _JETSON_DEVICES = ("dev/nvhost-ctrl-gpu", "dev/nvgpu")  # no PCI device, and older ones have no dev/nvidiactl
 _AMD_DEVICE, _AMD_RENDERERS = "dev/kfd", "dev/dri"
+_AMD_NODES = "sys/class/kfd/kfd/topology/nodes"
+_GFX_VERSION = re.compile(r"^gfx_target_version ([1-9][0-9]{4,5})$", re.MULTILINE)  # 90012 is gfx90c; CPUs have 0
 _WINDOWS_DRIVERS: dict[str, Maker] = {"nvcuda.dll": "NVIDIA", "amdhip64*.dll": "AMD"}
 
 
@@ -68,6 +71,20 @@ def nvidia_driver() -> str | None:
         return (_ROOT / _NVIDIA_DRIVER).read_text(errors="replace").splitlines()[0].strip()
     except (OSError, IndexError):
         return None
+
+
+def amd_architectures() -> list[str]:
+    """What the cards that AMD's driver computes on are, such as gfx1100, whatever variables make ROCm believe."""
+    nodes = "\n".join(_properties(folder) for folder in _files_in(_AMD_NODES))
+    versions = map(int, _GFX_VERSION.findall(nodes))
+    return [f"gfx{version // 10_000}{version // 100 % 100:x}{version % 100:x}" for version in versions]
+
+
+def _properties(node: Path) -> str:
+    try:
+        return (node / "properties").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _nvidia() -> GpuHardware:

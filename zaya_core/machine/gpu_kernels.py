@@ -7,6 +7,8 @@ import sys
 
 import torch
 
+# AMD's before RDNA3, without the Instinct accelerators gfx908, gfx90a and gfx94x.
+_UNSUPPORTED = re.compile("gfx([678]..|90[0-79c]|10..)")
 _CUDA = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 
 
@@ -16,6 +18,11 @@ def why_no_kernels(capability: tuple[int, int] | None, gfx: str | None) -> str |
     if capability is not None:
         return _why_not_nvidia(capability, built)
     return None if gfx is None else _why_not_amd(gfx, built)
+
+
+def is_supported_by_rocm(gfx: str) -> bool:
+    """Whether AMD speaks of supporting cards of this architecture."""
+    return _UNSUPPORTED.fullmatch(gfx) is None
 
 
 def _built_for() -> list[str]:

@@ -9,7 +9,8 @@ import warnings
 
 import torch
 
-from zaya_core.machine.gpu_hardware import GpuHardware, Maker, gpu_hardware, has_wsl_library, is_wsl
+from zaya_core.machine.gpu_hardware import GpuHardware, Maker, amd_architectures, gpu_hardware, has_wsl_library, is_wsl
+from zaya_core.machine.gpu_kernels import is_supported_by_rocm
 from zaya_core.machine.gpus import first_line, gpu_for, pytorch_build, visible_gpus
 
 _HIDING: dict[Maker, tuple[str, ...]] = {
@@ -56,6 +57,10 @@ def _why_unseen(hardware: GpuHardware) -> str:
     if not _is_built_for(hardware):
         wanted = "CUDA" if hardware.maker == "NVIDIA" else "ROCm"
         built = f"this PyTorch ({torch.__version__}) is built for {pytorch_build()}"
+        architectures = amd_architectures() if hardware.maker == "AMD" else []
+        if architectures and not any(map(is_supported_by_rocm, architectures)):
+            old = f"ROCm supports neither RDNA2 nor older cards officially, and this is {', '.join(architectures)}"
+            return f"{machine}, but {built}: its ROCm build may work or not, since {old}"
         return f"{machine}, but {built}: install its {wanted} build"
     return f"{machine}, but {_why_closed(hardware) or _why_not_started(hardware)}"
 

@@ -59,10 +59,12 @@ def measured_speeds(formats: Formats, card: str) -> Speeds | None:
         return Speeds(decode_rate(formats, "cpu"), on_card)
     except (ZayaError, MemoryError, RuntimeError):
         return None
+    finally:
+        _free()
 
 
 def _free() -> None:
-    """What was on the card is free for the model that comes."""
+    """What was measured makes room for the model that comes."""
     gc.collect()
     if torch.cuda.is_initialized():
         with suppress(RuntimeError):  # after a failure a card may answer nothing any more

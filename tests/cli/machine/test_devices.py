@@ -5,6 +5,7 @@ by `zaya doctor`, and at the start of `zaya run` and `zaya chat` where something
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tests.core.machine.simulated import (
     WSL_NVIDIA,
     Card,
     Machine,
+    kfd,
 )
 from zaya_cli.machine.device_report import device_findings
 from zaya_cli.machine.hardware import memory_of
@@ -56,6 +58,15 @@ UNUSED = {
     "AMD, PyTorch for CPUs": (
         amd(hip=None),
         f"this machine has an AMD GPU, but this PyTorch ({TORCH}) is built for CPUs only: install its ROCm build",
+    ),
+    "an AMD card that ROCm supports, PyTorch for CPUs": (
+        amd(hip=None, files=HOST_LINUX | AMD_LINUX | kfd(90012, 110000)),
+        f"this machine has an AMD GPU, but this PyTorch ({TORCH}) is built for CPUs only: install its ROCm build",
+    ),
+    "RDNA2, PyTorch for CPUs": (
+        amd(hip=None, files=HOST_LINUX | AMD_LINUX | kfd(0, 100301)),
+        f"this machine has an AMD GPU, but this PyTorch ({TORCH}) is built for CPUs only: its ROCm build may work or "
+        "not, since ROCm supports neither RDNA2 nor older cards officially, and this is gfx1031",
     ),
     "AMD, PyTorch for CUDA": (
         amd(hip=None, cuda="13.0"),
@@ -233,6 +244,20 @@ USED = {
         amd(Card("Radeon RX 6700 XT", gfx="gfx1030"), environment={"HSA_OVERRIDE_GFX_VERSION": "10.3.0"}),
         [OVERRIDDEN],
         [f"{OVERRIDDEN}."],
+    ),
+    "a variable that changes nothing": (
+        amd(RADEON, files=HOST_LINUX | AMD_LINUX | kfd(110000), environment={"HSA_OVERRIDE_GFX_VERSION": "11.0.0"}),
+        [],
+        [],
+    ),
+    "an architecture that is not the card's, for one card": (
+        amd(
+            Card("Radeon RX 6700 XT", gfx="gfx1030"),
+            files=HOST_LINUX | AMD_LINUX | kfd(100301),
+            environment={"HSA_OVERRIDE_GFX_VERSION_0": "10.3.0"},
+        ),
+        [OVERRIDDEN.replace("VERSION=", "VERSION_0=")],
+        [OVERRIDDEN.replace("VERSION=", "VERSION_0=") + "."],
     ),
     "NVIDIA, a variable for AMD": (linux(GEFORCE, environment={"HSA_OVERRIDE_GFX_VERSION": "10.3.0"}), [], []),
     "an APU": (
@@ -454,3 +479,11 @@ def test_a_card_that_was_asked_for_and_is_missing_ends_with_its_sentence(zaya, e
     result = zaya("run", "-p", "hello", "-m", "demo", "--device", "cuda")
     assert (result.code, result.out) == (4, "")
     assert result.err == f"zaya: device 'cuda' was asked for, but {sentence}, or use --device cpu.\n"
+
+
+def test_what_pytorch_warns_of_is_said_in_this_programs_words_alone(zaya, entered, monkeypatch):
+    machine, sentence = UNUSED["driver too old"]
+    entered(machine)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: warnings.warn(OLD_DRIVER, stacklevel=1) is not None)
+    result = zaya("run", "-p", "hello", "-m", "demo", "-n", "2", "-q")
+    assert result.err == f"zaya: computing on the CPU: {sentence} (see `zaya doctor`; --device cpu accepts it).\n"

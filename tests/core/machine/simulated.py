@@ -21,6 +21,15 @@ WSL = {"proc/version": "Linux version 5.15.0-microsoft-standard-WSL2"}
 NVIDIA_LINUX = {"proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX 580.95.05\n", "dev/nvidiactl": ""}
 AMD_LINUX = {"dev/kfd": "", "dev/dri/card0": "", "dev/dri/renderD128": ""}
 WSL_NVIDIA = {**WSL, "usr/lib/wsl/lib/libcuda.so.1": ""}
+
+
+def kfd(*versions: int) -> dict[str, str]:
+    """What AMD's driver says of its nodes: 100301 for gfx1031, 0 for a CPU."""
+    nodes = "sys/class/kfd/kfd/topology/nodes"
+    text = "cpu_cores_count 0\ngfx_target_version {}\nvendor_id 4098\n"
+    return {f"{nodes}/{number}/properties": text.format(version) for number, version in enumerate(versions)}
+
+
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
 _OVERRIDE = "HSA_OVERRIDE_GFX_VERSION"
 

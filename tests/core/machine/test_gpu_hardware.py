@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.machine.simulated import AMD, AMD_LINUX, NVIDIA, NVIDIA_LINUX, WSL, WSL_NVIDIA, Machine
-from zaya_core.machine.gpu_hardware import GpuHardware, gpu_hardware, is_wsl
+from tests.core.machine.simulated import AMD, AMD_LINUX, NVIDIA, NVIDIA_LINUX, WSL, WSL_NVIDIA, Machine, kfd
+from zaya_core.machine.gpu_hardware import GpuHardware, amd_architectures, gpu_hardware, is_wsl
 
 INTEL = "0x8086"
 SYSTEM32 = "Windows/System32/"
@@ -45,6 +45,20 @@ SYSTEM32 = "Windows/System32/"
 def test_cards_and_their_drivers_are_found(monkeypatch, tmp_path, machine, found):
     machine.enter(monkeypatch, tmp_path)
     assert gpu_hardware() == found
+
+
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [
+        ((), []),
+        ((0,), []),
+        ((0, 90012, 100301, 110003), ["gfx90c", "gfx1031", "gfx1103"]),
+        ((90402, 90010, 120001), ["gfx942", "gfx90a", "gfx1201"]),
+    ],
+)
+def test_architectures_are_those_that_the_driver_knows(monkeypatch, tmp_path, versions, found):
+    Machine(files=kfd(*versions)).enter(monkeypatch, tmp_path)
+    assert amd_architectures() == found
 
 
 @pytest.mark.parametrize("kind", ["0x020000", "0x060400", ""])
