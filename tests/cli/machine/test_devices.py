@@ -481,9 +481,10 @@ def test_a_card_that_was_asked_for_and_is_missing_ends_with_its_sentence(zaya, e
     assert result.err == f"zaya: device 'cuda' was asked for, but {sentence}, or use --device cpu.\n"
 
 
-def test_what_pytorch_warns_of_is_said_in_this_programs_words_alone(zaya, entered, monkeypatch):
+def test_what_pytorch_warns_of_is_said_in_this_programs_words_alone(zaya, entered, monkeypatch, recwarn):
     machine, sentence = UNUSED["driver too old"]
     entered(machine)
     monkeypatch.setattr("torch.cuda.is_available", lambda: warnings.warn(OLD_DRIVER, stacklevel=1) is not None)
     result = zaya("run", "-p", "hello", "-m", "demo", "-n", "2", "-q")
     assert result.err == f"zaya: computing on the CPU: {sentence} (see `zaya doctor`; --device cpu accepts it).\n"
+    assert not [one for one in recwarn if "too old" in str(one.message)]

@@ -126,6 +126,7 @@ def test_a_card_that_fails_at_the_trial_is_not_taken_and_tried_again_next_time(z
         result = zaya(*ASK)
         assert (result.code, result.err) == (0, MEASURING + line)
     assert [device for _, device in asked] == ["cuda:0"] * 2
+    assert not speeds_file().exists()
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -225,11 +226,12 @@ def test_a_result_that_cannot_be_kept_counts_all_the_same(zaya, entered, measure
 def test_the_file_does_not_grow_without_end(entered, measured):
     entered(GAMING)
     measured(cuda=12.0, cpu=20.0)
-    for number in range(70):
-        record().kept_or_measured((f"format{number}", "int8"))
-    kept = list(record().kept())
-    assert len(kept) == 64
-    assert kept[-1] == ("format69", "int8")
+    record().kept_or_measured(INT4)
+    (entry,) = unsealed(speeds_file().read_bytes())["speeds"]
+    many = [entry | {"formats": [f"format{number}", "int8"]} for number in range(100)]
+    speeds_file().write_bytes(sealed({"speeds": many}))
+    record().kept_or_measured(INT4)
+    assert list(record().kept()) == [*((f"format{number}", "int8") for number in range(37, 100)), INT4]
 
 
 def test_an_interrupt_while_measuring_ends_the_program_and_keeps_nothing(zaya, entered, monkeypatch):
