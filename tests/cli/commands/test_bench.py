@@ -104,13 +104,14 @@ def test_a_case_begins_at_its_depth_every_time_it_runs(depth, batch, monkeypatch
 @pytest.mark.usefixtures("quickly_read")
 def test_prompts_are_measured_in_the_chunks_that_the_device_takes(monkeypatch):
     model = load_model(BUNDLED / "demo", device="cpu")
-    widths = []
+    widths: list[int] = []
     call = ZayaModel.__call__
-    monkeypatch.setattr(
-        ZayaModel,
-        "__call__",
-        lambda self, ids, *rest, **more: widths.append(ids.shape[1]) or call(self, ids, *rest, **more),
-    )
+
+    def noted(self, ids, *rest, **more):
+        widths.append(ids.shape[1])
+        return call(self, ids, *rest, **more)
+
+    monkeypatch.setattr(ZayaModel, "__call__", noted)
     monkeypatch.setattr("zaya_core.machine.watchdog.has_watchdog", lambda device: True)
     Bench(model, repeats=1).prefill(600, 1, 300).run()
     assert widths == [256, 256, 256, 256, 88]  # the depth, a warm-up, and 600

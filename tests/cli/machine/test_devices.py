@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -38,13 +39,13 @@ UNSUPPORTED = (
 SYSTEM32 = {"Windows/System32/kernel32.dll": ""}
 
 
-def linux(*cards: Card, **changes) -> Machine:
+def linux(*cards: Card, **changes: Any) -> Machine:
     """A Linux with an NVIDIA card, its driver and a PyTorch for CUDA 13.0, as far as `changes` says nothing else."""
-    whole = {"files": HOST_LINUX | NVIDIA_LINUX, "pci": (NVIDIA,), "cuda": "13.0", "cards": cards}
+    whole: dict[str, Any] = {"files": HOST_LINUX | NVIDIA_LINUX, "pci": (NVIDIA,), "cuda": "13.0", "cards": cards}
     return Machine(**(whole | changes))
 
 
-def amd(*cards: Card, **changes) -> Machine:
+def amd(*cards: Card, **changes: Any) -> Machine:
     """The same with an AMD card."""
     return linux(*cards, **({"files": HOST_LINUX | AMD_LINUX, "pci": (AMD,), "cuda": None, "hip": "7.1"} | changes))
 

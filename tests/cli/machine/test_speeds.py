@@ -27,7 +27,7 @@ ASK = ("run", "-p", "1+1", "-m", "demo", "-n", "2", "-q")
 INT4 = ("int4", "int8")
 
 
-WRONG = [
+WRONG: list[tuple[str, object]] = [
     *(("cpu", value) for value in (math.nan, math.inf, -1.0, "12", True, None)),
     *(("formats", value) for value in (["int4"], [["int4"], "int8"], "int4")),
     ("machine", {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -35,7 +36,8 @@ def test_it_is_a_twentieth_in_every_respect():
     ],
 )
 def test_a_model_is_compared_in_its_own_format_or_not_at_all(packed, formats):
-    assert cpu_or_card.measured_formats(SimpleNamespace(quantization=packed)) == formats
+    config = replace(parse_config(full_size_config()), quantization=packed)
+    assert cpu_or_card.measured_formats(config) == formats
 
 
 def test_a_rate_is_that_of_the_whole_model_after_a_warm_up(monkeypatch):
