@@ -80,7 +80,7 @@ def zaya(monkeypatch, capsys, tmp_path):
     from zaya_cli.app import main
 
     monkeypatch.chdir(tmp_path)
-    for kind in ("STATE", "DATA", "CONFIG", "CACHE"):
+    for kind in ("STATE", "DATA", "CONFIG"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind.lower()))
 
     def run(*arguments, piped=""):

@@ -39,7 +39,7 @@ def memory_of(device: str) -> Memory:
     if device != "cpu" and gpu_hardware():
         from zaya_core.machine.gpus import gpu_for, visible_gpus
 
-        if (gpu := gpu_for(device, visible_gpus())) is not None:
+        if (gpu := gpu_for(device, visible_gpus(device))) is not None:
             place = f"{gpu.name}, in main memory" if gpu.shares_memory else gpu.name
             return Memory(place, gpu.total_memory, gpu.free_memory)
     return system_memory()

@@ -63,11 +63,10 @@ def choose_device(name: str, compare: Compare = lambda gpu: None) -> DeviceChoic
         raise UsageError(
             f"device {name!r} is not offered: use auto, cpu, cuda or cuda:N (NVIDIA, and AMD with a ROCm PyTorch)."
         )
-    gpus = visible_gpus()
+    gpus = visible_gpus(name)
     gpu = gpu_for(name, gpus)
     if gpu is not None:
-        first = gpu if ":" in name else gpus[0]
-        return _card_or_cpu(gpu, first, compare) if name == "auto" else _card(gpu, first)
+        return _card_or_cpu(gpu, gpus[0], compare) if name == "auto" else _card(gpu, gpus[0])
     if name != "auto":
         raise DeviceError(f"device {name!r} was asked for, but {_why_missing(name, gpus)}, or use --device cpu.")
     why = unused_gpu()
@@ -87,7 +86,7 @@ def _card_or_cpu(gpu: Gpu, first: Gpu, compare: Compare) -> DeviceChoice:
 
 
 def _card(gpu: Gpu, first: Gpu) -> DeviceChoice:
-    """first: what a person may have expected."""
+    """first: of those that were meant, what a person may have expected."""
     platform = "ROCm" if torch.version.hip else "CUDA"
     notes = [f"{note.text}." for note in notes_of(gpu) if note.is_said_at_start]
     if first.index != gpu.index:
@@ -107,14 +106,13 @@ def _why_not(other: Gpu, taken: Gpu) -> str:
 
 
 def _why_missing(name: str, gpus: Sequence[Gpu]) -> str:
-    number = name.partition(":")[2]
-    if number and gpus and int(number) >= len(gpus):
+    """gpus: that the name may mean, none of which can be used."""
+    if gpus and ":" in name:
+        return f"{gpus[0].label} cannot be used, because {gpus[0].problem}"
+    if ":" in name and (others := visible_gpus()):
         hiding = hiding_variable("AMD" if torch.version.hip else "NVIDIA")
-        seen = f"PyTorch sees {len(gpus)} GPU{'s' * (len(gpus) > 1)}{f' with {hiding}' if hiding else ''}"
-        return f"{seen}, counted from 0: name {' or '.join(gpu.label for gpu in gpus)}"
-    if number and gpus:
-        gpu = gpus[int(number)]
-        return f"{gpu.label} cannot be used, because {gpu.problem}"
+        seen = f"PyTorch sees {len(others)} GPU{'s' * (len(others) > 1)}{f' with {hiding}' if hiding else ''}"
+        return f"{seen}, counted from 0: name {' or '.join(gpu.label for gpu in others)}"
     return unused_gpu() or f"this PyTorch ({torch.__version__}) sees no GPU: install its CUDA or ROCm build"
 
 

@@ -24,6 +24,7 @@ _JETSON_DEVICES = ("dev/nvhost-ctrl-gpu", "dev/nvgpu")  # no PCI device, and old
 _AMD_DEVICE, _AMD_RENDERERS = "dev/kfd", "dev/dri"
 _AMD_NODES = "sys/class/kfd/kfd/topology/nodes"
 _GFX_VERSION = re.compile(r"^gfx_target_version ([1-9][0-9]{4,5})$", re.MULTILINE)  # 90012 is gfx90c; CPUs have 0
+_OVERRIDE = "HSA_OVERRIDE_GFX_VERSION"  # for all cards, or with `_N` behind for one
 _WINDOWS_DRIVERS: dict[str, Maker] = {"nvcuda.dll": "NVIDIA", "amdhip64*.dll": "AMD"}
 
 
@@ -78,6 +79,11 @@ def amd_architectures() -> list[str]:
     nodes = "\n".join(_properties(folder) for folder in _files_in(_AMD_NODES))
     versions = map(int, _GFX_VERSION.findall(nodes))
     return [f"gfx{version // 10_000}{version // 100 % 100:x}{version % 100:x}" for version in versions]
+
+
+def gfx_overrides() -> list[str]:
+    """The variables that make AMD cards report another architecture, all or one, with their values."""
+    return sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(_OVERRIDE) and value)
 
 
 def _properties(node: Path) -> str:

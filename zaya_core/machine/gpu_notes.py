@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 
 import torch
 
-from zaya_core.machine.gpu_hardware import amd_architectures, is_wsl
+from zaya_core.machine.gpu_hardware import amd_architectures, gfx_overrides, is_wsl
 from zaya_core.machine.gpu_kernels import is_supported_by_rocm
 from zaya_core.machine.gpus import Gpu
 from zaya_core.machine.watchdog import SHORT_CHUNK, has_watchdog
-
-_OVERRIDE = "HSA_OVERRIDE_GFX_VERSION"  # one for all cards, or with `_N` behind for one
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,9 @@ def notes_of(gpu: Gpu) -> list[GpuNote]:
         notes.append(
             GpuNote(f"{text} Ampere (compute capability {version}) have no bfloat16: take an int4 model", True)
         )
-    override = next((name for name in sorted(os.environ) if name.startswith(_OVERRIDE) and os.environ[name]), None)
-    if gpu.gfx is not None and override is not None and gpu.gfx not in amd_architectures():
-        text = (
-            f"{gpu.label} reports {gpu.gfx} because {override}={os.environ[override]} is set, and results may be wrong"
-        )
+    overrides = gfx_overrides()
+    if gpu.gfx is not None and overrides and gpu.gfx not in amd_architectures():
+        text = f"{gpu.label} reports {gpu.gfx} because {overrides[0]} is set, and results may be wrong"
         notes.append(GpuNote(f"{text}: unset it if ROCm supports the card", True))
     elif gpu.gfx is not None and not is_supported_by_rocm(gpu.gfx):
         text = f"{gpu.label} is {gpu.gfx}, and ROCm supports neither RDNA2 nor older cards officially"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-from zaya_core.machine.gpu_hardware import nvidia_driver
+from zaya_core.machine.gpu_hardware import gfx_overrides, nvidia_driver
 from zaya_core.machine.gpu_kernels import why_no_kernels
 
 BFLOAT16_SINCE = (8, 0)  # Ampere
@@ -56,10 +55,16 @@ class Gpu:
         return not self.is_integrated, self.free_memory // (1 if self.has_bfloat16 else 2)
 
 
-def visible_gpus() -> list[Gpu]:
-    """In PyTorch's order, with those that cannot be used."""
+def visible_gpus(device: str = "auto") -> list[Gpu]:
+    """Those that "auto", "cuda" or "cuda:N" may mean, in PyTorch's order, with those that cannot be used.
+
+    To be asked takes memory of a card for as long as this process runs: for a number no other one is.
+    """
+    number = _number_of(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is said in the words of this program
+        if number is not None:
+            return [_gpu(number)] if number < _count() else []
         gpus: list[Gpu] = []
         while len(gpus) < _count():  # which is exact only once a card has been asked
             gpus.append(_gpu(len(gpus)))
@@ -67,15 +72,18 @@ def visible_gpus() -> list[Gpu]:
 
 
 def gpu_for(device: str, gpus: Sequence[Gpu]) -> Gpu | None:
-    """The card that "auto", "cuda" or "cuda:N" means, None where it is not there or cannot be used.
+    """Which of `visible_gpus` a device is, None where it is not there or cannot be used.
 
     Without a number it is the one that suits best, the first of equals.
     """
-    number = device.partition(":")[2]
-    usable = [gpu for gpu in gpus if gpu.problem is None]
-    if number.isdecimal() and number.isascii():
-        return next((gpu for gpu in usable if gpu.index == int(number)), None)
+    number = _number_of(device)
+    usable = [gpu for gpu in gpus if gpu.problem is None and number in (None, gpu.index)]
     return max(usable, key=lambda gpu: gpu.suitability, default=None)
+
+
+def _number_of(device: str) -> int | None:
+    number = device.partition(":")[2]
+    return int(number) if number.isdecimal() and number.isascii() else None
 
 
 def pytorch_build() -> str:
@@ -88,7 +96,7 @@ def pytorch_build() -> str:
 def driver_and_build() -> str:
     """What computes on a card besides the card, as far as it is known: the driver, and what PyTorch was built for."""
     version = getattr(torch._C, "_cuda_getDriverVersion", None)
-    known = [nvidia_driver(), None if version is None else str(version()), os.environ.get("HSA_OVERRIDE_GFX_VERSION")]
+    known = [nvidia_driver(), None if version is None else str(version()), *gfx_overrides()]
     return ", ".join([pytorch_build(), *(one for one in known if one)])
 
 
@@ -120,10 +128,9 @@ def _gpu(index: int) -> Gpu:
         free, total = torch.cuda.mem_get_info(index)  # the first call that needs the card itself
     except Exception as error:
         problem = problem or _why_unusable(error)
-    is_integrated = _is_integrated(properties, capability, gfx)
-    shares_memory = is_integrated and total <= psutil.virtual_memory().total * _DRIVERS_MARGIN
+    is_integrated, system = _is_integrated(properties, capability, gfx), psutil.virtual_memory()
+    shares_memory = is_integrated and total <= system.total * _DRIVERS_MARGIN  # not set aside by the firmware
     if shares_memory:
-        system = psutil.virtual_memory()
         free, total = min(free, system.available), min(total, system.total)
     return Gpu(name, total, free, capability, index, gfx, is_integrated, shares_memory, problem)
 

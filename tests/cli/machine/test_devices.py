@@ -391,6 +391,17 @@ def test_what_is_no_device_is_refused(entered, name):
     )
 
 
+@pytest.mark.parametrize(("name", "asked"), [("auto", {0, 1, 2}), ("cuda", {0, 1, 2}), ("cuda:1", {1}), ("cpu", set())])
+def test_cards_that_were_not_meant_are_left_alone(entered, monkeypatch, name, asked):
+    """Each that is asked for its memory loses some of it to this process."""
+    entered(linux(Card("a"), Card("b"), Card("c")))
+    called, memory = set(), torch.cuda.mem_get_info
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda index: (called.add(index), memory(index))[1])
+    choose_device(name)
+    memory_of(name)
+    assert called == asked
+
+
 def test_a_number_says_exactly_which_card(entered):
     entered(linux(Card("first", free=GB), Card("second", error=RuntimeError("CUDA error: out of memory")), GEFORCE))
     choice = choose_device("cuda:0")
