@@ -36,7 +36,7 @@ def processor() -> str:
 
 def memory_of(device: str) -> Memory:
     """Of the device that "auto", "cpu", "cuda" or "cuda:N" means here. Imports torch only where there may be a card."""
-    if device != "cpu" and gpu_hardware():
+    if device.startswith("cuda") or (device != "cpu" and gpu_hardware()):
         from zaya_core.machine.gpus import gpu_for, visible_gpus
 
         if (gpu := gpu_for(device, visible_gpus(device))) is not None:

@@ -109,8 +109,13 @@ def _amd() -> GpuHardware:
         return GpuHardware("AMD", False)
     renderers = [path for path in _files_in(_AMD_RENDERERS) if path.name.startswith("renderD")]
     closed = [name for path in renderers if (name := _if_closed(path)) is not None]
-    one_is_open = len(closed) < len(renderers) or not renderers  # that of another card may well be closed
-    return GpuHardware("AMD", True, closed=_if_closed(device) or (None if one_is_open else closed[0]))
+    one_is_open = len(closed) < len(renderers)  # that of another card may well be closed
+    return GpuHardware(
+        "AMD",
+        True,
+        absent=None if renderers else f"/{_AMD_RENDERERS}",
+        closed=_if_closed(device) or (closed[0] if closed and not one_is_open else None),
+    )
 
 
 def _if_closed(path: Path) -> str | None:

@@ -17,6 +17,7 @@ _HIDING: dict[Maker, tuple[str, ...]] = {
     "NVIDIA": ("CUDA_VISIBLE_DEVICES",),
     "AMD": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
 }
+_LOAD_AMD = "load amdgpu, or start the container with `--device /dev/kfd --device /dev/dri`"
 _TOO_OLD = re.compile(r"driver on your system is too old \(found version (\d+)\)")  # 12020 is CUDA 12.2
 _NUMBERED = re.compile(r"\bError \d+: .*")  # what the driver itself says, behind PyTorch's guesses
 _NONE_THERE = re.compile(r"No (CUDA|HIP) GPUs are available|no CUDA-capable device|no ROCm-capable device")
@@ -73,6 +74,8 @@ def _why_closed(hardware: GpuHardware) -> str | None:
                 f"you may not open {hardware.closed}: type `sudo usermod -aG render,video $USER`, log out and in again"
             )
         return f"you may not open {hardware.closed}: ask for access to it, or join its group"
+    if hardware.absent is not None and hardware.maker == "AMD":
+        return f"{hardware.absent} is missing: {_LOAD_AMD}"
     if hardware.absent is not None:
         return (
             f"{hardware.absent} is missing: start the container with `--gpus all`, or outside of one type "
@@ -81,10 +84,7 @@ def _why_closed(hardware: GpuHardware) -> str | None:
     if hardware.has_driver:
         return None
     if hardware.maker == "AMD":
-        return (
-            "its driver offers no computing (/dev/kfd is missing): load amdgpu, or start the container with "
-            "`--device /dev/kfd --device /dev/dri`"
-        )
+        return f"its driver offers no computing (/dev/kfd is missing): {_LOAD_AMD}"
     return "its driver is not loaded: install NVIDIA's driver and restart, until `nvidia-smi` lists the card"
 
 

@@ -114,6 +114,11 @@ UNUSED = {
         "this machine has an AMD GPU, but its driver offers no computing (/dev/kfd is missing): load amdgpu, or start "
         "the container with `--device /dev/kfd --device /dev/dri`",
     ),
+    "AMD, a container without the renderer": (
+        amd(files=HOST_LINUX | {"dev/kfd": "", "dev/dri/card0": ""}),
+        "this machine has an AMD GPU, but /dev/dri is missing: load amdgpu, or start the container with `--device "
+        "/dev/kfd --device /dev/dri`",
+    ),
     "AMD, not in the groups": (
         amd(closed=("dev/kfd", "dev/dri/renderD128")),
         "this machine has an AMD GPU, but you may not open /dev/kfd: type `sudo usermod -aG render,video $USER`, log "
@@ -451,6 +456,11 @@ def test_the_memory_of_an_integrated_card_is_main_memory_counted_once(entered, c
 def test_the_memory_of_a_card_is_that_of_the_one_that_is_meant(entered, device, place):
     entered(linux(Card("first", free=GB), Card("second", free=2 * GB)))
     assert memory_of(device).place == place
+
+
+def test_the_memory_of_a_card_that_only_pytorch_sees_is_its_own_where_it_was_asked_for(entered):
+    entered(Machine(files={}, cuda="13.0", cards=(GEFORCE,)))
+    assert memory_of("cuda").place == "GeForce RTX 3060"
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0", "cuda:1"])

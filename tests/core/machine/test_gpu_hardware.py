@@ -29,7 +29,7 @@ SYSTEM32 = "Windows/System32/"
         ),
         (Machine(files=AMD_LINUX), []),
         (Machine(files=AMD_LINUX, pci=(AMD, AMD)), [GpuHardware("AMD", True)]),
-        (Machine(files={"dev/kfd": ""}, pci=(AMD,)), [GpuHardware("AMD", True)]),
+        (Machine(files={"dev/kfd": ""}, pci=(AMD,)), [GpuHardware("AMD", True, absent="/dev/dri")]),
         (Machine(files=AMD_LINUX, pci=(AMD,), closed=("dev/kfd",)), [GpuHardware("AMD", True, None, "/dev/kfd")]),
         (
             Machine(files=AMD_LINUX | {"dev/dri/renderD129": ""}, pci=(AMD,), closed=("dev/dri/renderD129",)),
