@@ -82,8 +82,10 @@ def named(formats: Formats) -> str:
 def _entries(path: Path) -> list[dict[str, Any]]:
     """What the file holds, checked; nothing where there is none, or it is damaged."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return []
         entries = unsealed(read_file(path, _MOST_BYTES)).get("speeds")
-    except (ZayaError, ValueError):
+    except (OSError, ZayaError, ValueError):
         return []
     return [one for one in entries if _is_entry(one)] if isinstance(entries, list) else []
 

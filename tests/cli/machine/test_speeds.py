@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -221,6 +222,15 @@ def test_a_result_that_cannot_be_kept_counts_all_the_same(zaya, entered, measure
         assert kept.startswith(f"zaya: what was measured cannot be kept in {speeds_file()} (")
         assert kept.endswith("): it is measured at every start.")
         assert (result.code, start) == (0, ON_CPU)
+
+
+def test_a_pipe_in_place_of_the_file_is_not_waited_for(entered, measured):
+    entered(GAMING)
+    measured(cuda=12.0, cpu=20.0)
+    speeds_file().parent.mkdir(parents=True)
+    os.mkfifo(speeds_file())
+    assert record().kept_or_measured(INT4) == Speeds(20.0, 12.0)
+    assert record().kept() == {INT4: Speeds(20.0, 12.0)}
 
 
 def test_the_file_does_not_grow_without_end(entered, measured):
