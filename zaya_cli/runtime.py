@@ -69,7 +69,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
     found = find_model(settings.model, settings.quant, settings.device, settings.context, settings.kv)
     with ThreadPoolExecutor(1) as background:  # the tokenizer's parsing runs while torch is imported
         tokenizer = background.submit(_load_tokenizer, found)
-        choice = _choose_device(found, settings, threads, tokenizer)
+        choice = _choose_device(found, settings, rows, threads, tokenizer)
         settings = replace(settings, device=choice if isinstance(choice, str) else str(choice.device))
         _check_memory(found, settings)
         model = _load_model(found, choice, settings, threads)
@@ -82,7 +82,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
 
 
 def _choose_device(
-    found: FoundModel, settings: RuntimeSettings, threads: int, tokenizer: Future[Tokenizer]
+    found: FoundModel, settings: RuntimeSettings, rows: int | None, threads: int, tokenizer: Future[Tokenizer]
 ) -> DeviceChoice | str:
     """The device, and a line for each thing that a person should know of it; its name where there is nothing to choose.
 
@@ -94,11 +94,11 @@ def _choose_device(
 
     def compare(gpu: Gpu) -> Speeds | None:
         from zaya_cli.machine.speeds import SpeedRecord
-        from zaya_core.measure.cpu_or_card import measured_formats
+        from zaya_core.measure.cpu_or_card import trial_of
 
-        formats = measured_formats(found.config)
+        trial = trial_of(found.config, rows)
         wait([tokenizer])  # it would slow the CPU down
-        return None if formats is None else SpeedRecord(gpu, threads).kept_or_measured(formats)
+        return None if trial is None else SpeedRecord(gpu, threads).kept_or_measured(trial)
 
     choice = choose_device(settings.device, compare)
     for note in choice.notes:

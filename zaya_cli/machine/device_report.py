@@ -59,12 +59,12 @@ def _of_card(gpu: Gpu) -> Iterator[Finding]:
 
 def _measured(gpus: list[Gpu]) -> Iterator[Finding]:
     """What was found when a model of a format was first loaded, and what is computed on since."""
-    from zaya_cli.machine.speeds import SpeedRecord, named
+    from zaya_cli.machine.speeds import SpeedRecord
     from zaya_core.machine.gpus import gpu_for
 
     if (gpu := gpu_for("auto", gpus)) is None:
         return
-    for formats, speeds in SpeedRecord(gpu, default_threads()).kept().items():
+    for trial, speeds in SpeedRecord(gpu, default_threads()).kept().items():
         taken = "the CPU" if speeds.cpu > speeds.gpu else gpu.label
         rates = f"CPU {speeds.cpu:.1f}, {gpu.label} {speeds.gpu:.1f} tokens/s"
-        yield Finding("device", f"{named(formats)}: {rates} (measured), so auto takes {taken}")
+        yield Finding("device", f"{trial}: {rates} (measured), so auto takes {taken}")

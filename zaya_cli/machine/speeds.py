@@ -23,7 +23,7 @@ from zaya_core.files.sealed_json import sealed, unsealed
 from zaya_core.kernels.resolve import products_in_use
 from zaya_core.machine.device import Speeds
 from zaya_core.machine.gpus import Gpu, driver_and_build
-from zaya_core.measure.cpu_or_card import Formats, measured_speeds
+from zaya_core.measure.cpu_or_card import Trial, measured_speeds
 
 _MOST_BYTES, _MOST_KEPT = 1 << 20, 64
 
@@ -35,26 +35,26 @@ class SpeedRecord:
     gpu: Gpu
     threads: int
 
-    def kept(self) -> dict[Formats, Speeds]:
+    def kept(self) -> dict[Trial, Speeds]:
         """What was measured before."""
         machine = self._machine()
-        return {_formats(one): _speeds(one) for one in _entries(speeds_file()) if one["machine"] == machine}
+        return {Trial(*one["trial"]): _speeds(one) for one in _entries(speeds_file()) if one["machine"] == machine}
 
-    def kept_or_measured(self, formats: Formats) -> Speeds | None:
+    def kept_or_measured(self, trial: Trial) -> Speeds | None:
         """Measures with a line on stderr, and keeps the result unless the card failed. None as `measured_speeds`."""
-        if (known := self.kept().get(formats)) is not None:
+        if (known := self.kept().get(trial)) is not None:
             return known
-        write_note(f"zaya: measuring once which of CPU and {self.gpu.label} is faster for {named(formats)} ...")
+        write_note(f"zaya: measuring once which of CPU and {self.gpu.label} is faster for {trial} ...")
         torch.set_num_threads(self.threads)
-        speeds = measured_speeds(formats, f"cuda:{self.gpu.index}")
+        speeds = measured_speeds(trial, f"cuda:{self.gpu.index}")
         if speeds is not None and speeds.failure is None:
-            self._keep(formats, speeds)
+            self._keep(trial, speeds)
         return speeds
 
-    def _keep(self, formats: Formats, speeds: Speeds) -> None:
+    def _keep(self, trial: Trial, speeds: Speeds) -> None:
         path, machine = speeds_file(), self._machine()
-        others = [one for one in _entries(path) if one["machine"] != machine or _formats(one) != formats]
-        new = {"machine": machine, "formats": list(formats), "cpu": speeds.cpu, "gpu": speeds.gpu}
+        others = [one for one in _entries(path) if one["machine"] != machine or Trial(*one["trial"]) != trial]
+        new = {"machine": machine, "trial": list(trial), "cpu": speeds.cpu, "gpu": speeds.gpu}
         try:
             write_bytes_atomically(path, sealed({"speeds": [*others[1 - _MOST_KEPT :], new]}))
         except OSError as error:
@@ -62,7 +62,7 @@ class SpeedRecord:
             write_note(f"zaya: what was measured cannot be kept in {path} ({reason}): it is measured at every start.")
 
     def _machine(self) -> list[Any]:
-        """All that a speed depends on besides the formats."""
+        """All that a speed depends on besides the trial."""
         return [
             self.gpu.name,
             self.gpu.gfx or list(self.gpu.capability or ()),
@@ -72,11 +72,6 @@ class SpeedRecord:
             self.threads,
             [one.name for one in products_in_use()],
         ]
-
-
-def named(formats: Formats) -> str:
-    """For people: int4 with int8 for the rest, or one name for both."""
-    return " with ".join(dict.fromkeys(formats))
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
@@ -93,14 +88,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 def _is_entry(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("machine"), list):
         return False
-    formats = value.get("formats")
-    rates = [value.get("cpu"), value.get("gpu")]
-    are_formats = isinstance(formats, list) and len(formats) == 2 and all(isinstance(one, str) for one in formats)
-    return are_formats and all(isinstance(one, float) and math.isfinite(one) and one > 0 for one in rates)
-
-
-def _formats(entry: dict[str, Any]) -> Formats:
-    return entry["formats"][0], entry["formats"][1]
+    trial, rates = value.get("trial"), [value.get("cpu"), value.get("gpu")]
+    is_trial = isinstance(trial, list) and [type(one) for one in trial] == [str, str, int]
+    return is_trial and all(isinstance(one, float) and math.isfinite(one) and one > 0 for one in rates)
 
 
 def _speeds(entry: dict[str, Any]) -> Speeds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 import torch
 
@@ -21,22 +22,35 @@ _LAYERS = 40 // TWENTIETH
 _VOCABULARY = -(-VOCABULARY // TWENTIETH // 16) * 16  # in whole tiles
 _DEPTH, _STEPS = 64, 8  # tokens before, and steps that are timed together
 _REPEATS, _PATIENCE = 5, 1.5  # at most so many times, and seconds on one device
+_MOST_ROWS = 8  # more say little more
 
-Formats = tuple[str, str]  # of the experts, and of attention, embedding and head
+
+class Trial(NamedTuple):
+    """What is compared. experts, dense: formats, the second of attention, embedding and head. rows: at once."""
+
+    experts: str
+    dense: str
+    rows: int = 1
+
+    def __str__(self) -> str:
+        """For people."""
+        formats = " with ".join(dict.fromkeys((self.experts, self.dense)))
+        return formats if self.rows == 1 else f"{formats}, {self.rows} rows at once"
 
 
-def measured_formats(config: ModelConfig) -> Formats | None:
-    """What a model is compared in; None for formats of others, of which `dummy_model` makes none."""
-    packed = config.quantization
+def trial_of(config: ModelConfig, rows: int | None) -> Trial | None:
+    """How a model is compared; None for formats of others, of which `dummy_model` makes none."""
+    packed, rows = config.quantization, min(rows or 1, _MOST_ROWS)
     if packed is None:
-        return FLOAT, FLOAT
-    return (packed.experts, packed.dense or FLOAT) if packed.is_ours and packed.experts in FAST_FORMATS else None
+        return Trial(FLOAT, FLOAT, rows)
+    is_made_here = packed.is_ours and packed.experts in FAST_FORMATS
+    return Trial(packed.experts, packed.dense or FLOAT, rows) if is_made_here else None
 
 
-def decode_rate(formats: Formats, device: str) -> float:
+def decode_rate(trial: Trial, device: str) -> float:
     """Tokens per second of the whole model, by those of its twentieth: the best of some runs after a warm-up."""
-    model = dummy_model(*formats, layers=_LAYERS, device=device, vocabulary=_VOCABULARY)
-    case = Bench(model).decode(_STEPS, batch=1, depth=_DEPTH)
+    model = dummy_model(trial.experts, trial.dense, layers=_LAYERS, device=device, vocabulary=_VOCABULARY)
+    case = Bench(model).decode(_STEPS, batch=trial.rows, depth=_DEPTH)
     case.rate()  # the path that is timed, once uncounted
     best, started, repeats = 0.0, time.perf_counter(), 0
     while repeats < _REPEATS and time.perf_counter() - started < _PATIENCE:
@@ -44,19 +58,19 @@ def decode_rate(formats: Formats, device: str) -> float:
     return best / TWENTIETH
 
 
-def measured_speeds(formats: Formats, card: str) -> Speeds | None:
+def measured_speeds(trial: Trial, card: str) -> Speeds | None:
     """Of both devices, the card first. None where the CPU cannot be measured, as without the memory for it.
 
     What fails on the card, whatever it is, is its `failure`.
     """
     try:
-        on_card = decode_rate(formats, card)
+        on_card = decode_rate(trial, card)
     except Exception as error:
         return Speeds(0.0, 0.0, first_line(error))
     finally:
         _free()
     try:
-        return Speeds(decode_rate(formats, "cpu"), on_card)
+        return Speeds(decode_rate(trial, "cpu"), on_card)
     except (ZayaError, MemoryError, RuntimeError):
         return None
     finally:

@@ -400,11 +400,16 @@ def test_what_is_no_device_is_refused(entered, name):
 def test_cards_that_were_not_meant_are_left_alone(entered, monkeypatch, name, asked):
     """Each that is asked for its memory loses some of it to this process."""
     entered(linux(Card("a"), Card("b"), Card("c")))
-    called, memory = set(), torch.cuda.mem_get_info
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda index: (called.add(index), memory(index))[1])
+    called, memory = [], torch.cuda.mem_get_info
+
+    def noted(index):
+        called.append(index)
+        return memory(index)
+
+    monkeypatch.setattr("torch.cuda.mem_get_info", noted)
     choose_device(name)
     memory_of(name)
-    assert called == asked
+    assert set(called) == asked
 
 
 def test_a_number_says_exactly_which_card(entered):

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from tests.core.machine.simulated import GB, HOST_LINUX, NVIDIA, NVIDIA_LINUX, Card, Machine
+from zaya_cli import runtime
+from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.machine import speeds
 from zaya_cli.machine.device_report import device_findings
 from zaya_cli.machine.speeds import SpeedRecord
@@ -18,6 +20,7 @@ from zaya_core.files.sealed_json import sealed, unsealed
 from zaya_core.machine.device import Speeds, choose_device
 from zaya_core.machine.gpus import visible_gpus
 from zaya_core.measure import cpu_or_card
+from zaya_core.measure.cpu_or_card import Trial
 
 GAMING = Machine(files=HOST_LINUX | NVIDIA_LINUX, pci=(NVIDIA,), cuda="13.0", cards=(Card("GeForce RTX 3060"),))
 LABEL = "cuda:0 (GeForce RTX 3060)"
@@ -25,25 +28,25 @@ RATES = "20.0 against 12.0 tokens/s, estimated with a twentieth of ZAYA1-8B"
 MEASURING = f"zaya: measuring once which of CPU and {LABEL} is faster for bf16 ...\n"
 ON_CPU = f"zaya: computing on the CPU: it is faster here than {LABEL} ({RATES}); --device cuda takes the card.\n"
 ASK = ("run", "-p", "1+1", "-m", "demo", "-n", "2", "-q")
-INT4 = ("int4", "int8")
+INT4 = Trial("int4", "int8")
 
 
 WRONG: list[tuple[str, object]] = [
     *(("cpu", value) for value in (math.nan, math.inf, -1.0, "12", True, None)),
-    *(("formats", value) for value in (["int4"], [["int4"], "int8"], "int4")),
+    *(("trial", value) for value in (["int4"], [["int4"], "int8", 1], "int4", ["int4", "int8", True], [])),
     ("machine", {}),
 ]
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    """What is measured: (formats, device) each time; and by device the rate, or what is raised."""
+    """What is measured: (trial, device) each time; and by device the rate, or what is raised."""
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
 
     def rates(**by_device):
-        def rate(formats, device):
-            asked.append((formats, device))
+        def rate(trial, device):
+            asked.append((trial, device))
             found = by_device[device.partition(":")[0]]
             if isinstance(found, Exception):
                 raise found
@@ -66,9 +69,9 @@ def test_the_cpu_is_taken_where_it_is_faster_with_one_line_and_measured_once(zay
     assert (first.code, first.err) == (0, MEASURING + ON_CPU)
     assert (second.code, second.err) == (0, ON_CPU)
     assert first.out == second.out
-    assert asked == [(("bf16", "bf16"), "cuda:0"), (("bf16", "bf16"), "cpu")]
+    assert asked == [(("bf16", "bf16", 1), "cuda:0"), (("bf16", "bf16", 1), "cpu")]
     (kept,) = unsealed(speeds_file().read_bytes())["speeds"]
-    assert (kept["formats"], kept["cpu"], kept["gpu"]) == (["bf16", "bf16"], 20.0, 12.0)
+    assert (kept["trial"], kept["cpu"], kept["gpu"]) == (["bf16", "bf16", 1], 20.0, 12.0)
 
 
 @pytest.mark.parametrize(
@@ -141,11 +144,14 @@ def test_the_card_is_taken_where_the_cpu_cannot_be_measured(entered, measured, e
 def test_each_format_is_measured_for_itself_and_all_are_kept(entered, measured, capsys):
     entered(GAMING)
     asked = measured(cuda=12.0, cpu=20.0)
-    for formats in (INT4, ("int4", "int4"), INT4, ("bf16", "bf16")):
-        assert record().kept_or_measured(formats) == Speeds(20.0, 12.0)
-    assert len(asked) == 6
-    assert list(record().kept()) == [INT4, ("int4", "int4"), ("bf16", "bf16")]
-    assert "faster for int4 with int8 ..." in capsys.readouterr().err
+    others = [Trial("int4", "int4"), Trial("bf16", "bf16"), Trial("int4", "int8", rows=8)]
+    for trial in (INT4, *others, INT4):
+        assert record().kept_or_measured(trial) == Speeds(20.0, 12.0)
+    assert len(asked) == 8
+    assert list(record().kept()) == [INT4, *others]
+    err = capsys.readouterr().err
+    assert "faster for int4 with int8 ...\n" in err
+    assert "faster for int4 with int8, 8 rows at once ...\n" in err
 
 
 @pytest.mark.parametrize(
@@ -238,16 +244,16 @@ def test_the_file_does_not_grow_without_end(entered, measured):
     measured(cuda=12.0, cpu=20.0)
     record().kept_or_measured(INT4)
     (entry,) = unsealed(speeds_file().read_bytes())["speeds"]
-    many = [entry | {"formats": [f"format{number}", "int8"]} for number in range(100)]
+    many = [entry | {"trial": [f"format{number}", "int8", 1]} for number in range(100)]
     speeds_file().write_bytes(sealed({"speeds": many}))
     record().kept_or_measured(INT4)
-    assert list(record().kept()) == [*((f"format{number}", "int8") for number in range(37, 100)), INT4]
+    assert list(record().kept()) == [*((f"format{number}", "int8", 1) for number in range(37, 100)), INT4]
 
 
 def test_an_interrupt_while_measuring_ends_the_program_and_keeps_nothing(zaya, entered, monkeypatch):
     entered(GAMING)
 
-    def rate(formats, device):
+    def rate(trial, device):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cpu_or_card, "decode_rate", rate)
@@ -271,3 +277,10 @@ def test_memory_is_that_of_the_device_that_computes(zaya, entered, measured):
     entered(Machine(**(vars(GAMING) | {"cards": (tiny,)})))
     measured(cuda=1.0, cpu=20.0)
     assert zaya(*ASK).code == 0
+
+
+def test_rows_that_run_at_once_are_measured_at_once(entered, measured):
+    entered(GAMING)
+    asked = measured(cuda=12.0, cpu=20.0)
+    runtime.open_runtime(RuntimeSettings(model="demo", threads=1), rows=4)
+    assert [trial for trial, _ in asked] == [("bf16", "bf16", 4)] * 2

@@ -14,6 +14,8 @@ from zaya_core.config.quantization import Quantization
 from zaya_core.measure import cpu_or_card
 from zaya_core.measure.dummy import full_size_config
 
+INT4 = cpu_or_card.Trial("int4", "int8")
+
 
 def test_it_is_a_twentieth_in_every_respect():
     whole = parse_config(full_size_config())
@@ -26,18 +28,20 @@ def test_it_is_a_twentieth_in_every_respect():
 
 
 @pytest.mark.parametrize(
-    ("packed", "formats"),
+    ("packed", "trial"),
     [
-        (None, ("bf16", "bf16")),
-        (Quantization("int4", "int8", None, is_ours=True), ("int4", "int8")),
-        (Quantization("int8", None, None, is_ours=True), ("int8", "bf16")),
+        (None, ("bf16", "bf16", 1)),
+        (Quantization("int4", "int8", None, is_ours=True), ("int4", "int8", 1)),
+        (Quantization("int8", None, None, is_ours=True), ("int8", "bf16", 1)),
         (Quantization("nf4", None, None, is_ours=True), None),
         (Quantization("fp8", None, None, is_ours=False), None),
     ],
 )
-def test_a_model_is_compared_in_its_own_format_or_not_at_all(packed, formats):
+def test_a_model_is_compared_in_its_own_format_or_not_at_all(packed, trial):
     config = replace(parse_config(full_size_config()), quantization=packed)
-    assert cpu_or_card.measured_formats(config) == formats
+    assert cpu_or_card.trial_of(config, None) == trial
+    for rows, most in ((1, 1), (3, 3), (64, 8)):
+        assert cpu_or_card.trial_of(config, rows) == (trial and (*trial[:2], most))
 
 
 def test_a_rate_is_that_of_the_whole_model_after_a_warm_up(monkeypatch):
@@ -50,7 +54,7 @@ def test_a_rate_is_that_of_the_whole_model_after_a_warm_up(monkeypatch):
 
     monkeypatch.setattr(cpu_or_card, "dummy_model", lambda *formats, **sizes: asked.append((formats, sizes)))
     monkeypatch.setattr(cpu_or_card, "Bench", lambda model: SimpleNamespace(decode=lambda *_, **__: Case()))
-    assert cpu_or_card.decode_rate(("int4", "int8"), "cuda:1") == 60.0 / 20
+    assert cpu_or_card.decode_rate(INT4, "cuda:1") == 60.0 / 20
     assert asked == [(("int4", "int8"), {"layers": 2, "device": "cuda:1", "vocabulary": 13_120})]
 
 
@@ -68,10 +72,10 @@ def test_measuring_ends_after_some_seconds(monkeypatch, seconds):
     monkeypatch.setattr(cpu_or_card, "dummy_model", lambda *_, **__: None)
     monkeypatch.setattr(cpu_or_card, "Bench", lambda model: SimpleNamespace(decode=lambda *_, **__: Case()))
     monkeypatch.setattr(cpu_or_card, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    assert cpu_or_card.decode_rate(("int4", "int8"), "cpu") == 1.0
+    assert cpu_or_card.decode_rate(INT4, "cpu") == 1.0
     assert len(runs) - 1 == {0.0: 5, 0.6: 3, 100.0: 1}[seconds]
 
 
 def test_the_twentieth_runs_as_it_is(monkeypatch):
     monkeypatch.setattr(cpu_or_card, "_PATIENCE", 0.01)
-    assert 0.1 < cpu_or_card.decode_rate(("int4", "int8"), "cpu") < 10_000
+    assert 0.1 < cpu_or_card.decode_rate(INT4, "cpu") < 10_000
