@@ -25,7 +25,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a test's second thread shall not sp
 os.environ["HF_HUB_OFFLINE"] = "1"
 _HOME = tempfile.mkdtemp(prefix="zaya-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
-os.environ |= dict.fromkeys(("HF_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"), _HOME)
+os.environ |= {f"{kind}_HOME": _HOME for kind in ("HF", "XDG_CACHE", "XDG_CONFIG", "XDG_DATA", "XDG_STATE")}
 for _name in [name for name in os.environ if name.startswith("ZAYA_")]:
     if _name not in ("ZAYA_TEST_MODEL", "ZAYA_KERNELS", "ZAYA_FUZZ_SECONDS"):
         del os.environ[_name]

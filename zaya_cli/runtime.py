@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zaya_cli.flags.runtime import RuntimeSettings
@@ -18,11 +18,14 @@ from zaya_cli.terminal.interrupt import leaving_at_once
 from zaya_cli.terminal.output import write_note
 from zaya_core.config.weight_formats import FAST_FORMATS
 from zaya_core.errors import MemoryFitError
+from zaya_core.machine.gpu_hardware import gpu_hardware
 from zaya_core.machine.memory_fit import USUAL_CONTEXT, memory_need
 
 if TYPE_CHECKING:
     from zaya_core.checkpoint.folder import ModelFolder
     from zaya_core.engine.engine import Engine
+    from zaya_core.machine.device import DeviceChoice, Speeds
+    from zaya_core.machine.gpus import Gpu
     from zaya_core.model.model import ZayaModel
     from zaya_core.text.tokenizer import Tokenizer
 
@@ -67,15 +70,41 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
     found = find_model(settings.model, settings.quant, settings.device, settings.context, settings.kv)
     with leaving_at_once(), ThreadPoolExecutor(1) as background:  # the tokenizer is parsed while torch is imported
         tokenizer = background.submit(_load_tokenizer, found)
+        choice = _choose_device(found, settings, rows, threads, tokenizer)
+        settings = replace(settings, device=choice if isinstance(choice, str) else str(choice.device))
         _check_memory(found, settings)
-        model = _load_model(found, settings, threads)
+        model = _load_model(found, choice, settings, threads)
         engine = _engine(model, tokenizer.result(), settings, rows)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
     _report_notes(model, found.folder)
     _report_slow_format(model)
-    _report_unused_gpu(settings.device)
     return Runtime(engine, found, threads, time.perf_counter() - started)
+
+
+def _choose_device(
+    found: FoundModel, settings: RuntimeSettings, rows: int | None, threads: int, tokenizer: Future[Tokenizer]
+) -> DeviceChoice | str:
+    """The device, and a line for each thing that a person should know of it; its name where there is nothing to choose.
+
+    Never the CPU silently where there is a card.
+    """
+    if settings.device == "cpu" or (settings.device == "auto" and not gpu_hardware()):
+        return settings.device
+    from zaya_core.machine.device import choose_device
+
+    def compare(gpu: Gpu) -> Speeds | None:
+        from zaya_cli.machine.speeds import SpeedRecord
+        from zaya_core.measure.cpu_or_card import trial_of
+
+        trial = trial_of(found.config, rows)
+        wait([tokenizer])  # it would slow the CPU down
+        return None if trial is None else SpeedRecord(gpu, threads).kept_or_measured(trial)
+
+    choice = choose_device(settings.device, compare)
+    for note in choice.notes:
+        write_note(f"zaya: {note}")
+    return choice
 
 
 def _check_memory(found: FoundModel, settings: RuntimeSettings) -> None:
@@ -104,12 +133,15 @@ def _check_memory(found: FoundModel, settings: RuntimeSettings) -> None:
 def _engine(model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, rows: int | None) -> Engine:
     """The Engine with all its limits; see `open_runtime`."""
     from zaya_core.engine.engine import Engine
+    from zaya_core.machine.watchdog import prefill_chunk
+    from zaya_core.model.model import PREFILL_CHUNK
 
+    chunk = prefill_chunk(model.device, PREFILL_CHUNK)
     if rows is None:
-        return Engine(model, tokenizer, context=settings.context)
+        return Engine(model, tokenizer, chunk=chunk, context=settings.context)
     room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
     blocks = max(1, int(room / model.layout.bytes_per_block))
-    return Engine(model, tokenizer, max_rows=rows, context=settings.context, max_blocks=blocks)
+    return Engine(model, tokenizer, max_rows=rows, chunk=chunk, context=settings.context, max_blocks=blocks)
 
 
 def _load_tokenizer(found: FoundModel) -> Tokenizer:
@@ -118,7 +150,7 @@ def _load_tokenizer(found: FoundModel) -> Tokenizer:
     return load_tokenizer(found.folder)
 
 
-def _load_model(found: FoundModel, settings: RuntimeSettings, threads: int) -> ZayaModel:
+def _load_model(found: FoundModel, device: DeviceChoice | str, settings: RuntimeSettings, threads: int) -> ZayaModel:
     import torch
 
     from zaya_core.kernels.resolve import products_in_use
@@ -128,7 +160,7 @@ def _load_model(found: FoundModel, settings: RuntimeSettings, threads: int) -> Z
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = load_model(found.folder, settings.device, settings.dtype, settings.kv)
+    model = load_model(found.folder, device, settings.dtype, settings.kv)
     spare_the_collector()
     return model
 
@@ -156,12 +188,3 @@ def _report_slow_format(model: ZayaModel) -> None:
     if quantization is not None and model.device.type == "cpu" and quantization.experts not in FAST_FORMATS:
         kind = quantization.experts
         write_note(f"zaya: {kind} has no fast products on a CPU; {' and '.join(FAST_FORMATS)} are much faster there.")
-
-
-def _report_unused_gpu(device: str) -> None:
-    """A model never falls back to the CPU silently where there is a card."""
-    from zaya_core.machine.device import unused_gpu
-
-    reason = unused_gpu() if device == "auto" else None
-    if reason is not None:
-        write_note(f"zaya: computing on the CPU: {reason} (see `zaya doctor`; --device cpu accepts it).")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from platformdirs import user_config_path, user_data_path, user_state_path
+from platformdirs import user_cache_path, user_config_path, user_data_path, user_state_path
 
 from zaya_core.errors import MissingFileError
 
@@ -45,3 +45,8 @@ def history_file() -> Path:
 def sessions_folder() -> Path:
     """Saved conversations: `$XDG_DATA_HOME/zaya/sessions`, or its like on other systems."""
     return user_data_path(_APPLICATION, appauthor=False) / "sessions"
+
+
+def speeds_file() -> Path:
+    """What was measured of CPU and cards: `$XDG_CACHE_HOME/zaya/speeds.json`, or its like on other systems."""
+    return user_cache_path(_APPLICATION, appauthor=False) / "speeds.json"

@@ -21,7 +21,7 @@ from zaya_core.config.kv_format import KVFormat, expect_kv_format
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import CheckpointError
 from zaya_core.kernels.resolve import in_float32, resolve_steps
-from zaya_core.machine.device import Placement, choose_placement
+from zaya_core.machine.device import DeviceChoice, Placement, choose_placement
 from zaya_core.machine.format_library import expect_library
 from zaya_core.model.cca import CausalConvolutions, CCAProjection
 from zaya_core.model.experts import Experts
@@ -36,7 +36,10 @@ from zaya_core.model.weights import Embedding, Head
 
 
 def load_model(
-    path: str | Path | ModelFolder, device: str = "auto", dtype: str | torch.dtype = "auto", kv: KVFormat = "auto"
+    path: str | Path | ModelFolder,
+    device: str | DeviceChoice = "auto",
+    dtype: str | torch.dtype = "auto",
+    kv: KVFormat = "auto",
 ) -> ZayaModel:
     """Load a model folder of either layout.
 

@@ -29,6 +29,13 @@ def test_without_rows_the_engine_has_its_own_limits():
     assert (engine.max_rows, engine.states.pool.max_blocks) == (16, None)
 
 
+@pytest.mark.parametrize("rows", [None, 3])
+def test_prompts_are_computed_in_short_chunks_where_the_system_stops_long_ones(monkeypatch, rows):
+    assert runtime.open_runtime(DEMO, rows).engine.chunk == 1024
+    monkeypatch.setattr("zaya_core.machine.watchdog.has_watchdog", lambda device: True)
+    assert runtime.open_runtime(DEMO, rows).engine.chunk == 256
+
+
 def test_rows_out_of_range_are_refused_before_a_model_is_looked_for(zaya):
     result = zaya("run", "-p", "x", "-m", "./missing", "--rsa", "2", "--rsa-parallel", "0")
     assert (result.code, result.err) == (2, "zaya: --rsa-parallel is 0; it must be from 1 to 1024.\n")

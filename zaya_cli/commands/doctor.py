@@ -6,14 +6,15 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import psutil
 
 from zaya_cli.failures import sentence_of
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.flags.settings import Setting, read_config_file, unknown_variables
+from zaya_cli.machine.device_report import device_findings
+from zaya_cli.machine.finding import Finding
 from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory, why_not_writable
 from zaya_cli.machine.threads import default_threads
 from zaya_cli.machine.versions import installed_version
@@ -26,21 +27,11 @@ from zaya_cli.user_files import config_file, history_file, quantized_models, ses
 from zaya_core.errors import ZayaError
 from zaya_core.redaction import is_secret_name, redacted
 
-State = Literal["ok", "note", "problem"]
-
 _LIBRARIES = ("torch", "safetensors", "tokenizers", "huggingface-hub", "transformers", "bitsandbytes", "triton")
 _CONTEXTS = (4_096, 32_768, 131_072)
 _PUBLISHED = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}  # ZAYA1-8B: all other sizes are the defaults
-_VARIABLES = ("ZAYA_", "HF_", "CUDA_VISIBLE", "HIP_VISIBLE", "OMP_", "ONEDNN_")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. A problem keeps something from working; a note is worth knowing."""
-
-    topic: str
-    text: str
-    state: State = "ok"
+_CARD_VARIABLES = ("CUDA_VISIBLE", "HIP_VISIBLE", "ROCR_VISIBLE", "GPU_DEVICE_ORDINAL", "HSA_OVERRIDE")
+_VARIABLES = ("ZAYA_", "HF_", *_CARD_VARIABLES, "OMP_", "ONEDNN_")
 
 
 def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, format: InfoKind) -> None:
@@ -67,8 +58,8 @@ def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, fo
 def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool) -> Iterator[Finding]:
     """A part that fails is a finding, and the rest goes on."""
     parts: list[Callable[[], Iterator[Finding]]] = [
-        _versions, _system, lambda: _devices(device), _products, _disk, lambda: _configuration(settings), _models,
-        lambda: _memory_fit(device),
+        _versions, _system, lambda: device_findings(device), _products, _disk, lambda: _configuration(settings),
+        _models, lambda: _memory_fit(device),
     ]  # fmt: skip
     if run_self_test:
         parts.append(lambda: _self_test(device))
@@ -97,32 +88,6 @@ def _system() -> Iterator[Finding]:
     names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
     shown = (f"{name}={'(set)' if is_secret_name(name) else os.environ[name]}" for name in names)
     yield Finding("variables", ", ".join(shown) or "none that matter here")
-
-
-def _devices(device: str) -> Iterator[Finding]:
-    try:
-        import torch
-    except Exception as error:  # also a damaged installation, which raises OSError and others
-        yield Finding("device", f"PyTorch cannot be imported ({error}): install it again, see the README", "problem")
-        return
-    from zaya_core.machine.device import choose_placement, pytorch_build, unused_gpu, visible_gpus
-
-    yield Finding("PyTorch", f"{torch.__version__}, built for {pytorch_build()}")
-    for gpu in visible_gpus():
-        capability = "" if gpu.capability is None else f", compute capability {'.'.join(map(str, gpu.capability))}"
-        text = f"{gpu.name}, {gigabytes(gpu.total_memory)}, {gigabytes(gpu.free_memory)} free{capability}"
-        if gpu.capability is not None and gpu.capability < (8, 0):
-            yield Finding("GPU", f"{text}; it computes in float32, which takes twice the memory", "note")
-        else:
-            yield Finding("GPU", text)
-    if (reason := unused_gpu()) is not None:
-        yield Finding("GPU", f"not used: {reason} (README: If the GPU is not seen)", "note")
-    elif not visible_gpus():
-        yield Finding("GPU", "none found")
-    try:
-        yield Finding("device", choose_placement(device, "auto", torch.bfloat16).reason)
-    except ZayaError as error:
-        yield Finding("device", str(error), "problem")
 
 
 def _products() -> Iterator[Finding]:

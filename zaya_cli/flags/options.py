@@ -26,7 +26,10 @@ Model = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        "--device", envvar="ZAYA_DEVICE", help="auto, cpu or cuda (NVIDIA and AMD).", rich_help_panel=MODEL_PANEL
+        "--device",
+        envvar="ZAYA_DEVICE",
+        help="auto, cpu, cuda (the card that suits best) or cuda:N.",
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 KV = Annotated[

@@ -36,14 +36,12 @@ def processor() -> str:
 
 def memory_of(device: str) -> Memory:
     """Of the device that "auto", "cpu", "cuda" or "cuda:N" means here. Imports torch only where there may be a card."""
-    if device != "cpu" and gpu_hardware():
-        from zaya_core.machine.device import visible_gpus
+    if device.startswith("cuda") or (device != "cpu" and gpu_hardware()):
+        from zaya_core.machine.gpus import gpu_for, visible_gpus
 
-        gpus = visible_gpus()
-        number = device.partition(":")[2]
-        index = int(number) if number.isdecimal() else 0
-        if index < len(gpus):
-            return Memory(gpus[index].name, gpus[index].total_memory, gpus[index].free_memory)
+        if (gpu := gpu_for(device, visible_gpus(device))) is not None:
+            place = f"{gpu.name}, in main memory" if gpu.shares_memory else gpu.name
+            return Memory(place, gpu.total_memory, gpu.free_memory)
     return system_memory()
 
 

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from zaya_core.errors import DeviceError, UsageError
-from zaya_core.machine.gpu_hardware import gpu_hardware
+from zaya_core.machine.gpu_notes import notes_of
+from zaya_core.machine.gpus import BFLOAT16_SINCE, Gpu, gpu_for, visible_gpus
+from zaya_core.machine.unused_gpu import hiding_variable, unused_gpu
 
 _FLOAT16 = (
     "float16 is not offered: ZAYA's residual stream and its down projections reach values that float16 cannot hold "
     "(above 65,504), and the output collapses. Use bfloat16 or float32."
 )
+_CARD = re.compile("cuda(:(0|[1-9][0-9]{0,2}))?")
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Tokens per second of a model on the CPU and on a card. failure: why the card computes nothing."""
+
+    cpu: float
+    gpu: float
+    failure: str | None = None
+
+
+Compare = Callable[[Gpu], Speeds | None]  # None: nothing is known, and the card is taken
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device, why, and what a person should be told about it at the start: sentences with a full stop."""
+
+    device: torch.device
+    reason: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,94 +50,99 @@ class Placement:
     reason: str
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """A card that this PyTorch can compute on. Memory in bytes; `capability` is NVIDIA's, None on AMD."""
+def choose_device(name: str, compare: Compare = lambda gpu: None) -> DeviceChoice:
+    """The device that "auto", "cpu", "cuda" or "cuda:N" means on this machine.
 
-    name: str
-    total_memory: int
-    free_memory: int
-    capability: tuple[int, int] | None
-
-
-def visible_gpus() -> list[Gpu]:
-    """In PyTorch's order. `free_memory` is what other programs have left."""
-    gpus = []
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        free, total = torch.cuda.mem_get_info(index)
-        capability = None if torch.version.hip else torch.cuda.get_device_capability(index)
-        gpus.append(Gpu(torch.cuda.get_device_name(index), total, free, capability))
-    return gpus
-
-
-def pytorch_build() -> str:
-    """What the installed PyTorch was built for, in words: CUDA 12.8, ROCm 6.4, or CPUs only."""
-    if torch.version.hip:
-        return f"ROCm {torch.version.hip}"
-    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs only"
-
-
-def unused_gpu() -> str | None:
-    """Why a card of this machine cannot be used, and what to do; None where there is none, or PyTorch sees it."""
-    if torch.cuda.is_available():
-        return None
-    for found in gpu_hardware():
-        wanted, is_build = ("CUDA", torch.version.cuda) if found.maker == "NVIDIA" else ("ROCm", torch.version.hip)
-        if not is_build:
-            return (
-                f"this machine has an {found.maker} GPU, but this PyTorch ({torch.__version__}) is built for "
-                f"{pytorch_build()}: install its {wanted} build"
-            )
-        if not found.has_driver:
-            return f"this machine has an {found.maker} GPU, but its driver is not loaded: install or load the driver"
-        return (
-            f"this machine has an {found.maker} GPU and a PyTorch for {pytorch_build()}, which does not see it: the "
-            "driver may be older than PyTorch needs, the card unsupported or hidden (CUDA_VISIBLE_DEVICES, permissions)"
+    "cuda" is the card that suits best; "auto" is that card, or the CPU where there is none, where none can be used, or
+    where `compare` says that the CPU is faster.
+    Raises: DeviceError for a card that is not there or cannot be used; UsageError for another name.
+    """
+    if name == "cpu":
+        return DeviceChoice(torch.device("cpu"), "cpu: asked for")
+    if name != "auto" and _CARD.fullmatch(name) is None:
+        raise UsageError(
+            f"device {name!r} is not offered: use auto, cpu, cuda or cuda:N (NVIDIA, and AMD with a ROCm PyTorch)."
         )
-    return None
+    gpus = visible_gpus(name)
+    gpu = gpu_for(name, gpus)
+    if gpu is not None:
+        return _card_or_cpu(gpu, gpus[0], compare) if name == "auto" else _card(gpu, gpus[0])
+    if name != "auto":
+        raise DeviceError(f"device {name!r} was asked for, but {_why_missing(name, gpus)}, or use --device cpu.")
+    why = unused_gpu()
+    return _cpu(f"this PyTorch ({torch.__version__}) sees no GPU") if why is None else _cpu_after_all(why)
 
 
-def choose_placement(device: str, dtype: str | torch.dtype, stored: torch.dtype) -> Placement:
+def _card_or_cpu(gpu: Gpu, first: Gpu, compare: Compare) -> DeviceChoice:
+    """For "auto"."""
+    speeds = compare(gpu)
+    if speeds is not None and speeds.failure is not None:
+        return _cpu_after_all(f"{gpu.label} failed at a trial ({speeds.failure})")
+    if speeds is not None and speeds.cpu > speeds.gpu:
+        rates = f"{speeds.cpu:.1f} against {speeds.gpu:.1f} tokens/s, estimated with a twentieth of ZAYA1-8B"
+        why = f"it is faster here than {gpu.label} ({rates})"
+        return _cpu(why, f"computing on the CPU: {why}; --device cuda takes the card.")
+    return _card(gpu, first)
+
+
+def _card(gpu: Gpu, first: Gpu) -> DeviceChoice:
+    """first: of those that were meant, what a person may have expected."""
+    platform = "ROCm" if torch.version.hip else "CUDA"
+    notes = [f"{note.text}." for note in notes_of(gpu) if note.is_said_at_start]
+    if first.index != gpu.index:
+        why = _why_not(first, gpu)
+        notes.insert(
+            0, f"computing on {gpu.label}, not on {first.label}, because {why}; --device cuda:N takes another."
+        )
+    return DeviceChoice(torch.device("cuda", gpu.index), f"cuda:{gpu.index}: {gpu.name} ({platform})", tuple(notes))
+
+
+def _why_not(other: Gpu, taken: Gpu) -> str:
+    if other.problem is not None:
+        return other.problem
+    if other.is_integrated and not taken.is_integrated:
+        return "that is integrated"
+    return "that has less free memory" if other.free_memory < taken.free_memory else "that has no bfloat16"
+
+
+def _why_missing(name: str, gpus: Sequence[Gpu]) -> str:
+    """gpus: that the name may mean, none of which can be used."""
+    if gpus and ":" in name:
+        return f"{gpus[0].label} cannot be used, because {gpus[0].problem}"
+    if ":" in name and (others := visible_gpus()):
+        hiding = hiding_variable("AMD" if torch.version.hip else "NVIDIA")
+        seen = f"PyTorch sees {len(others)} GPU{'s' * (len(others) > 1)}{f' with {hiding}' if hiding else ''}"
+        return f"{seen}, counted from 0: name {' or '.join(gpu.label for gpu in others)}"
+    return unused_gpu() or f"this PyTorch ({torch.__version__}) sees no GPU: install its CUDA or ROCm build"
+
+
+def _cpu(why: str, *notes: str) -> DeviceChoice:
+    return DeviceChoice(torch.device("cpu"), f"cpu: {why}", notes)
+
+
+def _cpu_after_all(why: str) -> DeviceChoice:
+    """Never silently where there is a card."""
+    return _cpu(why, f"computing on the CPU: {why} (see `zaya doctor`; --device cpu accepts it).")
+
+
+def choose_placement(device: str | DeviceChoice, dtype: str | torch.dtype, stored: torch.dtype) -> Placement:
     """Pick where to run. `stored` is the dtype of the checkpoint, taken by dtype "auto".
 
-    Raises: DeviceError for a device that is not there; UsageError for one, or a dtype, that is not offered.
+    Raises: as `choose_device`; UsageError for a dtype that is not offered.
     """
-    chosen, reason = _choose_device(device)
-    return Placement(chosen, *_choose_dtype(chosen, dtype, stored, reason))
+    choice = choose_device(device) if isinstance(device, str) else device
+    return Placement(choice.device, *_choose_dtype(choice, dtype, stored))
 
 
-def _choose_device(name: str) -> tuple[torch.device, str]:
-    if name == "cpu":
-        return torch.device("cpu"), "cpu: asked for"
-    if name == "auto" and not torch.cuda.is_available():
-        return torch.device("cpu"), f"cpu: this PyTorch ({torch.__version__}) sees no GPU"
-    if name not in ("auto", "cuda") and not name.startswith("cuda:"):
-        raise UsageError(
-            f"device {name!r} is not offered: use auto, cpu or cuda (NVIDIA, and AMD with a ROCm PyTorch)."
-        )
-    if not torch.cuda.is_available():
-        raise DeviceError(
-            f"device {name!r} was asked for, but this PyTorch ({torch.__version__}) sees no GPU: install its CUDA or "
-            "ROCm build, or use --device cpu."
-        )
-    device = torch.device("cuda" if name == "auto" else name)
-    if device.index is not None and device.index >= torch.cuda.device_count():
-        raise DeviceError(f"device {name!r} was asked for; there are {torch.cuda.device_count()} GPUs, counted from 0.")
-    platform = "ROCm" if torch.version.hip else "CUDA"
-    return device, f"{device}: {torch.cuda.get_device_name(device)} ({platform})"
-
-
-def _choose_dtype(
-    device: torch.device, dtype: str | torch.dtype, stored: torch.dtype, reason: str
-) -> tuple[torch.dtype, str]:
-    name = str(dtype).removeprefix("torch.")
+def _choose_dtype(choice: DeviceChoice, dtype: str | torch.dtype, stored: torch.dtype) -> tuple[torch.dtype, str]:
+    name, device, reason = str(dtype).removeprefix("torch."), choice.device, choice.reason
     if name in ("float16", "half", "fp16"):
         raise UsageError(_FLOAT16)
     if name not in ("auto", "bfloat16", "bf16", "float32", "fp32"):
         raise UsageError(f"dtype {name!r} is not offered: use auto, bfloat16 or float32.")
     if name in ("float32", "fp32"):
         return torch.float32, f"{reason}; float32: asked for"
-    if device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) < (8, 0):
+    if device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) < BFLOAT16_SINCE:
         return torch.float32, f"{reason}; float32: this card has no bfloat16 arithmetic (compute capability below 8.0)"
     if name == "auto":
         return stored, f"{reason}; {str(stored).removeprefix('torch.')}: as stored"

@@ -19,6 +19,7 @@ from torch import Tensor
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache, Snapshot
 from zaya_core.machine.bandwidth import BYTES, PASSES, copy_bandwidth, read_bandwidth
+from zaya_core.machine.watchdog import prefill_chunk
 from zaya_core.measure.card_traffic import CardTraffic
 from zaya_core.measure.choices import ChoiceRecorder
 from zaya_core.model.model import PREFILL_CHUNK, ZayaModel
@@ -116,7 +117,7 @@ class Bench:
         """Prompts of `tokens` behind `depth` tokens that are there already."""
         cache, ids = self._filled(batch, depth), self._ids(batch, tokens)
         start = self._start(cache, tokens)
-        counted = self._counted(lambda model: self._prefill(model, cache, ids[:, :PREFILL_CHUNK]), 1)
+        counted = self._counted(lambda model: self._prefill(model, cache, ids[:, : self._chunk]), 1)
 
         def run() -> float:
             cache.restore(start)
@@ -159,6 +160,10 @@ class Bench:
         return self.model.device.type != "cpu"
 
     @property
+    def _chunk(self) -> int:
+        return prefill_chunk(self.model.device, PREFILL_CHUNK)
+
+    @property
     def _kv_bytes(self) -> float:
         return self.model.layout.bytes_per_block / BLOCK
 
@@ -170,7 +175,7 @@ class Bench:
                 model.steps.draw(logits[:, -1], [RowDraw(sampling, RandomKey(sampling.seed), step)] * len(ids))
 
     def _prefill(self, model: ZayaModel, cache: Cache, ids: Tensor) -> None:
-        for chunk in ids.split(PREFILL_CHUNK, dim=1):
+        for chunk in ids.split(self._chunk, dim=1):
             model(chunk, cache, last_only=True)
 
     @torch.inference_mode()
@@ -178,7 +183,7 @@ class Bench:
         """A cache of `depth` positions; those behind the first chunk are copies, since a rate needs no sense."""
         cache = self.model.new_cache(batch)
         if depth:
-            self._prefill(self.model, cache, self._ids(batch, min(depth, PREFILL_CHUNK)))
+            self._prefill(self.model, cache, self._ids(batch, min(depth, self._chunk)))
             cache.repeat_to(depth)
         return cache
 

@@ -30,7 +30,9 @@ _NOISE = 1 << 24
 _SHARD = "random"
 
 
-def full_size_config(layers: int = 40, experts: str = FLOAT, dense: str = FLOAT) -> dict[str, Any]:
+def full_size_config(
+    layers: int = 40, experts: str = FLOAT, dense: str = FLOAT, vocabulary: int = VOCABULARY
+) -> dict[str, Any]:
     """`config.json` as the Hub has it for Zyphra/ZAYA1-8B, or as `zaya quantize` leaves it."""
     rope = {"rope_type": "default", "rope_theta": 5_000_000, "partial_rotary_factor": 0.5}
     quantization = {"format_version": FORMAT_VERSION, "format": experts, "dense": dense, "group_size": GROUP}
@@ -38,7 +40,7 @@ def full_size_config(layers: int = 40, experts: str = FLOAT, dense: str = FLOAT)
         "architectures": ["ZayaForCausalLM"],
         "model_type": "zaya",
         "dtype": "bfloat16",
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "num_hidden_layers": layers,
         "layer_types": ["hybrid"] * layers,
         "rope_parameters": {"hybrid": rope, "rope_type": "default"},
@@ -121,12 +123,13 @@ def dummy_model(
     device: str = "cpu",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     kv: KVFormat = "auto",
+    vocabulary: int = VOCABULARY,
 ) -> ZayaModel:
     """A model of the real sizes in a format that `zaya quantize` writes, or bf16.
 
     on_progress: (tensors made, of how many). Raises: ConfigError for a format that is not offered.
     """
-    config = parse_config(full_size_config(layers, experts, dense))
+    config = parse_config(full_size_config(layers, experts, dense, vocabulary))
     expected = {name: (one.shape, one.dtypes[0]) for name, one in expected_tensors(config, ()).items()}
     infos = {name: TensorInfo(_SHARD, shape, NAMES[dtype]) for name, (shape, dtype) in expected.items()}
     made: set[str] = set()

@@ -15,6 +15,7 @@ from zaya_core.load import load_model
 from zaya_core.machine.bandwidth import BYTES
 from zaya_core.measure.bench import Bench
 from zaya_core.measure.dummy import dummy_model
+from zaya_core.model.model import ZayaModel
 
 SMALL = ["bench", "--model", "demo", "-p", "8", "-n", "3", "-d", "0,5", "-b", "1,2", "-r", "2", "--threads", "1"]
 
@@ -98,3 +99,19 @@ def test_a_case_begins_at_its_depth_every_time_it_runs(depth, batch, monkeypatch
     case.run()
     case.run()
     assert seen == [[depth] * batch, [depth + 1] * batch] * 2
+
+
+@pytest.mark.usefixtures("quickly_read")
+def test_prompts_are_measured_in_the_chunks_that_the_device_takes(monkeypatch):
+    model = load_model(BUNDLED / "demo", device="cpu")
+    widths: list[int] = []
+    call = ZayaModel.__call__
+
+    def noted(self, ids, *rest, **more):
+        widths.append(ids.shape[1])
+        return call(self, ids, *rest, **more)
+
+    monkeypatch.setattr(ZayaModel, "__call__", noted)
+    monkeypatch.setattr("zaya_core.machine.watchdog.has_watchdog", lambda device: True)
+    Bench(model, repeats=1).prefill(600, 1, 300).run()
+    assert widths == [256, 256, 256, 256, 88]  # the depth, a warm-up, and 600

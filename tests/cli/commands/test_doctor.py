@@ -10,8 +10,6 @@ import pytest
 from zaya_cli.commands import doctor
 from zaya_cli.models.folder import BUNDLED
 from zaya_core.load import load_model
-from zaya_core.machine import device, gpu_hardware
-from zaya_core.machine.gpu_hardware import GpuHardware
 from zaya_core.measure import self_test
 
 
@@ -59,27 +57,6 @@ def test_no_secret_is_printed(zaya, monkeypatch):
     assert "hf_secret" not in out
     assert "HF_TOKEN=(set)" in out
     assert "HF_ENDPOINT=http://example.invalid" in out
-
-
-@pytest.mark.parametrize(
-    ("hardware", "cuda", "hip", "words"),
-    [
-        (GpuHardware("NVIDIA", True), None, None, "built for CPUs only: install its CUDA build"),
-        (GpuHardware("AMD", True), None, None, "built for CPUs only: install its ROCm build"),
-        (GpuHardware("AMD", True), "12.8", None, "built for CUDA 12.8: install its ROCm build"),
-        (GpuHardware("NVIDIA", False), "12.8", None, "driver is not loaded"),
-        (GpuHardware("NVIDIA", True), "12.8", None, "driver may be older"),
-    ],
-)
-def test_a_card_that_is_not_used_is_explained(report, monkeypatch, hardware, cuda, hip, words):
-    monkeypatch.setattr(device, "gpu_hardware", lambda: [hardware])
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.version.cuda", cuda)
-    monkeypatch.setattr("torch.version.hip", hip)
-    findings, code = report("--no-self-test")
-    assert code == 0
-    assert findings["GPU"][0]["state"] == "note"
-    assert words in findings["GPU"][0]["text"]
 
 
 def test_an_asked_for_card_that_is_missing_is_a_problem(report, monkeypatch):
@@ -146,18 +123,3 @@ def test_the_self_test_fails_when_the_model_computes_wrongly(monkeypatch, tmp_pa
     result = self_test.self_test(folder, "cpu")
     assert not result.passed
     assert result.summary
-
-
-def test_cards_are_found_in_the_devices_of_the_system(monkeypatch, tmp_path):
-    if sys.platform == "win32":
-        pytest.skip("Windows has no /sys")
-    for name, kind, vendor in (("0", "0x030000", "0x1002"), ("1", "0x030200", "0x10de"), ("2", "0x020000", "0x10de")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "class").write_text(kind + "\n")
-        (tmp_path / name / "vendor").write_text(vendor + "\n")
-    (tmp_path / "3").mkdir()
-    monkeypatch.setattr(gpu_hardware, "_PCI_DEVICES", tmp_path)
-    monkeypatch.setattr(gpu_hardware, "_DRIVER_MARKS", {"NVIDIA": (tmp_path / "0",), "AMD": (tmp_path / "none",)})
-    assert gpu_hardware.gpu_hardware() == [GpuHardware("AMD", False), GpuHardware("NVIDIA", True)]
-    monkeypatch.setattr(gpu_hardware, "_PCI_DEVICES", tmp_path / "none")
-    assert gpu_hardware.gpu_hardware() == [GpuHardware("NVIDIA", True)]

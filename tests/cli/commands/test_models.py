@@ -229,15 +229,3 @@ def test_a_model_that_is_tight_is_loaded_with_a_warning(zaya, folder, monkeypatc
     result = zaya("run", "-p", "hello", "-m", folder, "-n", "2", "-q")
     assert result.code == 0
     assert "1.0 kB are free" in result.err
-
-
-def test_a_card_that_pytorch_does_not_see_is_said_unless_the_cpu_was_asked_for(zaya, folder, monkeypatch):
-    from zaya_core.machine import device, gpu_hardware
-
-    monkeypatch.setattr(device, "gpu_hardware", lambda: [gpu_hardware.GpuHardware("NVIDIA", True)])
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.version.cuda", None)
-    result = zaya("run", "-p", "hello", "-m", folder, "-n", "2", "-q")
-    assert "computing on the CPU" in result.err
-    assert "install its CUDA build" in result.err
-    assert "computing on the CPU" not in zaya("run", "-p", "x", "-m", folder, "-n", "2", "-q", "--device", "cpu").err

@@ -34,11 +34,3 @@ def test_a_control_group_limits_the_memory(monkeypatch, limit, total, free):
 
 def test_free_disk_is_that_of_the_nearest_folder_that_exists(tmp_path):
     assert hardware.free_disk(tmp_path / "not/yet/there") > 0
-
-
-@pytest.mark.parametrize(("device", "place"), [("cuda", "first"), ("cuda:1", "second"), ("cuda:²", "first")])
-def test_the_memory_of_a_card_is_that_of_its_number(monkeypatch, device, place):
-    cards = [SimpleNamespace(name=name, total_memory=GB, free_memory=GB) for name in ("first", "second")]
-    monkeypatch.setattr(hardware, "gpu_hardware", lambda: cards)
-    monkeypatch.setattr("zaya_core.machine.device.visible_gpus", lambda: cards)
-    assert hardware.memory_of(device).place == place

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from quant.dense import DenseMatrix
+from tests.core.machine.simulated import Machine
 from tests.core.model_parts import parts_of
 from tests.core.tiny_models import reference_model, save_native, save_original
 from zaya_core.config.rope import RopeParameters
@@ -151,9 +152,8 @@ def test_float16_is_refused_with_the_reason():
             choose_placement("cpu", name, torch.bfloat16)
 
 
-def test_a_missing_gpu_is_an_error_and_never_a_silent_cpu():
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+def test_a_missing_gpu_is_an_error_and_never_a_silent_cpu(monkeypatch, tmp_path):
+    Machine().enter(monkeypatch, tmp_path)
     with pytest.raises(DeviceError, match="sees no GPU"):
         choose_placement("cuda", "auto", torch.bfloat16)
     placement = choose_placement("auto", "auto", torch.bfloat16)
