@@ -49,8 +49,7 @@ class Runtime:
     def computed_by(self) -> str:
         """Who computes the model, and why."""
         steps = self.engine.model.steps
-        experts = f", the experts of {self.cpu_experts} layers on the CPU" if self.cpu_experts else ""
-        return f"{steps.name} ({steps.reason}){experts}"
+        return f"{steps.name} ({steps.reason})"
 
     @property
     def folder(self) -> ModelFolder:
@@ -156,7 +155,7 @@ def _load_model(found: FoundModel, settings: RuntimeSettings, threads: int, cpu_
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = load_model(found.folder, settings.device, settings.dtype, settings.kv, cpu_experts)
+    model = load_model(found.folder, settings.device, settings.dtype, settings.kv, cpu_experts=cpu_experts)
     spare_the_collector()
     return model
 

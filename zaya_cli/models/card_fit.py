@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from zaya_cli.machine.hardware import Memory, system_memory
 from zaya_cli.sizes import gigabytes
@@ -13,7 +14,15 @@ from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import MemoryFitError
 from zaya_core.machine.card_fit import OnCard
-from zaya_core.machine.memory_fit import SMALLER, USUAL_CONTEXT, MemoryNeed, loaded_bytes, memory_need, packed_as
+from zaya_core.machine.memory_fit import (
+    SMALLER,
+    USUAL_CONTEXT,
+    MemoryNeed,
+    expert_bytes,
+    loaded_bytes,
+    memory_need,
+    packed_as,
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,9 @@ class CardFit:
         use: CardUse = ALL_OF_IT,
     ) -> CardFit:
         """With as few experts in main memory as it takes, where that is asked for; it may not fit all the same."""
-        rows, value = use.rows or _engine_rows(), _bytes_per_value(config, stored_bytes, memory, use.dtype)
-        placed, layers = OnCard(config, context, rows, kv, value), config.num_hidden_layers
+        value = _bytes_per_value(memory, use.dtype, _stored_value(config, stored_bytes))
+        placed = OnCard(config, context, use.rows or _engine_rows(), kv, value)
+        layers = config.num_hidden_layers
         if use.cpu_experts is not None:
             placed = replace(placed, cpu_experts=min(use.cpu_experts, layers))
         else:
@@ -79,45 +89,62 @@ class CardFit:
 
     def refusal(self, name: str) -> str:
         """What a model that does not fit needs, what there is, and what would fit: a sentence without its end."""
-        changes = _joined([*self._changes()])
+        changes = _joined(self._changes())
         help = f"what would fit is {changes}" if changes else "nothing that could be changed would make it fit"
-        return f"{name} needs {self._shortage()}: {help}"
+        return f"{name} needs {self.shortage}: {help}"
 
-    def _shortage(self) -> str:
+    @property
+    def shortage(self) -> str:
         """What is needed and what there is: of the card, or of main memory where only that is too small."""
-        placed, memory = self.placed, self.memory
-        layers = f"the experts of {placed.cpu_experts} layers"
-        if placed.fits(memory.usable):
+        memory = self.memory
+        if self.placed.fits(memory.usable):
             need, total = gigabytes(self._host_need.total), gigabytes(system_memory().total)
-            return f"{need} of main memory for {layers}, and there are {total}"
-        kept = f" with {layers} in main memory" if placed.cpu_experts else ""
+            return f"{need} of main memory for the experts of {self.placed.cpu_experts} layers, and there are {total}"
         granted = f" and --gpu-memory grants {gigabytes(memory.most)}" if memory.most is not None else ""
         return (
-            f"{gigabytes(self.need.total)} on the card{kept}, and {gigabytes(memory.usable)} can be used of "
-            f"{card_in_words(memory)}, where {gigabytes(memory.free)} of {gigabytes(memory.total)} are free{granted}"
+            f"{self.in_words}, and {gigabytes(memory.usable)} can be used of {card_in_words(memory)}, where "
+            f"{gigabytes(memory.free)} of {gigabytes(memory.total)} are free{granted}"
         )
 
-    def _changes(self) -> Iterator[str]:
-        """Each by itself would make it fit."""
-        placed = self.placed
-        if 1024 <= self.longest_context < placed.context and self._has_host_room:
-            yield f"--ctx {self.longest_context}"
-        fewest = placed.with_fewest_cpu_experts(self.memory.usable)
-        if fewest is not None and fewest != placed and replace(self, placed=fewest).fits:
-            yield f"--cpu-experts {fewest.cpu_experts}"
-        yield from self._smaller_format()
-        host = system_memory()
-        on_cpu = memory_need(placed.config, self.stored_bytes, placed.context, placed.kv)
-        if on_cpu.verdict(host.total, host.free) != "does not fit":
-            yield "--device cpu"
+    @property
+    def in_words(self) -> str:
+        """What is needed of the card."""
+        layers = self.placed.cpu_experts
+        beside = f" with the experts of {layers} layers in main memory" if layers else ""
+        return f"{gigabytes(self.need.total)} on the card{beside}"
 
-    def _smaller_format(self) -> Iterator[str]:
-        """The largest one that fits, if any does."""
+    def _changes(self) -> list[str]:
+        """Each would make it fit."""
+        host, placed = system_memory(), self.placed
+        changes = [*self._single_changes()] or [*islice(self._formats_with_experts_beside(), 1)]
+        on_cpu = memory_need(placed.config, self.stored_bytes, placed.context, placed.kv)
+        can_use_cpu = on_cpu.verdict(host.total, host.free) != "does not fit"
+        return [*changes, *(["--device cpu"] if can_use_cpu else [])]
+
+    def _single_changes(self) -> Iterator[str]:
+        if 1024 <= self.longest_context < self.placed.context and self._has_host_room:
+            yield f"--ctx {self.longest_context}"
+        fewest = self._with_fewest_cpu_experts()
+        if fewest is not None and fewest != self and fewest.fits:
+            yield f"--cpu-experts {fewest.placed.cpu_experts}"
+        yield from islice((_in_words(name, fit) for name, fit in self._smaller_formats() if fit.fits), 1)
+
+    def _formats_with_experts_beside(self) -> Iterator[str]:
+        for name, fit in self._smaller_formats():
+            fewest = fit._with_fewest_cpu_experts()
+            if fewest is not None and fewest.fits:
+                yield f"{_in_words(name, fewest)} with --cpu-experts {fewest.placed.cpu_experts}"
+
+    def _with_fewest_cpu_experts(self) -> CardFit | None:
+        placed = self.placed.with_fewest_cpu_experts(self.memory.usable)
+        return None if placed is None else replace(self, placed=placed)
+
+    def _smaller_formats(self) -> Iterator[tuple[str, CardFit]]:
+        """The largest first."""
+        config, value = self.placed.config, self.placed.bytes_per_value
         for format in SMALLER:
-            smaller = replace(self, placed=replace(self.placed, config=packed_as(self.placed.config, format)))
-            if smaller.need.weights < self.need.weights and smaller.fits:
-                yield f"the {format} format ({gigabytes(smaller.need.total)}; `zaya quantize --format {format}`)"
-                return
+            if expert_bytes(smaller := packed_as(config, format)) < expert_bytes(config, value):
+                yield format, replace(self, placed=replace(self.placed, config=smaller))
 
     @property
     def _has_host_room(self) -> bool:
@@ -125,7 +152,9 @@ class CardFit:
 
     @cached_property
     def _host_need(self) -> MemoryNeed:
-        return MemoryNeed(self.placed.host_bytes, 0)
+        """Of the experts that stay in main memory, as they are stored."""
+        config, value = self.placed.config, _stored_value(self.placed.config, self.stored_bytes)
+        return MemoryNeed(self.placed.cpu_experts * expert_bytes(config, value), 0)
 
 
 def card_in_words(memory: Memory) -> str:
@@ -167,18 +196,25 @@ def _engine_rows() -> int:
     return MAX_ROWS
 
 
-def _bytes_per_value(config: ModelConfig, stored_bytes: int, memory: Memory, dtype: str) -> int:
+def _stored_value(config: ModelConfig, stored_bytes: int) -> int:
+    """Bytes of a number in the files, whatever their config.json says; for packed ones, of a number computed with."""
+    if config.quantization is not None:
+        return 4 if config.quantization.dtype == "float32" else 2
+    return 4 if 2 * stored_bytes > 3 * loaded_bytes(config) else 2
+
+
+def _bytes_per_value(memory: Memory, dtype: str, stored: int) -> int:
     """Of what the card computes in: 4 where it has no bfloat16, too. Imports torch, as whoever found the card has."""
     import torch
 
     from zaya_core.machine.device import choose_placement
 
-    if config.quantization is not None:
-        is_float32 = config.quantization.dtype == "float32"
-    else:  # as the files are, whatever their config.json says
-        is_float32 = 2 * stored_bytes > 3 * loaded_bytes(config)
-    stored = torch.float32 if is_float32 else torch.bfloat16
-    return choose_placement(f"cuda:{memory.card}", dtype, stored).dtype.itemsize
+    as_stored = torch.float32 if stored == 4 else torch.bfloat16
+    return choose_placement(f"cuda:{memory.card}", dtype, as_stored).dtype.itemsize
+
+
+def _in_words(format: str, fit: CardFit) -> str:
+    return f"the {format} format ({gigabytes(fit.need.total)}; `zaya quantize --format {format}`)"
 
 
 def _joined(words: list[str]) -> str:

@@ -92,11 +92,19 @@ def _choose_for_card(usable: list[PresentModel], memory: Memory, tokens: int, kv
             "model and add --force."
         )
     best = min(fitting, key=lambda model: (fits[model.name].placed.cpu_experts, _preference(model)))
-    verdicts: dict[str, Verdict] = {name: "fits" if fit.fits else "does not fit" for name, fit in fits.items()}
-    reason = _reason(best, usable, verdicts, memory, {name: fit.need for name, fit in fits.items()})
-    if layers := fits[best.name].placed.cpu_experts:
-        reason += f"; the experts of {layers} layers stay in main memory"
-    return Choice(best, "fits", reason)
+    return Choice(best, "fits", _reason_on_card(best, usable, fits))
+
+
+def _reason_on_card(best: PresentModel, usable: list[PresentModel], fits: dict[str, CardFit]) -> str:
+    placed = fits[best.name].in_words
+    if len(usable) == 1:
+        return f"the only model here; needs {placed}"
+    better = [model for model in usable if _preference(model) < _preference(best)]
+    if not better:
+        return f"the closest to the published weights; needs {placed}"
+    closest = min(better, key=_preference)
+    fit = fits[closest.name]
+    return f"needs {placed}; {closest.name} needs {fit.in_words if fit.fits else fit.shortage}"
 
 
 def _fit(model: PresentModel, memory: Memory, tokens: int, kv: KVFormat, use: CardUse) -> CardFit:

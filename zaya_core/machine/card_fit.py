@@ -54,11 +54,6 @@ class OnCard:
         work = self._work + positions * self._gathered
         return MemoryNeed(self._weights, positions * self._keys_and_values, work)
 
-    @property
-    def host_bytes(self) -> int:
-        """Of the experts that stay in host memory."""
-        return self.cpu_experts * self._experts
-
     def fits(self, usable: int) -> bool:
         """Whether one conversation of the whole context does, into so many bytes of a card."""
         return self.need.total <= usable
@@ -95,7 +90,7 @@ class OnCard:
 
     @cached_property
     def _weights(self) -> int:
-        return loaded_bytes(self.config, self.bytes_per_value) - self.host_bytes
+        return loaded_bytes(self.config, self.bytes_per_value) - self.cpu_experts * self._experts
 
     @cached_property
     def _keys_and_values(self) -> int:
