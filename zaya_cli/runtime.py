@@ -127,11 +127,14 @@ def _engine(
     model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, rows: int | None, card: CardFit | None
 ) -> Engine:
     """The Engine with all its limits; see `open_runtime`."""
+    from zaya_core.cache.arrangement import BLOCK
     from zaya_core.engine.engine import Engine
 
     if card is not None:
-        blocks = card.pool_blocks(settings.context or model.config.max_position_embeddings)
-        return Engine(model, tokenizer, max_rows=card.placed.rows, context=settings.context, max_blocks=blocks)
+        longest = settings.context or model.config.max_position_embeddings
+        blocks = card.pool_blocks(longest)
+        context = min(longest, BLOCK * blocks)  # an answer ends at what there is room for, as at any context
+        return Engine(model, tokenizer, max_rows=card.placed.rows, context=context, max_blocks=blocks)
     if rows is None:
         return Engine(model, tokenizer, context=settings.context)
     room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free

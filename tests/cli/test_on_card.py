@@ -16,6 +16,7 @@ from zaya_cli.commands import bench_model
 from zaya_cli.flags.card import CardFlags
 from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.machine.hardware import Memory
+from zaya_cli.models.card_fit import CardFit
 from zaya_core import load
 from zaya_core.cache import states
 
@@ -27,8 +28,8 @@ BENCH = ("bench", "-m", "demo", "-p", "8", "-n", "2", "-r", "1", "--device", "cp
 def card(monkeypatch):
     """Put a card of so many GiB into the machine."""
 
-    def put(gib, **more) -> Memory:
-        memory = simulate_card(monkeypatch, gib, **more)
+    def put(gib: float) -> Memory:
+        memory = simulate_card(monkeypatch, gib)
         for module in (runtime, bench_model):
             monkeypatch.setattr(module, "memory_of", lambda device: memory)
         return memory
@@ -66,6 +67,21 @@ def test_the_pool_is_bounded_by_what_all_rows_can_use_and_by_the_card(card):
     small = engine_with()
     assert (small.context, small.max_rows) == (longest, 16)
     assert small.states.pool.max_blocks < bounded
+
+
+def test_an_answer_for_which_a_card_has_no_room_any_more_is_cut_and_kept(zaya, card, endless_folder, monkeypatch):
+    card(24)
+    monkeypatch.setattr(CardFit, "pool_blocks", lambda fit, longest: 1)
+    command = ("run", "-m", endless_folder, "--device", "cpu", "--threads", "1", "--thinking", "off")
+    result = zaya(*command, "-p", "go", "--format", "json")
+    answer = json.loads(result.out)
+    assert (result.code, answer["finish_reason"]) == (0, "length")
+    assert answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"] == 256
+    assert answer["text"].startswith(" the the the")
+    assert zaya(*command, "-p", "word " * 600).code == 6
+    chat = zaya("chat", *command[1:], piped="go\n")
+    assert "context 256 tokens" in chat.err
+    assert "The answer was cut: the context of 256 tokens is full." in chat.err
 
 
 def test_rows_of_rsa_share_the_same_pool(card):

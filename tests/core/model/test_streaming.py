@@ -108,9 +108,13 @@ def test_one_tensor_after_the_other_goes_to_a_card(monkeypatch, stored, dtype):
     ("device", "kept", "words"), [(CARD, 2, "; the experts of 2 layers on the CPU"), ("cpu", 0, "")]
 )
 def test_experts_that_stay_in_main_memory_are_handed_on_and_said(monkeypatch, device, kept, words):
-    seen = []
-    steps = SimpleNamespace(states=lambda: None)
-    monkeypatch.setattr(load, "resolve_steps", lambda parts: seen.append(parts.cpu_experts) or steps)
+    seen: list[int] = []
+
+    def resolve_steps(parts):
+        seen.append(parts.cpu_experts)
+        return SimpleNamespace(states=lambda: None)
+
+    monkeypatch.setattr(load, "resolve_steps", resolve_steps)
     placement = Placement(torch.device(device), torch.bfloat16, "there")
     model = build_model(NATIVE, opened(NATIVE)[0], placement, cpu_experts=2)
     assert (seen, model.placement_reason) == ([kept], f"there{words}")
