@@ -108,6 +108,17 @@ def test_what_does_not_fit_is_refused_before_it_is_loaded_unless_forced(zaya, ca
     assert engine_with(force=True).states.pool.max_blocks == 16  # one conversation of all it can have
 
 
+def test_random_weights_that_do_not_fit_are_refused_with_the_flags_of_their_command(zaya, card):
+    card(8)
+    result = zaya("bench", "--dummy", "--quant", "int8", "-n", "128", "--device", "cpu", "--threads", "1")
+    assert (result.code, result.out) == (4, "")
+    assert result.err == (
+        "zaya: a model of random weights needs 9.36 GB on the card, and 7.23 GB can be used of GeForce (cuda:0), where "
+        "8.09 GB of 8.59 GB are free: what would fit is --cpu-experts 11, the int4 format (5.59 GB; `zaya bench "
+        "--dummy --quant int4`) or --device cpu.\n"
+    )
+
+
 @pytest.mark.parametrize("place", ["weights", "pool"])
 @pytest.mark.parametrize("command", [RUN, BENCH])
 def test_a_card_that_is_full_all_the_same_is_said_in_one_sentence(zaya, card, monkeypatch, place, command):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from zaya_cli.flags.bench import BenchSettings
 from zaya_cli.machine.hardware import Memory, memory_of
 from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
-from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.parse import parse_config
 from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_core.errors import MemoryFitError, UsageError
@@ -35,8 +35,12 @@ def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) 
     name, quant = "random weights", settings.quant or DEFAULT_EXPERTS
     dense = settings.dense or (FLOAT if quant == FLOAT else DEFAULT_DENSE)
     config = parse_config(full_size_config(experts=quant, dense=dense))
-    layers = _cpu_experts(settings, use, name, config, loaded_bytes(config), memory, context)
-    with room_on_card(name, memory):
+    settings.card.expect_layers(config.num_hidden_layers)
+    layers = 0
+    if memory.card is not None:
+        fit = CardFit.of(config, loaded_bytes(config), memory, context, settings.kv, use)
+        layers = _fitting(replace(fit, made_by="zaya bench --dummy --quant"), f"a model of {name}")
+    with room_on_card(f"a model of {name}", memory):
         return dummy_model(
             quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv, cpu_experts=layers
         ), name
@@ -44,7 +48,11 @@ def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) 
 
 def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str]:
     found = _find(settings, use)
-    layers = _cpu_experts(settings, use, found.name, found.config, found.folder.weight_bytes, memory, context)
+    settings.card.expect_layers(found.config.num_hidden_layers)
+    layers = 0
+    if memory.card is not None:
+        fit = CardFit.of(found.config, found.folder.weight_bytes, memory, context, settings.kv, use)
+        layers = _fitting(fit, found.name)
     with room_on_card(found.name, memory):
         return load_model(found.folder, settings.device, kv=settings.kv, cpu_experts=layers), found.name
 
@@ -56,23 +64,11 @@ def _find(settings: BenchSettings, use: CardUse) -> FoundModel:
     return find_model(settings.model, settings.quant, settings.device, kv=settings.kv, use=use)
 
 
-def _cpu_experts(
-    settings: BenchSettings,
-    use: CardUse,
-    name: str,
-    config: ModelConfig,
-    stored_bytes: int,
-    memory: Memory,
-    context: int,
-) -> int:
-    """Of how many layers the experts stay in main memory beside a card. Raises MemoryFitError, UsageError."""
-    settings.card.expect_layers(config.num_hidden_layers)
-    if memory.card is None:
-        return 0
-    fit = CardFit.of(config, stored_bytes, memory, context, settings.kv, use)
+def _fitting(fit: CardFit, name: str) -> int:
+    """Of how many layers the experts stay in main memory. Raises MemoryFitError."""
     if not fit.fits:
         raise MemoryFitError(f"{fit.refusal(name)}.")
-    bound_card(memory)
+    bound_card(fit.memory)
     return fit.placed.cpu_experts
 
 

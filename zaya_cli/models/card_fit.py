@@ -42,11 +42,13 @@ ALL_OF_IT = CardUse()
 
 @dataclass(frozen=True)
 class CardFit:
-    """A model, of so many bytes in its files, as it would lie on the card that `memory` is of."""
+    """A model, of so many bytes in its files, as it would lie on the card that `memory` is of. made_by: what is typed
+    for it in another format."""
 
     placed: OnCard
     memory: Memory
     stored_bytes: int
+    made_by: str = "zaya quantize --format"
 
     @classmethod
     def of(
@@ -207,14 +209,17 @@ def _bytes_per_value(memory: Memory, dtype: str, stored: int) -> int:
     """Of what the card computes in: 4 where it has no bfloat16, too. Imports torch, as whoever found the card has."""
     import torch
 
+    from zaya_core.kernels.resolve import in_float32
     from zaya_core.machine.device import choose_placement
 
+    if in_float32():
+        return torch.float32.itemsize
     as_stored = torch.float32 if stored == 4 else torch.bfloat16
     return choose_placement(f"cuda:{memory.card}", dtype, as_stored).dtype.itemsize
 
 
 def _in_words(format: str, fit: CardFit) -> str:
-    return f"the {format} format ({gigabytes(fit.need.total)}; `zaya quantize --format {format}`)"
+    return f"the {format} format ({gigabytes(fit.need.total)}; `{fit.made_by} {format}`)"
 
 
 def _joined(words: list[str]) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.simulated_card import GB, GIB, simulate_card
+from tests.core.kernel_choice import chosen_kernels
 from zaya_cli.machine.hardware import Memory
+from zaya_cli.models import choice
 from zaya_cli.models.card_fit import CardFit, CardUse
 from zaya_cli.models.choice import choose
 from zaya_cli.models.fit_report import advice, fits_of, judged, longest_in, table_of
@@ -128,7 +130,7 @@ def test_nothing_is_tight_on_a_card(monkeypatch):
         assert found[1] == "does not fit"
     fits = fits_of(PUBLISHED, weight_bytes(PUBLISHED, "bf16"), memory)
     assert [one.verdict for one in fits] == ["does not fit"] * 3
-    assert fits_of(None, 10 * GB, memory)[0].verdict == "does not fit"
+    assert fits_of(None, 5 * GB, memory)[0].verdict == "does not fit"  # nor is what is left alone for it
     assert "tight" not in "\n".join(table_of(fits, memory))
     assert advice(fits, memory) == (
         "6.30 GB are needed at least (int4, 16,384 tokens of context), and 3.42 GB can be used of GeForce (cuda:0)"
@@ -197,6 +199,23 @@ def test_without_a_name_the_model_with_the_fewest_experts_beside_the_card_is_tak
 ):
     found = choose(MODELS, simulate_card(monkeypatch, gib).at_most(use.gpu_memory), use=use)
     assert (found.model.format, found.verdict, found.reason) == (chosen, "fits", reason)
+
+
+def test_a_command_that_names_no_model_takes_one_that_fits_what_was_asked_for(monkeypatch):
+    memory = simulate_card(monkeypatch, 24)
+    monkeypatch.setattr(choice, "memory_of", lambda device: memory)
+    monkeypatch.setattr(choice, "present_models", lambda: MODELS)
+    found = [
+        choice.find_model(None, use=use).name
+        for use in (CardUse(), CardUse(gpu_memory=12 * GB), CardUse(gpu_memory=8 * GB), CardUse(dtype="float32"))
+    ]
+    assert found == ["ZAYA1-8B-bf16", "ZAYA1-8B-int8", "ZAYA1-8B-int4", "ZAYA1-8B-int8"]
+
+
+def test_the_reference_of_the_kernels_keeps_keys_and_values_in_float32(monkeypatch):
+    memory = simulate_card(monkeypatch, 24)
+    with chosen_kernels("reference"):
+        assert fit(memory, "int4").placed.bytes_per_value == 4
 
 
 def test_an_only_model_that_fits_is_taken(monkeypatch):
