@@ -89,6 +89,10 @@ def test_rows_of_rsa_share_the_same_pool(card):
     settings = RuntimeSettings(model="demo", device="cpu", threads=1, context=500)
     engine = runtime.open_runtime(settings, rows=3).engine
     assert (engine.max_rows, engine.states.pool.max_blocks) == (3, 3 * 2)
+    card(1.4)
+    assert runtime.open_runtime(settings, rows=1024).engine.max_rows == 1024
+    card(1.35)
+    assert runtime.open_runtime(settings, rows=1024).engine.max_rows == 256
 
 
 REFUSED = (

@@ -60,13 +60,15 @@ class CardFit:
         kv: KVFormat = "auto",
         use: CardUse = ALL_OF_IT,
     ) -> CardFit:
-        """With as few experts in main memory as it takes, where that is asked for; it may not fit all the same."""
+        """With fewer rows than are asked for, and as few experts in main memory as it takes where that is asked for.
+
+        It may not fit all the same.
+        """
         value = _bytes_per_value(memory, use.dtype, _stored_value(config, stored_bytes))
-        placed = OnCard(config, context, use.rows or _engine_rows(), kv, value)
-        layers = config.num_hidden_layers
-        if use.cpu_experts is not None:
-            placed = replace(placed, cpu_experts=min(use.cpu_experts, layers))
-        else:
+        layers, usual_rows = config.num_hidden_layers, _engine_rows()
+        placed = OnCard(config, context, use.rows or usual_rows, kv, value, min(use.cpu_experts or 0, layers))
+        placed = placed.with_fewer_rows(memory.usable, usual_rows)
+        if use.cpu_experts is None:
             placed = placed.with_fewest_cpu_experts(memory.usable) or replace(placed, cpu_experts=layers)
         return cls(placed, memory, stored_bytes)
 

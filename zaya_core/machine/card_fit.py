@@ -64,6 +64,12 @@ class OnCard:
         layers = max(0, -(-missing // self._experts))
         return replace(self, cpu_experts=layers) if layers <= self.config.num_hidden_layers else None
 
+    def with_fewer_rows(self, usable: int, least: int) -> OnCard:
+        """With half as many rows at once, or a quarter and so on, where all do not fit; not with less than `least`."""
+        if self.rows <= least or self.fits(usable):
+            return self
+        return replace(self, rows=max(least, self.rows // 2)).with_fewer_rows(usable, least)
+
     def longest_context(self, usable: int) -> int:
         """Tokens of one conversation that would fit, in steps of 1,024; 0 for none."""
         tokens = self._positions(usable) // 1024 * 1024

@@ -138,3 +138,13 @@ def test_a_pool_that_was_forced_holds_one_conversation():
 def test_what_fits_has_blocks_for_its_context(context):
     placed = replace(INT4, context=context)
     assert placed.pool_blocks(placed.need.total, longest=131_072) >= -(-context // BLOCK)
+
+
+@pytest.mark.parametrize(
+    ("rows", "gigabytes", "expected"),
+    [(1024, 9, 1024), (1024, 7, 256), (1024, 6.35, 64), (1024, 1, 16), (300, 6.35, 75), (16, 1, 16), (3, 1, 3)],
+)
+def test_more_rows_than_fit_at_once_become_fewer(rows, gigabytes, expected):
+    found = replace(INT4, rows=rows).with_fewer_rows(int(gigabytes * GB), least=16)
+    assert found.rows == expected
+    assert found.fits(int(gigabytes * GB)) or found.rows <= 16
