@@ -69,7 +69,7 @@ def build_model(
     parts = ModelParts(config, checkpoint, placement, kv, cpu_experts)
     reason = f"{placement.reason}; computed in float32 by the reference" if in_float32() else placement.reason
     if parts.cpu_experts:
-        reason += f"; the experts of {parts.cpu_experts} layers on the CPU"
+        reason += f"; the experts of {parts.cpu_experts} of {config.num_hidden_layers} layers on the CPU"
     return assemble(parts, resolve_steps(parts), reason)
 
 

@@ -103,7 +103,7 @@ class CardFit:
         memory = self.memory
         if self.placed.fits(memory.usable):
             need, total = gigabytes(self._host_need.total), gigabytes(system_memory().total)
-            return f"{need} of main memory for the experts of {self.placed.cpu_experts} layers, and there are {total}"
+            return f"{need} of main memory for {self._experts_beside}, and there are {total}"
         granted = f" and --gpu-memory grants {gigabytes(memory.most)}" if memory.most is not None else ""
         return (
             f"{self.in_words}, and {gigabytes(memory.usable)} can be used of {card_in_words(memory)}, where "
@@ -113,9 +113,12 @@ class CardFit:
     @property
     def in_words(self) -> str:
         """What is needed of the card."""
-        layers = self.placed.cpu_experts
-        beside = f" with the experts of {layers} layers in main memory" if layers else ""
+        beside = f" with {self._experts_beside} in main memory" if self.placed.cpu_experts else ""
         return f"{gigabytes(self.need.total)} on the card{beside}"
+
+    @property
+    def _experts_beside(self) -> str:
+        return f"the experts of {self.placed.cpu_experts} of {self.placed.config.num_hidden_layers} layers"
 
     def _changes(self) -> list[str]:
         """Each would make it fit."""

@@ -76,8 +76,8 @@ def test_auto_leaves_as_few_experts_in_main_memory_as_a_card_needs(monkeypatch, 
         ),
         (
             6, 16, "int4", 16_384, {"cpu_experts": 9},
-            "it needs 5.34 GB on the card with the experts of 9 layers in main memory, and 5.30 GB can be used of "
-            "GeForce (cuda:0), where 5.94 GB of 6.44 GB are free: what would fit is --ctx 15360, --cpu-experts 10 or "
+            "it needs 5.34 GB on the card with the experts of 9 of 40 layers in main memory, and 5.30 GB can be used "
+            "of GeForce (cuda:0), where 5.94 GB of 6.44 GB are free: what would fit is --ctx 15360, --cpu-experts 10 or "
             "--device cpu",
         ),
         (
@@ -87,13 +87,13 @@ def test_auto_leaves_as_few_experts_in_main_memory_as_a_card_needs(monkeypatch, 
         ),
         (
             4, 16, "bf16", 16_384, {"cpu_experts": None},
-            "it needs 16.40 GB of main memory for the experts of 39 layers, and there are 16.00 GB: what would fit is "
-            "the int8 format (2.22 GB; `zaya quantize --format int8`)",
+            "it needs 16.40 GB of main memory for the experts of 39 of 40 layers, and there are 16.00 GB: what would fit "
+            "is the int8 format (2.22 GB; `zaya quantize --format int8`)",
         ),
         (
             2, 8, "bf16", 16_384, {"cpu_experts": None},
-            "it needs 2.77 GB on the card with the experts of 40 layers in main memory, and 1.05 GB can be used of "
-            "GeForce (cuda:0), where 1.65 GB of 2.15 GB are free: nothing that could be changed would make it fit",
+            "it needs 2.77 GB on the card with the experts of 40 of 40 layers in main memory, and 1.05 GB can be used "
+            "of GeForce (cuda:0), where 1.65 GB of 2.15 GB are free: nothing that could be changed would make it fit",
         ),
     ],
 )  # fmt: skip
@@ -179,13 +179,13 @@ MODELS = [model(format) for format in ("bf16", "int8", "int4")]
         ),
         (
             12, AUTO, "int8",
-            "needs 10.08 GB on the card; ZAYA1-8B-bf16 needs 10.82 GB on the card with the experts of 20 layers in "
-            "main memory",
+            "needs 10.08 GB on the card; ZAYA1-8B-bf16 needs 10.82 GB on the card with the experts of 20 of 40 layers "
+            "in main memory",
         ),
         (
             6, AUTO, "int4",
-            "needs 5.23 GB on the card with the experts of 10 layers in main memory; ZAYA1-8B-bf16 needs 5.19 GB on "
-            "the card with the experts of 34 layers in main memory",
+            "needs 5.23 GB on the card with the experts of 10 of 40 layers in main memory; ZAYA1-8B-bf16 needs 5.19 GB "
+            "on the card with the experts of 34 of 40 layers in main memory",
         ),
         (
             24, CardUse(gpu_memory=8 * GB), "int4",

@@ -105,7 +105,7 @@ def test_one_tensor_after_the_other_goes_to_a_card(monkeypatch, stored, dtype):
 
 
 @pytest.mark.parametrize(
-    ("device", "kept", "words"), [(CARD, 2, "; the experts of 2 layers on the CPU"), ("cpu", 0, "")]
+    ("device", "kept", "words"), [(CARD, 2, "; the experts of 2 of 3 layers on the CPU"), ("cpu", 0, "")]
 )
 def test_experts_that_stay_in_main_memory_are_handed_on_and_said(monkeypatch, device, kept, words):
     seen: list[int] = []
