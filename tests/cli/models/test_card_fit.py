@@ -77,8 +77,8 @@ def test_auto_leaves_as_few_experts_in_main_memory_as_a_card_needs(monkeypatch, 
         (
             6, 16, "int4", 16_384, {"cpu_experts": 9},
             "it needs 5.34 GB on the card with the experts of 9 of 40 layers in main memory, and 5.30 GB can be used "
-            "of GeForce (cuda:0), where 5.94 GB of 6.44 GB are free: what would fit is --ctx 15360, --cpu-experts 10 or "
-            "--device cpu",
+            "of GeForce (cuda:0), where 5.94 GB of 6.44 GB are free: what would fit is --ctx 15360, --cpu-experts 10 "
+            "or --device cpu",
         ),
         (
             4, 16, "bf16", 16_384, {},
@@ -87,8 +87,8 @@ def test_auto_leaves_as_few_experts_in_main_memory_as_a_card_needs(monkeypatch, 
         ),
         (
             4, 16, "bf16", 16_384, {"cpu_experts": None},
-            "it needs 16.40 GB of main memory for the experts of 39 of 40 layers, and there are 16.00 GB: what would fit "
-            "is the int8 format (2.22 GB; `zaya quantize --format int8`)",
+            "it needs 16.40 GB of main memory for the experts of 39 of 40 layers, and there are 16.00 GB: what would "
+            "fit is the int8 format (2.22 GB; `zaya quantize --format int8`)",
         ),
         (
             2, 8, "bf16", 16_384, {"cpu_experts": None},
