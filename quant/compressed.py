@@ -5,6 +5,7 @@ The bytes stay as they are; rows are turned to float32 when they are multiplied.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -25,8 +26,8 @@ class FP8Matrix(PackedMatrix):
     def _gather(self, index: Tensor) -> Tensor:
         return self.codes.view(torch.uint8)[index].view(torch.float8_e4m3fn).float().mul_(self.scales[index].float())
 
-    def _to_float32(self, start: int, stop: int) -> Tensor:
-        return self.codes[start:stop].float().mul_(self.scales[start:stop].float())
+    def _rows_of(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        return self.codes[start:stop].to(dtype).mul_(self.scales[start:stop])
 
 
 class MXFP4Matrix(PackedMatrix):
@@ -37,14 +38,19 @@ class MXFP4Matrix(PackedMatrix):
     def _gather(self, index: Tensor) -> Tensor:
         return _decode_mxfp4(self.codes[index], self.scales[index])
 
-    def _to_float32(self, start: int, stop: int) -> Tensor:
-        return _decode_mxfp4(self.codes[start:stop], self.scales[start:stop])
+    def _rows_of(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        return _decode_mxfp4(self.codes[start:stop], self.scales[start:stop]).to(dtype)
 
 
 def _decode_mxfp4(codes: Tensor, scales: Tensor) -> Tensor:
     """codes: (n, K/2) uint8, scales: (n, K/32) uint8 -> (n, K) float32."""
-    levels = torch.tensor([*_E2M1, *(-level for level in _E2M1)], device=codes.device)
     nibbles = torch.stack([codes & 0x0F, codes >> 4], dim=-1).flatten(1)  # (n, K)
-    weights = levels[nibbles.int()].unflatten(1, (-1, MX_GROUP))
+    weights = _levels(codes.device)[nibbles.int()].unflatten(1, (-1, MX_GROUP))
     powers = torch.ldexp(torch.ones(scales.shape, device=codes.device), scales.int() - _E8M0_BIAS)
     return weights.mul_(powers[..., None]).flatten(1)
+
+
+@cache
+def _levels(device: torch.device) -> Tensor:
+    """The 16 values of a code on a device."""
+    return torch.tensor([*_E2M1, *(-level for level in _E2M1)], device=device)

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quant.card_products import multiply_on_card
 from quant.kernels.native import NativeProducts
 from quant.kernels.pointers import strided
 from quant.kernels.resolve import cpu_products
@@ -74,12 +75,12 @@ class DenseMatrix:
         """x: (..., K) as `matmul` takes it -> (..., N) float32, never rounded to bf16 on the way."""
         self.expect_input(x)
         rows = x.reshape(-1, x.shape[-1])
-        if x.dtype != self.weight.dtype:
+        if x.device.type != "cpu":
+            y = multiply_on_card(rows, self._rows_of, self.shape[0], torch.float32)
+        elif x.dtype != self.weight.dtype:
             y = _multiply_by_slices(rows, self.weight)
         elif x.dtype == torch.float32:
             y = F.linear(rows, self.weight)
-        elif x.device.type != "cpu":
-            y = torch.mm(rows, self.weight.t(), out_dtype=torch.float32)
         elif native := _native_products(self, 1):  # oneDNN would round to bf16
             y = _multiply_natively(native, rows, [self.weight], [len(rows)])
         else:
@@ -93,10 +94,13 @@ class DenseMatrix:
     def _with_bias(self, y: Tensor) -> Tensor:
         return y if self.bias is None else y.add_(self.bias)
 
+    def _rows_of(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        return self.weight[start:stop].to(dtype)
+
     def rows(self, index: Tensor) -> Tensor:
         """The rows `index` (any shape) as an embedding -> (*index.shape, K). Raises IndexError, ValueError."""
         expect_index(index, len(self.weight))
-        return F.embedding(index, self.weight)
+        return F.embedding(index.to(self.weight.device), self.weight)
 
     @property
     def nbytes(self) -> int:
@@ -155,7 +159,7 @@ def _multiply_by_slices(x: Tensor, weight: Tensor) -> Tensor:
     """x: (M, K) float32, weight: (N, K) bf16 -> (M, N) float32, with one slice of the weights in float32 at a time."""
     rows = min(rows_of_slice(weight.shape[1]), len(weight))
     scratch = torch.empty(rows, weight.shape[1], device=weight.device)
-    return multiply_by_slices(x, lambda start, stop: scratch[: stop - start].copy_(weight[start:stop]), len(weight))
+    return multiply_by_slices(x, lambda start, stop, _: scratch[: stop - start].copy_(weight[start:stop]), len(weight))
 
 
 @cache

@@ -12,7 +12,7 @@ from quant.compensation import InputStatistics
 from quant.formats import GROUP, TILE, Format, stored_tensors
 from quant.matrix import Stack, expect_columns
 from quant.packed import INPUTS, PackedMatrix
-from quant.products import int4_to_float32, multiply_int4, multiply_int4_experts
+from quant.products import dequantize_int4, multiply_int4, multiply_int4_experts
 from quant.rounding import Rounded, round_searched
 from quant.tiles import chunks_of_tiles, int4_rows, pack_int4, pack_int4_scales
 
@@ -30,8 +30,8 @@ class Int4Matrix(PackedMatrix):
         weights = int4_rows(self.codes, index).float().unflatten(1, (-1, GROUP))
         return weights.mul_(scales[..., None]).flatten(1)
 
-    def _to_float32(self, start: int, stop: int) -> Tensor:
-        return int4_to_float32(self.codes, self.scales, start, stop)
+    def _rows_of(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        return dequantize_int4(self.codes, self.scales, start, stop, dtype)
 
 
 class Int4Stack(Stack[Int4Matrix]):
@@ -43,6 +43,8 @@ class Int4Stack(Stack[Int4Matrix]):
         self._scales = [matrix.scales for matrix in matrices]
 
     def _multiply_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+        if self._codes[0].device.type != "cpu":
+            return super()._multiply_experts(x, groups)
         expect_columns(x, x.shape[1], INPUTS, self._codes[0].device)
         n = self.matrices[0].shape[0]
         return multiply_int4_experts(x, self._codes, self._scales, groups, n).to(x.dtype)

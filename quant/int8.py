@@ -9,7 +9,7 @@ from torch import Tensor
 
 from quant.formats import TILE, Format, stored_tensors
 from quant.packed import PackedMatrix
-from quant.products import int8_to_float32, multiply_int8
+from quant.products import dequantize_int8, multiply_int8
 from quant.rounding import expect_finite
 from quant.tiles import chunks_of_tiles, int8_rows, pack_int8
 
@@ -27,8 +27,8 @@ class Int8Matrix(PackedMatrix):
     def _gather(self, index: Tensor) -> Tensor:
         return int8_rows(self.codes, index).float().mul_(self.scales[index, None])
 
-    def _to_float32(self, start: int, stop: int) -> Tensor:
-        return int8_to_float32(self.codes, self.scales, start, stop)
+    def _rows_of(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        return dequantize_int8(self.codes, self.scales, start, stop, dtype)
 
 
 def round_int8(weight: Tensor) -> tuple[Tensor, Tensor]:

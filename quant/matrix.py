@@ -112,17 +112,17 @@ def no_row(ids: Tensor, count: int) -> IndexError:
     return IndexError(f"ids are from {lowest} to {highest}; the vocabulary has 0 to {count - 1}")
 
 
-def multiply_by_slices(x: Tensor, rows_of: Callable[[int, int], Tensor], n: int) -> Tensor:
+def multiply_by_slices(x: Tensor, rows_of: Callable[[int, int, torch.dtype], Tensor], n: int) -> Tensor:
     """x: (M, K) float32 -> (M, N) float32, with only some rows of the weights in float32 at a time.
 
-    rows_of: (start, stop) -> those rows of the weights, (stop - start, K) float32. Slices start at multiples of 16.
+    rows_of: (start, stop, float32) -> those rows of the weights, (stop - start, K). Slices start at multiples of 16.
     """
     step = rows_of_slice(x.shape[1])
     out = torch.empty(n, len(x), device=x.device)
     columns = x.t()
     for start in range(0, n, step):
         stop = min(start + step, n)
-        torch.mm(rows_of(start, stop), columns, out=out[start:stop])
+        torch.mm(rows_of(start, stop, torch.float32), columns, out=out[start:stop])
     return out.t().contiguous()
 
 

@@ -6,6 +6,7 @@ On a CPU it is many times slower than `int4` and `int8`: there are no fast produ
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -33,18 +34,16 @@ class NF4Matrix(PackedMatrix):
 
     kind: ClassVar[Format] = "nf4"
 
-    def _multiply(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu":
-            return super()._multiply(x)
-        return (
-            bitsandbytes().matmul_4bit(x, self.codes.view(-1, 1).t(), _state(self.scales, self.shape, x.dtype)).float()
-        )
+    def _multiply_on_card(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        state = _state(self.scales, self.shape, x.dtype)
+        product: Tensor = bitsandbytes().matmul_4bit(x, self.codes.view(-1, 1).t(), state)
+        return product.to(dtype)
 
     def _gather(self, index: Tensor) -> Tensor:
         return _dequantize(self.codes[index], self.scales[index])
 
-    def _to_float32(self, start: int, stop: int) -> Tensor:
-        return _dequantize(self.codes[start:stop], self.scales[start:stop])
+    def _rows_of(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        return _dequantize(self.codes[start:stop], self.scales[start:stop]).to(dtype)
 
 
 def quantize_nf4(weight: Tensor) -> dict[str, Tensor]:
@@ -65,12 +64,17 @@ def _dequantize(codes: Tensor, scales: Tensor) -> Tensor:
 
 def _state(scales: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Any:
     """What bitsandbytes keeps beside the codes. dtype: that of results."""
-    library = bitsandbytes().functional
-    return library.QuantState(
+    return bitsandbytes().functional.QuantState(
         absmax=scales.contiguous().flatten(),
         shape=torch.Size(shape),
-        code=library.get_4bit_type("nf4", device=str(scales.device), blocksize=GROUP),
+        code=_levels(str(scales.device)),
         blocksize=GROUP,
         quant_type="nf4",
         dtype=dtype,
     )
+
+
+@cache
+def _levels(device: str) -> Any:
+    """The 16 levels on a device: made for every product they would be a copy to the card each time."""
+    return bitsandbytes().functional.get_4bit_type("nf4", device=device, blocksize=GROUP)

@@ -9,6 +9,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from quant.card_products import multiply_on_card
 from quant.formats import Format, stored_tensors
 from quant.kernels.pointers import strided
 from quant.matrix import expect_columns, expect_index, multiply_by_slices
@@ -64,13 +65,21 @@ class PackedMatrix(ABC):
 
     def matmul(self, x: Tensor) -> Tensor:
         """x: (..., K) -> (..., N) in the dtype of x. Raises ValueError for x of another width, dtype or device."""
-        return self.matmul_float32(x).to(x.dtype)
+        return self._product(x, rounds=True).to(x.dtype)
 
     def matmul_float32(self, x: Tensor) -> Tensor:
         """x: (..., K) -> (..., N) float32, never rounded on the way."""
+        return self._product(x, rounds=False)
+
+    def _product(self, x: Tensor, rounds: bool) -> Tensor:
+        """rounds: may already be in the dtype of x."""
         n, k = self.shape
         expect_columns(x, k, INPUTS, self.codes.device)
-        y = self._multiply(x.reshape(-1, k))
+        rows = x.reshape(-1, k)
+        if x.device.type == "cpu":
+            y = self._multiply(rows)
+        else:
+            y = self._multiply_on_card(rows, x.dtype if rounds and self.bias is None else torch.float32)
         y = y if self.bias is None else y.add_(self.bias)
         return y.view(*x.shape[:-1], n)
 
@@ -78,24 +87,28 @@ class PackedMatrix(ABC):
         """The rows `index` (any shape) as an embedding -> (*index.shape, K) float32. Raises IndexError, ValueError."""
         n, k = self.shape
         expect_index(index, n)
-        return self._gather(index.flatten()).view(*index.shape, k)
+        return self._gather(index.flatten().to(self.codes.device)).view(*index.shape, k)
 
     def dequantize(self) -> Tensor:
         """The weights that are multiplied by: (N, K) float32."""
-        return self._to_float32(0, self.shape[0])
+        return self._rows_of(0, self.shape[0], torch.float32)
 
     def with_bias(self: P, bias: Tensor | None) -> P:
         """The same weights, not copied, with another bias."""
         return type(self)(self.tensors, self.shape, bias)
 
     def _multiply(self, x: Tensor) -> Tensor:
-        """x: (M, K) -> (M, N) float32."""
-        return multiply_by_slices(x.float(), self._to_float32, self.shape[0])
+        """x: (M, K) on a CPU -> (M, N) float32."""
+        return multiply_by_slices(x.float(), self._rows_of, self.shape[0])
+
+    def _multiply_on_card(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """x: (M, K) -> (M, N) in `dtype`, that of x or float32."""
+        return multiply_on_card(x, self._rows_of, self.shape[0], dtype)
 
     @abstractmethod
     def _gather(self, index: Tensor) -> Tensor:
         """index: (n) -> (n, K) float32."""
 
     @abstractmethod
-    def _to_float32(self, start: int, stop: int) -> Tensor:
-        """Rows start..stop-1, start a multiple of 16 -> (stop - start, K) float32."""
+    def _rows_of(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """Rows start..stop-1 of the weights, start a multiple of 16 -> (stop - start, K), float32 or bf16."""

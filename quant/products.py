@@ -8,6 +8,7 @@ those round x to int8 with a scale for each group of 64 columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,21 +17,21 @@ from quant.formats import GROUP, TILE
 from quant.kernels.native import NativeProducts
 from quant.kernels.resolve import cpu_products
 from quant.matrix import multiply_by_slices
-from quant.tiles import unpack_int4, unpack_int4_scales, unpack_int8
+from quant.tiles import unpack_int4, unpack_int8
 
 
 def multiply_int4(x: Tensor, codes: Tensor, scales: Tensor, n: int) -> Tensor:
     """x: (M, K) float32 or bfloat16, codes and scales as in `tiles.py` -> (M, N) float32."""
     if native := _native_products(x):
         return native.matmul("int4", x, [codes], [scales], [len(x)], n)
-    return multiply_by_slices(x.float(), lambda start, stop: int4_to_float32(codes, scales, start, stop), n)
+    return multiply_by_slices(x.float(), partial(dequantize_int4, codes, scales), n)
 
 
 def multiply_int8(x: Tensor, codes: Tensor, scales: Tensor, n: int) -> Tensor:
     """x: (M, K) float32 or bfloat16, codes and scales as in `tiles.py` -> (M, N) float32."""
     if native := _native_products(x):
         return native.matmul("int8", x, [codes], [scales], [len(x)], n)
-    return multiply_by_slices(x.float(), lambda start, stop: int8_to_float32(codes, scales, start, stop), n)
+    return multiply_by_slices(x.float(), partial(dequantize_int8, codes, scales), n)
 
 
 def multiply_int4_experts(
@@ -48,15 +49,15 @@ def _native_products(x: Tensor) -> NativeProducts | None:
     return cpu_products().native if x.device.type == "cpu" else None
 
 
-def int4_to_float32(codes: Tensor, scales: Tensor, start: int, stop: int) -> Tensor:
-    """Rows start..stop-1 of the weights, start a multiple of 16 -> (stop - start, K) float32."""
+def dequantize_int4(codes: Tensor, scales: Tensor, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    """Rows start..stop-1 of the weights, start a multiple of 16 -> (stop - start, K), each rounded once to `dtype`."""
     tiles = slice(start // TILE, -(-stop // TILE))
-    weights = unpack_int4(codes[tiles]).float().unflatten(1, (-1, GROUP))
-    weights *= unpack_int4_scales(scales[tiles]).float()[..., None]
-    return weights.flatten(1)[: stop - start]
+    weights = unpack_int4(codes[tiles], dtype).view(-1, TILE, codes.shape[1], GROUP)
+    weights *= scales[tiles].transpose(1, 2)[..., None]
+    return weights.flatten(0, 1).flatten(1)[: stop - start]
 
 
-def int8_to_float32(codes: Tensor, scales: Tensor, start: int, stop: int) -> Tensor:
-    """Rows start..stop-1 of the weights, start a multiple of 16 -> (stop - start, K) float32."""
+def dequantize_int8(codes: Tensor, scales: Tensor, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    """Rows start..stop-1 of the weights, start a multiple of 16 -> (stop - start, K), each rounded once to `dtype`."""
     rows = unpack_int8(codes[start // TILE : -(-stop // TILE)])[: stop - start]
-    return rows.float().mul_(scales[start:stop, None])
+    return rows.to(dtype).mul_(scales[start:stop, None])

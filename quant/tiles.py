@@ -48,12 +48,13 @@ def pack_int4(codes: Tensor) -> Tensor:
     return packed.permute(0, 2, 3, 1).contiguous().view(torch.uint8).unflatten(-1, (TILE, 4))
 
 
-def unpack_int4(tiles: Tensor) -> Tensor:
-    """tiles: (N/16, K/64, 8, 16, 4) uint8 -> (N, K) int8 in -8..7, padding rows included."""
+def unpack_int4(tiles: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
+    """tiles: (N/16, K/64, 8, 16, 4) uint8 -> (N, K) in -8..7, padding rows included."""
     count, groups, lines, _, _ = tiles.shape
     words = tiles.flatten(-2).view(torch.int32).permute(0, 3, 1, 2)  # (tile, row, group, line)
-    halves = torch.stack([words & _LOW, words >> 4 & _LOW], dim=-1)
-    return halves.view(torch.int8).view(count * TILE, groups * lines * 8).sub_(8)
+    biased = torch.stack([words, words >> 4], dim=-1).bitwise_and_(_LOW).view(torch.int8)
+    codes = torch.empty(biased.shape, dtype=dtype, device=tiles.device)
+    return torch.sub(biased, 8, out=codes).view(count * TILE, groups * lines * 8)
 
 
 def int4_rows(tiles: Tensor, index: Tensor) -> Tensor:
@@ -65,11 +66,6 @@ def int4_rows(tiles: Tensor, index: Tensor) -> Tensor:
 def pack_int4_scales(scales: Tensor) -> Tensor:
     """scales: (N, K/64) float16 -> (N/16, K/64, 16)."""
     return _pad_rows(scales).view(-1, TILE, scales.shape[1]).transpose(1, 2).contiguous()
-
-
-def unpack_int4_scales(tiles: Tensor) -> Tensor:
-    """tiles: (N/16, K/64, 16) -> (N, K/64), padding rows included."""
-    return tiles.transpose(1, 2).reshape(-1, tiles.shape[1])
 
 
 def pack_int8(codes: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ FLOORS = {
         engine quantize measure answers rsa
     """,
     "quant": """
-        formats large_pages kernels matrix tiles rounding compensation products packed dense int4 int8 nf4 compressed
-        assemble
+        formats large_pages kernels matrix card_products tiles rounding compensation products packed dense int4 int8 nf4
+        compressed assemble
     """,
 }
 

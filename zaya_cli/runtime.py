@@ -15,6 +15,7 @@ from zaya_cli.models.choice import find_model
 from zaya_cli.models.fit_report import smallest_change
 from zaya_cli.models.found import FoundModel
 from zaya_cli.sizes import gigabytes
+from zaya_cli.terminal.interrupt import leaving_at_once
 from zaya_cli.terminal.output import write_note
 from zaya_core.config.weight_formats import FAST_FORMATS
 from zaya_core.errors import MemoryFitError
@@ -68,7 +69,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
     use = settings.card.use(settings.dtype, rows)
     threads = threads_to_use(settings.threads)
     found = find_model(settings.model, settings.quant, settings.device, settings.context, settings.kv, use)
-    with ThreadPoolExecutor(1) as background:  # the tokenizer's parsing runs while torch is imported
+    with leaving_at_once(), ThreadPoolExecutor(1) as background:  # the tokenizer is parsed while torch is imported
         tokenizer = background.submit(_load_tokenizer, found)
         memory = memory_of(settings.device).at_most(use.gpu_memory)
         card = _check_memory(found, settings, memory, use)

@@ -109,6 +109,21 @@ def test_an_interrupt_while_exit_handlers_run_leaves_with_the_code_that_was_deci
     assert ended(process) == (0, "")
 
 
+def test_an_interrupt_while_a_model_loads_waits_for_no_thread(tmp_path):
+    """One that waits for a lock which the interrupt has left taken would be waited for without an end."""
+    stuck = (
+        "import os, threading, time, zaya_cli.runtime as runtime\n"
+        "runtime._load_tokenizer = lambda found: threading.Event().wait(200)\n"
+        "runtime._load_model = lambda *_: (os.write(2, b'!'), time.sleep(200))\n"
+        "from zaya_cli.__main__ import main; main()"
+    )
+    process = spawned(tmp_path, stuck, *COMMANDS[2])
+    assert process.stderr.read(1) == b"!"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
 def test_an_interrupt_inside_of_a_callback_is_not_swallowed(tmp_path):
     """Python prints what a callback raises, and would go on as if nobody had pressed Ctrl-C."""
     hook = (

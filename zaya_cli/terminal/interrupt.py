@@ -44,6 +44,21 @@ def leaving(leave: Callable[[int], None]) -> Iterator[None]:
 
 
 @contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Within the block Ctrl-C ends the program, for work by which nothing is lost and which other threads take part in.
+
+    KeyboardInterrupt may leave a lock of an import taken for ever, and a thread that waits for it is waited for.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        restore_terminal()
+        os._exit(128 + number)
+
+    with _handled((signal.SIGINT,), leave):
+        yield
+
+
+@contextmanager
 def _handled(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     # What our caller ignores stays ignored: so nohup asks for it, and a script for what it starts in the background.
     heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

@@ -1,10 +1,10 @@
 """Where keys and values lie in a block of 256 positions: as attention multiplies them, so that nothing is turned over.
 
-A block's heads lie one after the other. In each, sixteen words of 32 bits lie beside each other as the lanes of a
-vector, and a word holds `each` numbers that are multiplied one after the other: 1 in float32, 2 in bf16, 4 in int8. Of
-keys the lanes are positions and a word holds numbers of one key; of values the lanes are numbers of a value and a word
-holds positions. Example, bf16, K = 128: key 37 of a head, number 5, is the second half of word 37 % 16 of line 5 // 2
-of tile 37 // 16; value 37, number 5, is the second half of word 5 of line 37 // 2 of tile 0.
+On a CPU a block's heads lie one after the other. In each, sixteen words of 32 bits lie beside each other as the lanes
+of a vector, and a word holds `each` numbers that are multiplied one after the other: 1 in float32, 2 in bf16, 4 in
+int8. Of keys the lanes are positions and a word holds numbers of one key; of values the lanes are numbers of a value
+and a word holds positions. Example, bf16, K = 128: key 37 of a head, number 5, is the second half of word 37 % 16 of
+line 5 // 2 of tile 37 // 16; value 37, number 5, is the second half of word 5 of line 37 // 2 of tile 0.
 
 `zaya_core/kernels/cpu/attention/paged_cache.h` is the same for the native kernels.
 """
@@ -33,8 +33,8 @@ class Arrangement(Protocol):
     @property
     def block_shape(self) -> tuple[int, ...]: ...
 
-    def write(self, storage: Tensor, slots: Tensor, rows: Tensor) -> None:
-        """Put rows (N, *row_shape) at slots (N) int64, block * BLOCK + position, of storage (n, *block_shape)."""
+    def write(self, storage: Tensor, block: Tensor, at: Tensor, rows: Tensor) -> None:
+        """Put rows (N, *row_shape) at positions `at` (N) of blocks `block` (N) of storage (n, *block_shape)."""
 
     def rows(self, blocks: Tensor) -> Tensor:
         """blocks: (..., *block_shape) -> a copy or view (..., BLOCK, *row_shape)."""
@@ -65,8 +65,7 @@ class Keys(_Heads):
     def _each(self) -> int:
         return math.gcd(_each(self.dtype), self.head_dim)  # narrow heads of tests do not fill a word
 
-    def write(self, storage: Tensor, slots: Tensor, rows: Tensor) -> None:
-        block, at = slots // BLOCK, slots % BLOCK
+    def write(self, storage: Tensor, block: Tensor, at: Tensor, rows: Tensor) -> None:
         storage[block, :, at // _LANES, :, at % _LANES] = rows.unflatten(-1, (-1, self._each))
 
     def rows(self, blocks: Tensor) -> Tensor:
@@ -87,8 +86,8 @@ class Values(_Heads):
     def _lanes(self) -> int:
         return math.gcd(_LANES, self.head_dim)
 
-    def write(self, storage: Tensor, slots: Tensor, rows: Tensor) -> None:
-        block, at, each = slots // BLOCK, slots % BLOCK, _each(self.dtype)
+    def write(self, storage: Tensor, block: Tensor, at: Tensor, rows: Tensor) -> None:
+        each = _each(self.dtype)
         storage[block, :, :, at // each, :, at % each] = rows.unflatten(-1, (-1, self._lanes))
 
     def rows(self, blocks: Tensor) -> Tensor:
@@ -110,11 +109,34 @@ class Scales:
     def block_shape(self) -> tuple[int, ...]:
         return self.heads, BLOCK
 
-    def write(self, storage: Tensor, slots: Tensor, rows: Tensor) -> None:
-        storage[slots // BLOCK, :, slots % BLOCK] = rows
+    def write(self, storage: Tensor, block: Tensor, at: Tensor, rows: Tensor) -> None:
+        storage[block, :, at] = rows
 
     def rows(self, blocks: Tensor) -> Tensor:
         return blocks.transpose(-2, -1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """(BLOCK, *row_shape) a block: position by position, so that torch can read blocks side by side where they lie."""
+
+    row_shape: tuple[int, ...]
+
+    @property
+    def block_shape(self) -> tuple[int, ...]:
+        return BLOCK, *self.row_shape
+
+    def write(self, storage: Tensor, block: Tensor, at: Tensor, rows: Tensor) -> None:
+        storage[block, at] = rows
+
+    def rows(self, blocks: Tensor) -> Tensor:
+        return blocks
+
+
+def plain_rows(heads: int, head_dim: int, dtype: torch.dtype) -> dict[str, Arrangement]:
+    """As `packed_words`, for torch on a card."""
+    scales = dict.fromkeys(("key_scales", "value_scales"), Rows((heads,))) if dtype == torch.int8 else {}
+    return {**dict.fromkeys(("keys", "values"), Rows((heads, head_dim))), **scales}
 
 
 def packed_words(heads: int, head_dim: int, dtype: torch.dtype) -> dict[str, Arrangement]:

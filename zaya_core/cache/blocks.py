@@ -230,9 +230,10 @@ class BlockTable:
         table = cls(pool)
         table.reserve(0, length)
         slots = torch.tensor(table.slots(0, length), dtype=torch.long, device=pool.layout.device)
+        block, at = slots // BLOCK, slots % BLOCK
         for name, layers in pool.tensors.items():
             for storage, rows in zip(layers, tensors[name], strict=True):
-                pool.arrangements[name].write(storage, slots, rows.to(storage.device))
+                pool.arrangements[name].write(storage, block, at, rows.to(storage.device))
         return table
 
     def __del__(self) -> None:

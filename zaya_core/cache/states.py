@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from zaya_core.cache.arrangement import packed_words
+from zaya_core.cache.arrangement import packed_words, plain_rows
 from zaya_core.cache.blocks import BlockPool
 from zaya_core.cache.layout import CacheLayout
 
@@ -73,11 +73,12 @@ class RowStates(Protocol):
 
 
 class TensorStates:
-    """States as tensors, which a pass replaces and never writes into, so that snapshots need no copy."""
+    """States as tensors. A snapshot owns its own: a device may update those of running rows in place."""
 
     def __init__(self, layout: CacheLayout, empty_delayed: Tensor, max_blocks: int | None = None):
         """empty_delayed: (L, G*K/2), V's delayed half for no token at all. max_blocks: most blocks of K and V."""
-        arrangements = packed_words(layout.num_key_value_heads, layout.head_dim, layout.kv_dtype)
+        arranged = packed_words if layout.device.type == "cpu" else plain_rows
+        arrangements = arranged(layout.num_key_value_heads, layout.head_dim, layout.kv_dtype)
         self.pool = BlockPool(layout, arrangements, max_blocks)
         self._empty_delayed = empty_delayed
 
@@ -106,11 +107,11 @@ class TensorStates:
 
     def snapshot(self, state: CCATensors) -> CCATensors:
         """See `RowStates`."""
-        return state
+        return CCATensors(*(tensor.clone() for tensor in state))
 
     def restore(self, snapshot: CCATensors) -> CCATensors:
         """See `RowStates`."""
-        return snapshot
+        return CCATensors(*(tensor.clone() for tensor in snapshot))
 
     def park(self, snapshot: CCATensors) -> CCATensors:
         """See `RowStates`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from types import TracebackType
 from typing import Any
 
@@ -24,8 +24,8 @@ class CacheStep:
 
     `new_lengths`, `totals`: each row's new positions and all of them; `slot_numbers`: where the new ones are stored, as
     block * BLOCK + offset, row by row; `block_numbers`: each row's, filled up with its first to as many. As int64
-    tensors `lengths`, `ends` (B), `slots`, `tables` (B, blocks), `positions` (B, T), which are made when somebody asks:
-    a step of one token by the native library needs none.
+    tensors `lengths`, `ends` (B), `tables` (B, blocks), `positions` (B, T), which are made when somebody asks: a step
+    of one token by the native library needs none.
 
     A context manager. Lengths and states change at its end only; if the pass is cut short, the cache is as before.
     """
@@ -104,35 +104,48 @@ class CacheStep:
         # Never with another row's: it may hold what is no number, and zero times that is none either.
         return [(table.blocks + (table.blocks[:1] or [0]) * count)[:count] for table in self.cache.tables]
 
-    @cached_property
+    @property
     def lengths(self) -> Tensor:
-        return self._numbers(self.new_lengths)
+        return self._on_device["lengths"]
 
-    @cached_property
+    @property
     def ends(self) -> Tensor:
-        return self._numbers(self.totals)
+        return self._on_device["ends"]
 
-    @cached_property
-    def slots(self) -> Tensor:
-        return self._numbers(self.slot_numbers)
-
-    @cached_property
+    @property
     def tables(self) -> Tensor:
-        return self._numbers(self.block_numbers)
+        return self._on_device["tables"].view(self.cache.batch_size, -1)
 
     @cached_property
     def positions(self) -> Tensor:
-        first = self._numbers([[past] for past in self.past])
+        first = self._on_device["past"][:, None]
         return first if self.columns == 1 else first + torch.arange(self.columns, device=self.device)
 
-    def _numbers(self, values: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self.device)
+    @property
+    def last_columns(self) -> Tensor:
+        """(B): which of the B * T new columns is each row's last real one."""
+        return self._on_device["last_columns"]
 
     @cached_property
-    def _real(self) -> Tensor:
-        """Which of the B * T new columns are real."""
-        real = torch.arange(self.columns, device=self.device)[None] < self.lengths[:, None]
-        return real.flatten().nonzero()[:, 0]
+    def _on_device(self) -> dict[str, Tensor]:
+        """All these numbers, int64 (n) each, in one copy to the device. `real`: which of the B * T new columns are."""
+        firsts = [row * self.columns for row in range(self.cache.batch_size)]
+        numbers = {
+            "lengths": self.new_lengths,
+            "ends": self.totals,
+            "past": self.past,
+            "last_columns": [first + new - 1 for first, new in zip(firsts, self.new_lengths, strict=True)],
+            "blocks": [slot // BLOCK for slot in self.slot_numbers],
+            "offsets": [slot % BLOCK for slot in self.slot_numbers],
+            "tables": list(chain.from_iterable(self.block_numbers)),
+            "real": [
+                first + column for first, new in zip(firsts, self.new_lengths, strict=True) for column in range(new)
+            ]
+            if self.is_padded
+            else [],
+        }
+        together = torch.tensor(list(chain.from_iterable(numbers.values())), dtype=torch.long).to(self.device)
+        return dict(zip(numbers, together.split([len(one) for one in numbers.values()]), strict=True))
 
     @cached_property
     def _last(self) -> Tensor:
@@ -208,10 +221,11 @@ class CacheStep:
         storage = self.cache.pool.tensors[name][layer]
         rows = new.to(storage.dtype).reshape(-1, *new.shape[2:])
         arrangement = self.cache.pool.arrangements[name]
-        arrangement.write(storage, self.slots, rows[self._real] if self.is_padded else rows)
+        rows = rows[self._on_device["real"]] if self.is_padded else rows
+        arrangement.write(storage, self._on_device["blocks"], self._on_device["offsets"], rows)
 
     def _read(self, name: str, layer: int) -> Tensor:
-        """(B, S, G, ...), a copy."""
+        """(B, S, G, ...), a copy or a view."""
         storage, side_by_side = self.cache.pool.tensors[name][layer], self._side_by_side
         blocks = storage[self.tables] if side_by_side is None else storage[None, side_by_side]
         return self.cache.pool.arrangements[name].rows(blocks).flatten(1, 2)[:, : self.num_keys]

@@ -16,6 +16,7 @@ from zaya_core.model.forward_pass import ForwardPass
 from zaya_core.model.steps import Qkv
 from zaya_core.model.weights import ModelWeights
 from zaya_core.sampling.draw import Drawn, RowDraw, Sampling, draw_rows
+from zaya_core.sampling.sorted import draw_sorted
 
 
 class ReferenceSteps:
@@ -58,7 +59,7 @@ class ReferenceSteps:
 
     def draw(self, logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Exception]:
         """See `Steps`."""
-        return draw_rows(self._sampling, logits, rows)
+        return draw_rows(self._sampling, logits, rows) if logits.device.type == "cpu" else draw_sorted(logits, rows)
 
     def states(self, max_rows: int | None = None, max_blocks: int | None = None) -> RowStates:
         """See `Steps`."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from zaya_core.model.forward_pass import AttentionInputs
+
+SCORES = 1 << 25  # most that are computed at once on a card: 128 MB in float32
 
 
 def grouped_query_attention(query: Tensor, keys: Tensor, values: Tensor, inputs: AttentionInputs) -> Tensor:
@@ -18,7 +21,29 @@ def grouped_query_attention(query: Tensor, keys: Tensor, values: Tensor, inputs:
         # One token: the queries of a group become the rows of one product, so that K and V are read once for them.
         grouped = query.unflatten(2, (keys.shape[1], -1))[:, 0]  # (B, G, H/G, K)
         return F.scaled_dot_product_attention(grouped, keys, values, inputs.mask).flatten(1, 2)[:, None]
+    if query.device.type != "cpu" and not (inputs.is_causal and query.shape[1] <= _at_once(query, keys)):
+        return _by_slices_of_queries(query, keys, values, inputs)
     out = F.scaled_dot_product_attention(
         query.transpose(1, 2), keys, values, inputs.mask, is_causal=inputs.is_causal, enable_gqa=True
     )
     return out.transpose(1, 2)
+
+
+def _by_slices_of_queries(query: Tensor, keys: Tensor, values: Tensor, inputs: AttentionInputs) -> Tensor:
+    """On a card: no fused attention of torch takes every mask with grouped heads, and the plain one keeps all scores.
+
+    keys, values: (B, G, S, K) -> (B, T, H, K)
+    """
+    groups, step, outs = keys.shape[1], _at_once(query, keys), []
+    for start in range(0, query.shape[1], step):
+        part = query[:, start : start + step]
+        rows = part.unflatten(2, (groups, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # (B, G, H/G * t, K)
+        mask = inputs.visible(start, start + part.shape[1]).repeat(1, 1, query.shape[2] // groups, 1)
+        out = F.scaled_dot_product_attention(rows, keys, values, mask)
+        outs.append(out.unflatten(2, (-1, part.shape[1])).permute(0, 3, 1, 2, 4).flatten(2, 3))
+    return torch.cat(outs, dim=1)
+
+
+def _at_once(query: Tensor, keys: Tensor) -> int:
+    """Queries of each row whose scores take no more than SCORES."""
+    return max(1, SCORES // (query.shape[0] * query.shape[2] * keys.shape[2]))

@@ -6,6 +6,8 @@ One code path for a whole prompt, a chunk, or one token: a whole prompt is a chu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -58,33 +60,40 @@ class CCAProjection:
 
     def __init__(
         self,
-        projections: dict[str, Matrix],
+        projections: Sequence[Matrix],
         convolutions: CausalConvolutions,
         num_attention_heads: int,
         num_key_value_heads: int,
+        joined: Matrix | None = None,
     ):
-        self.q_proj = projections["q_proj"]
-        self.k_proj = projections["k_proj"]
-        self.v_proj_current = projections["v_proj_current"]
-        self.v_proj_delayed = projections["v_proj_delayed"]
+        """projections: q_proj, k_proj, v_proj_current, v_proj_delayed. joined: all four as one matrix, used instead."""
+        self.matrices = tuple(projections) if joined is None else (joined,)
+        q, k, current, delayed = (matrix.shape[0] for matrix in projections)
+        self._widths = [q + k, current, delayed]
+        self._queries_and_keys = [q, k]
+        self.delayed_bias = projections[3].bias
         self.convolutions = convolutions
         self.num_attention_heads = num_attention_heads
         self.num_key_value_heads = num_key_value_heads
 
-    @property
-    def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-        """Those of queries, keys, and both halves of values."""
-        return self.q_proj, self.k_proj, self.v_proj_current, self.v_proj_delayed
-
     def __call__(self, x: Tensor, step: CacheStep, layer: int) -> tuple[Tensor, Tensor]:
         """x: (B, T, D) -> queries and keys (B, T, H + G, K) float32, values (B, T, G, K) in the dtype of x."""
-        query, key = self.q_proj.matmul(x), self.k_proj.matmul(x)
-        columns = torch.cat([step.conv_tail(layer), torch.cat([query, key], dim=-1)], dim=1)  # (B, W + T, C)
-        qk = self.convolutions(columns.float()) + self._skip_path(query.float(), key.float())
-        delayed = torch.cat([step.delayed(layer)[:, None], self.v_proj_delayed.matmul(x)], dim=1)  # (B, 1 + T, ...)
-        value = torch.cat([self.v_proj_current.matmul(x), delayed[:, :-1]], dim=-1)
+        query_and_key, current, own_delayed = self._projected(x)
+        columns = torch.cat([step.conv_tail(layer), query_and_key], dim=1)  # (B, W + T, C)
+        in_float32 = columns.float()
+        new = in_float32[:, -x.shape[1] :].split(self._queries_and_keys, dim=-1)
+        qk = self.convolutions(in_float32) + self._skip_path(*new)
+        delayed = torch.cat([step.delayed(layer)[:, None], own_delayed], dim=1)  # (B, 1 + T, ...)
+        value = torch.cat([current, delayed[:, :-1]], dim=-1)
         step.keep_state(columns, delayed)
         return qk, value.unflatten(-1, (self.num_key_value_heads, -1))
+
+    def _projected(self, x: Tensor) -> Sequence[Tensor]:
+        """Queries beside keys, and both halves of values."""
+        if len(self.matrices) == 1:
+            return self.matrices[0].matmul(x).split(self._widths, dim=-1)
+        query, key, current, delayed = (matrix.matmul(x) for matrix in self.matrices)
+        return torch.cat([query, key], dim=-1), current, delayed
 
     def _skip_path(self, query: Tensor, key: Tensor) -> Tensor:
         """What bypasses the convolutions: each query averaged with its group's key, each key with its group's queries.

@@ -32,24 +32,21 @@ class Experts:
 
     def __call__(self, x: Tensor, choice: Tensor, weight: Tensor, can_skip: bool) -> Tensor:
         """x: (N, D), choice: (N) in 0..E, weight: (N) float32 -> (N, D) float32. E in `choice` means skip."""
-        if can_skip:
-            return self._with_skipped_rows(x, choice, weight)
-        if len(x) == 1:
+        if len(x) == 1 and not can_skip:
             return self._feed_forward(x, [(int(choice), 1)]).float() * weight
-        order = choice.argsort(stable=True)
-        counts = torch.bincount(choice, minlength=self.num_experts).tolist()
+        order = choice.argsort(stable=True)  # those that skip are the last
+        ones = torch.ones_like(choice)
+        # Of all that is done here only this waits for a card.
+        *counts, skipped = choice.new_zeros(self.num_experts + 1).index_add_(0, choice, ones).tolist()
         groups = [(expert, count) for expert, count in enumerate(counts) if count]
-        outputs = self._feed_forward(x[order], groups)
-        scaled = outputs.float() * weight[order, None]
+        ordered, routed = x[order], len(x) - skipped
+        parts = [self._feed_forward(ordered[:routed], groups).float()] if routed else []
+        if skipped:
+            kept = ordered[routed:].float()
+            parts.append(kept if self.skip_keeps_input else torch.zeros_like(kept))
+        scaled = torch.cat(parts) * weight[order, None]
         return torch.empty_like(scaled).index_copy_(0, order, scaled)
 
     def _feed_forward(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
         gate, up = self.gate_up_proj.matmul_experts(x, groups).chunk(2, dim=-1)
         return self.down_proj.matmul_experts(F.silu(gate) * up, groups)
-
-    def _with_skipped_rows(self, x: Tensor, choice: Tensor, weight: Tensor) -> Tensor:
-        out = x.float() * weight[:, None] if self.skip_keeps_input else torch.zeros_like(x, dtype=torch.float32)
-        routed = (choice < self.num_experts).nonzero()[:, 0]
-        if len(routed):
-            out[routed] = self(x[routed], choice[routed], weight[routed], can_skip=False)
-        return out

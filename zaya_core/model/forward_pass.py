@@ -59,12 +59,12 @@ class AttentionInputs:
 
     @cached_property
     def mask(self) -> Tensor | None:
-        return None if self.is_causal or self._sees_all else _visible(self._step, self.window)
+        return None if self.is_causal or self._sees_all else self.visible(0, self._step.columns)
 
-
-def _visible(step: CacheStep, window: int | None) -> Tensor:
-    """(B, 1, T, S) bool: keys at or before the query, within the window if there is one (it counts the query)."""
-    keys = torch.arange(step.num_keys, device=step.device)
-    queries = step.positions[:, None, :, None]  # (B, 1, T, 1)
-    seen = keys <= queries
-    return seen if window is None else seen & (keys > queries - window)
+    def visible(self, start: int, stop: int) -> Tensor:
+        """(B, 1, stop - start, S) bool, for these of the T queries: keys at or before the query, within the window if
+        there is one (it counts the query)."""
+        keys = torch.arange(self._step.num_keys, device=self._step.device)
+        queries = self._step.positions[:, None, start:stop, None]  # (B, 1, T, 1)
+        seen = keys <= queries
+        return seen if self.window is None else seen & (keys > queries - self.window)

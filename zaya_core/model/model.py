@@ -86,14 +86,13 @@ class ZayaModel:
                 raise ValueError("with last_only each row needs a token; lengths has a 0")
             if should_stop():
                 raise Cancelled
-            ids, pass_ = ids.to(self.device, torch.int64), ForwardPass(self.config, self.rotary, step)
+            ids, pass_ = ids.long(), ForwardPass(self.config, self.rotary, step)
             decoded = None if is_prompt else self.steps.decode(ids, pass_)
             if decoded is not None:
                 return decoded[0]
             residual = self._run(ids, pass_, should_stop)
             if last_only:
-                last = torch.tensor(step.new_lengths, device=self.device) - 1
-                residual = residual[torch.arange(len(ids), device=self.device), last][:, None]
+                residual = residual.flatten(0, 1)[step.last_columns][:, None]
             return self.steps.logits(residual)
 
     def _run(self, ids: Tensor, pass_: ForwardPass, should_stop: Callable[[], bool]) -> Tensor:

@@ -37,7 +37,7 @@ class Steps(Protocol):
     reason: str
 
     def embed(self, ids: Tensor) -> Tensor:
-        """ids (B, T) int64 -> residual (B, T, D) float32. Raises IndexError for an id that is no row."""
+        """ids (B, T) int64, of the host as a rule -> residual (B, T, D) float32. Raises IndexError for no row's id."""
 
     def project(self, layer: int, residual: Tensor, pass_: ForwardPass) -> Qkv:
         """Norm, CCA, q/k norm and rotary. residual: (B, T, D). State: notes the layer's new CCA state in the pass."""

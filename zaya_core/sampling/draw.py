@@ -80,7 +80,7 @@ def draw_row(sampling: Sampling, logits: Tensor, row: RowDraw) -> Drawn:
     """
     normaliser, likeliest = sampling.normalise(logits)
     if not math.isfinite(normaliser):
-        raise _no_numbers()
+        raise no_numbers()
     if row.forced is not None:
         expect_whole("the forced id", row.forced, 0, len(logits) - 1)
     token_id = _choose(sampling, logits, likeliest, row) if row.forced is None else row.forced
@@ -97,11 +97,12 @@ def _choose(sampling: Sampling, logits: Tensor, likeliest: int, row: RowDraw) ->
         return likeliest if changed is logits else int(changed.argmax())
     token_id = sampling.draw(changed, row.params, row.key, row.step)
     if token_id is None:
-        raise _no_numbers()
+        raise no_numbers()
     return token_id
 
 
-def _no_numbers() -> CheckpointError:
+def no_numbers() -> CheckpointError:
+    """What is wrong with logits that are none."""
     return CheckpointError(
         "The model computed logits that are not numbers: its weights are damaged; download the files again."
     )

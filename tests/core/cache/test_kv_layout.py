@@ -16,7 +16,7 @@ def put_and_read_back(arrangement, dtype):
     """Rows at some slots of blocks full of ones -> those rows, and all that is read."""
     storage = torch.ones(BLOCKS, *arrangement.block_shape, dtype=dtype)
     rows = torch.randint(-100, 100, (len(SLOTS), *arrangement.row_shape)).to(dtype)
-    arrangement.write(storage, SLOTS, rows)
+    arrangement.write(storage, SLOTS // BLOCK, SLOTS % BLOCK, rows)
     return rows, arrangement.rows(storage).flatten(0, 1)
 
 
@@ -45,6 +45,6 @@ def test_a_word_of_32_bits_holds_numbers_that_are_multiplied_one_after_the_other
     position, number = 37, 21
     rows = torch.zeros(1, HEADS, 128)
     rows[0, 1, number] = 5
-    arrangement.write(storage, torch.tensor([position]), rows.to(dtype))
+    arrangement.write(storage, torch.tensor([0]), torch.tensor([position]), rows.to(dtype))
     inner, lane = (number, position) if kind is Keys else (position, number)
     assert storage[0, 1, lane // 16, inner // each, lane % 16, inner % each] == 5

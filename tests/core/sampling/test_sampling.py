@@ -14,12 +14,23 @@ from quant.kernels.resolve import cpu_products
 from tests.core.sampling.row import SampledRow
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.kernels.sampling import NativeSampling
-from zaya_core.sampling.draw import Sampling
-from zaya_core.sampling.logits import largest, penalise_repetition
+from zaya_core.sampling.draw import RowDraw, Sampling
+from zaya_core.sampling.logits import expect_logits, largest, penalise_repetition
 from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.sampling.reference import ReferenceSampling
+from zaya_core.sampling.sorted import draw_sorted
 
-WAYS: dict[str, Sampling] = {"torch": ReferenceSampling()}
+
+class SortedSampling(ReferenceSampling):
+    """Rows one by one, as a card draws them together."""
+
+    def draw(self, logits, params, key, step):
+        expect_logits(logits)
+        drawn = draw_sorted(logits[None], [RowDraw(params, key, step)])[0]
+        return None if isinstance(drawn, CheckpointError) else drawn.token_id
+
+
+WAYS: dict[str, Sampling] = {"torch": ReferenceSampling(), "sorted": SortedSampling()}
 if (native := cpu_products().native) is not None:
     WAYS["native"] = NativeSampling(native)
 _way = ["torch"]  # of the test that runs
