@@ -139,11 +139,17 @@ class OnCard:
     def _expert_work(self) -> int:
         """Rows in the order of experts, gate and up, their product; and one expert's matrix while it is unpacked."""
         config = self.config
-        rows = 4 * self._tokens * (6 * config.hidden_size + 6 * config.moe_intermediate_size)
+        return 4 * self._tokens * (6 * config.hidden_size + 6 * config.moe_intermediate_size) + self._unpacked
+
+    @property
+    def _unpacked(self) -> int:
+        """A slice of packed weights, or an expert's larger matrix, in float32 and on the way to it."""
+        config = self.config
         matrix = 2 * config.moe_intermediate_size * config.hidden_size
-        return rows + (0 if config.quantization is None else 3 * 4 * matrix)
+        return 0 if config.quantization is None else 3 * 4 * matrix
 
     @property
     def _logits_work(self) -> int:
-        """Logits of all rows, twice while they are turned, and one row's while its token is chosen."""
-        return 4 * self.config.vocab_size * (2 * self.rows + 8)
+        """Of all rows: twice while they are put together from slices of the head; or sorted, to choose tokens."""
+        logits = 4 * self.config.vocab_size * self.rows
+        return max(2 * logits + self._unpacked, 10 * logits)

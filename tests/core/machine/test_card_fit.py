@@ -142,7 +142,7 @@ def test_what_fits_has_blocks_for_its_context(context):
 
 @pytest.mark.parametrize(
     ("rows", "gigabytes", "expected"),
-    [(1024, 9, 1024), (1024, 7, 256), (1024, 6.35, 64), (1024, 1, 16), (300, 6.35, 75), (16, 1, 16), (3, 1, 3)],
+    [(1024, 18, 1024), (1024, 9, 256), (1024, 6.8, 64), (1024, 1, 16), (300, 6.9, 75), (16, 1, 16), (3, 1, 3)],
 )
 def test_more_rows_than_fit_at_once_become_fewer(rows, gigabytes, expected):
     found = replace(INT4, rows=rows).with_fewer_rows(int(gigabytes * GB), least=16)
