@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zaya_cli.flags.runtime import RuntimeSettings
-from zaya_cli.machine.hardware import memory_of
+from zaya_cli.machine.hardware import Memory, memory_of
 from zaya_cli.machine.threads import threads_to_use
+from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.fit_report import smallest_change
 from zaya_cli.models.found import FoundModel
@@ -34,12 +35,14 @@ _SHARE_OF_FREE_MEMORY = 0.8  # for keys and values; what is left is for activati
 
 @dataclass(frozen=True)
 class Runtime:
-    """A loaded model, as it was found, and where it runs."""
+    """A loaded model, as it was found, and where it runs. cpu_experts: of so many layers the CPU computes the experts
+    although the model is on a card."""
 
     engine: Engine
     found: FoundModel
     threads: int
     load_seconds: float
+    cpu_experts: int = 0
 
     @property
     def name(self) -> str:
@@ -66,20 +69,24 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
     """
     started = time.perf_counter()
     settings.expect_context()
+    use = settings.card.use(settings.dtype, rows)
     threads = threads_to_use(settings.threads)
-    found = find_model(settings.model, settings.quant, settings.device, settings.context, settings.kv)
+    found = find_model(settings.model, settings.quant, settings.device, settings.context, settings.kv, use)
     with leaving_at_once(), ThreadPoolExecutor(1) as background:  # the tokenizer is parsed while torch is imported
         tokenizer = background.submit(_load_tokenizer, found)
         choice = _choose_device(found, settings, rows, threads, tokenizer)
         settings = replace(settings, device=choice if isinstance(choice, str) else str(choice.device))
-        _check_memory(found, settings)
-        model = _load_model(found, choice, settings, threads)
-        engine = _engine(model, tokenizer.result(), settings, rows)
+        memory = memory_of(settings.device).at_most(use.gpu_memory)
+        card = _check_memory(found, settings, memory, use)
+        cpu_experts = 0 if card is None else card.placed.cpu_experts
+        with room_on_card(found.name, memory):
+            model = _load_model(found, choice, settings, threads, cpu_experts)
+            engine = _engine(model, tokenizer.result(), settings, rows, card)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
     _report_notes(model, found.folder)
     _report_slow_format(model)
-    return Runtime(engine, found, threads, time.perf_counter() - started)
+    return Runtime(engine, found, threads, time.perf_counter() - started, cpu_experts)
 
 
 def _choose_device(
@@ -107,21 +114,27 @@ def _choose_device(
     return choice
 
 
-def _check_memory(found: FoundModel, settings: RuntimeSettings) -> None:
-    """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.machine.memory_fit`."""
+def _check_memory(found: FoundModel, settings: RuntimeSettings, memory: Memory, use: CardUse) -> CardFit | None:
+    """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.machine.memory_fit`.
+
+    What of the model is placed on the card, None where the CPU computes.
+    """
     config = found.config
     settings.expect_context(config.max_position_embeddings)
+    settings.card.expect_layers(config.num_hidden_layers)
+    if memory.card is not None:
+        return _check_card(found, settings, memory, use)
+    settings.card.say_unused()
     stored = found.folder.weight_bytes
-    memory = memory_of(settings.device)
     need = memory_need(config, stored, settings.context or USUAL_CONTEXT, settings.kv)
     verdict = need.verdict(memory.total, memory.free)
     if verdict == "fits" or settings.force:
-        return
+        return None
     numbers = f"{found.name} needs {gigabytes(need.total)} of memory"
     if verdict == "tight":
         free = gigabytes(memory.free)
         write_note(f"zaya: {numbers}, {free} are free: it will be slow while other programs hold the rest.")
-        return
+        return None
     help = smallest_change(config, stored, memory, settings.kv)
     raise MemoryFitError(
         f"{numbers}, and there are {gigabytes(memory.total)} ({memory.place}): "
@@ -130,13 +143,31 @@ def _check_memory(found: FoundModel, settings: RuntimeSettings) -> None:
     )
 
 
-def _engine(model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, rows: int | None) -> Engine:
+def _check_card(found: FoundModel, settings: RuntimeSettings, memory: Memory, use: CardUse) -> CardFit:
+    """Refuse what does not fit unless forced. See `zaya_core.machine.card_fit`."""
+    context = settings.context or USUAL_CONTEXT
+    fit = CardFit.of(found.config, found.folder.weight_bytes, memory, context, settings.kv, use)
+    if not (settings.force or fit.fits):
+        raise MemoryFitError(f"{fit.refusal(found.name)}; --force tries all the same.")
+    bound_card(memory)
+    return fit
+
+
+def _engine(
+    model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, rows: int | None, card: CardFit | None
+) -> Engine:
     """The Engine with all its limits; see `open_runtime`."""
+    from zaya_core.cache.arrangement import BLOCK
     from zaya_core.engine.engine import Engine
     from zaya_core.machine.watchdog import prefill_chunk
     from zaya_core.model.model import PREFILL_CHUNK
 
     chunk = prefill_chunk(model.device, PREFILL_CHUNK)
+    if card is not None:
+        longest = settings.context or model.config.max_position_embeddings
+        blocks = card.pool_blocks(longest)
+        context = min(longest, BLOCK * blocks)  # an answer ends at what there is room for, as at any context
+        return Engine(model, tokenizer, max_rows=card.placed.rows, chunk=chunk, context=context, max_blocks=blocks)
     if rows is None:
         return Engine(model, tokenizer, chunk=chunk, context=settings.context)
     room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
@@ -150,7 +181,9 @@ def _load_tokenizer(found: FoundModel) -> Tokenizer:
     return load_tokenizer(found.folder)
 
 
-def _load_model(found: FoundModel, device: DeviceChoice | str, settings: RuntimeSettings, threads: int) -> ZayaModel:
+def _load_model(
+    found: FoundModel, device: DeviceChoice | str, settings: RuntimeSettings, threads: int, cpu_experts: int
+) -> ZayaModel:
     import torch
 
     from zaya_core.kernels.resolve import products_in_use
@@ -160,7 +193,7 @@ def _load_model(found: FoundModel, device: DeviceChoice | str, settings: Runtime
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = load_model(found.folder, device, settings.dtype, settings.kv)
+    model = load_model(found.folder, device, settings.dtype, settings.kv, cpu_experts=cpu_experts)
     spare_the_collector()
     return model
 

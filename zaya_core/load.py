@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from zaya_core.machine.device import DeviceChoice, Placement, choose_placement
 from zaya_core.machine.format_library import expect_library
 from zaya_core.model.cca import CausalConvolutions, CCAProjection
 from zaya_core.model.experts import Experts
+from zaya_core.model.host_experts import HostExperts
 from zaya_core.model.layer import DecoderLayer
 from zaya_core.model.model import ZayaModel
 from zaya_core.model.norm import QKNorm, RMSNorm
@@ -33,6 +34,7 @@ from zaya_core.model.rope import RotaryEmbedding
 from zaya_core.model.router import Router
 from zaya_core.model.steps import Steps
 from zaya_core.model.weights import Embedding, Head
+from zaya_core.whole_numbers import expect_whole
 
 
 def load_model(
@@ -40,13 +42,16 @@ def load_model(
     device: str | DeviceChoice = "auto",
     dtype: str | torch.dtype = "auto",
     kv: KVFormat = "auto",
+    cpu_experts: int = 0,
 ) -> ZayaModel:
     """Load a model folder of either layout.
 
     On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files where they are large; others
-    are copied, small parameters to float32.
-    dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `kv_format`.
-    Raises: the errors of `open_checkpoint` and `choose_placement`; UsageError for another `kv`.
+    are copied, small parameters to float32. To a card each goes from the mapped files, one after the other.
+    dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `kv_format`. cpu_experts:
+    of so many layers the experts stay in host memory, if the rest is on a card.
+    Raises: the errors of `open_checkpoint` and `choose_placement`; UsageError for another `kv`; ValueError for more
+    `cpu_experts` than there are layers.
     """
     expect_kv_format(kv)
     folder = ModelFolder.of(path)
@@ -54,14 +59,18 @@ def load_model(
     if config.quantization is not None:
         expect_library(config.quantization.experts)
     checkpoint = open_checkpoint(folder)
-    return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv)
+    return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv, cpu_experts)
 
 
-def build_model(config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto") -> ZayaModel:
+def build_model(
+    config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto", cpu_experts: int = 0
+) -> ZayaModel:
     """Choose who computes, and hand the weights over. See `load_model`."""
     checkpoint.expect_equal_head()
-    parts = ModelParts(config, checkpoint, placement, kv)
+    parts = ModelParts(config, checkpoint, placement, kv, cpu_experts)
     reason = f"{placement.reason}; computed in float32 by the reference" if in_float32() else placement.reason
+    if parts.cpu_experts:
+        reason += f"; the experts of {parts.cpu_experts} of {config.num_hidden_layers} layers on the CPU"
     return assemble(parts, resolve_steps(parts), reason)
 
 
@@ -85,10 +94,21 @@ def assemble(parts: ModelParts, steps: Steps, placement_reason: str) -> ZayaMode
 class ModelParts:
     """The parts of a model by name, on the device and in the dtype of the placement (see `ModelWeights`).
 
-    Weights that the float32 reference multiplies stay in the dtype they are stored in.
+    Weights that the float32 reference multiplies stay in the dtype they are stored in. cpu_experts: of so many layers
+    the experts are to stay in host memory; 0 where all is there.
     """
 
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto"):
+    def __init__(
+        self,
+        config: ModelConfig,
+        checkpoint: Checkpoint,
+        placement: Placement,
+        kv: KVFormat = "auto",
+        cpu_experts: int = 0,
+    ):
+        """Raises ValueError for more `cpu_experts` than there are layers."""
+        layers = expect_whole("cpu_experts", cpu_experts, 0, config.num_hidden_layers)
+        self.cpu_experts = 0 if placement.device.type == "cpu" else layers
         self.config = config
         self.checkpoint = checkpoint
         is_reference = in_float32()
@@ -127,26 +147,33 @@ class ModelParts:
         bias = self._placed(self.checkpoint.tensor(bias_name), self.layout.dtype) if has_bias else None
         packed = self.checkpoint.packed.get(weight)
         if packed is None:
-            return DenseMatrix(self._placed(self.checkpoint.tensor(weight), self._weight_dtype), bias)
+            return DenseMatrix(self._matrix_placed(self.checkpoint.tensor(weight)), bias)
         n, k = packed.shape
-        return packed_matrix(packed.kind, self._on_device(self.checkpoint.packed_tensors(weight)), (n, k), bias)
+        return packed_matrix(packed.kind, self._packed(weight), (n, k), bias)
 
-    def stack(self, name: str) -> Stack[Any]:
-        """The matrices of all experts of a layer."""
+    def stack(self, name: str, device: torch.device | None = None) -> Stack[Any]:
+        """The matrices of all experts of a layer. device: where they lie, None for the model's."""
         packed = self.checkpoint.packed.get(name)
         if packed is None:
-            return DenseStack([self._placed(expert, self._weight_dtype) for expert in self.checkpoint.experts(name)])
+            placed = partial(self._matrix_placed, device=device)
+            # By `map`, which holds on to none that it has handed over.
+            return DenseStack([*map(placed, self.checkpoint.each_expert(name))])
         experts, n, k = packed.shape
-        tensors = self._on_device(self.checkpoint.packed_tensors(name))
+        tensors = self._packed(name, device)
         one_each = [{suffix: tensor[e] for suffix, tensor in tensors.items()} for e in range(experts)]
         return packed_stack(packed.kind, one_each, (n, k))
 
-    def _on_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {suffix: self._placed(tensor, None) for suffix, tensor in tensors.items()}
+    def _packed(self, name: str, device: torch.device | None = None) -> dict[str, Tensor]:
+        read, sources = self.checkpoint.packed_tensor, self.checkpoint.packed[name].sources
+        return {suffix: self._placed(read(name, suffix), None, device) for suffix in sources}
 
-    def _placed(self, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-        """On the model's device; dtype None: as it is stored."""
-        return share_large_pages(tensor.to(self.layout.device, dtype))
+    def _matrix_placed(self, tensor: Tensor, device: torch.device | None = None) -> Tensor:
+        return self._placed(tensor, self._weight_dtype, device)
+
+    def _placed(self, tensor: Tensor, dtype: torch.dtype | None, device: torch.device | None = None) -> Tensor:
+        """On a device, None for the model's, and only there in another dtype; dtype None: as it is stored."""
+        placed = tensor.to(self.layout.device if device is None else device)
+        return share_large_pages(placed if dtype is None else placed.to(dtype))
 
     def rms_norm(self, name: str) -> RMSNorm:
         """A norm by name."""
@@ -177,7 +204,7 @@ class ModelParts:
             post_attention_residual_scale=self.residual_scaling(prefix + "post_attention_residual_scale"),
             post_attention_layernorm=self.rms_norm(prefix + "post_attention_layernorm"),
             router=self._router(prefix + "mlp.gate."),
-            experts=self._experts(prefix + "mlp.experts."),
+            experts=self._experts(prefix + "mlp.experts.", in_host_memory=number < self.cpu_experts),
             post_mlp_residual_scale=self.residual_scaling(prefix + "post_mlp_residual_scale"),
         )
 
@@ -199,9 +226,7 @@ class ModelParts:
         names = [name for name in self.checkpoint.parameters if name.startswith(prefix)]
         return Router({name.removeprefix(prefix): self.small(name) for name in names}, self.config.rms_norm_eps)
 
-    def _experts(self, prefix: str) -> Experts:
-        return Experts(
-            self.stack(prefix + "gate_up_proj"),
-            self.stack(prefix + "down_proj"),
-            skip_keeps_input=self.config.layout == "original",
-        )
+    def _experts(self, prefix: str, in_host_memory: bool) -> Experts:
+        kind, device = (HostExperts, torch.device("cpu")) if in_host_memory else (Experts, None)
+        gate_up, down = (self.stack(prefix + name, device) for name in ("gate_up_proj", "down_proj"))
+        return kind(gate_up, down, skip_keeps_input=self.config.layout == "original")

@@ -359,7 +359,7 @@ def test_only_what_makes_text_visible_writes_to_the_terminal():
     root = Path(zaya_cli.__file__).parent
     terminal = {root / "terminal" / name for name in ("output.py", "echo.py")}
     chat = {root / "chat" / name for name in ("clipboard.py", "line_input.py")}
-    writers = {*terminal, *chat, root / "answer" / "render.py", root / "commands" / "bench.py"}
+    writers = {*terminal, *chat, root / "answer" / "render.py", root / "commands" / "bench_model.py"}
     for path in sorted(root.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):

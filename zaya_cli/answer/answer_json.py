@@ -82,4 +82,5 @@ def placement_of(runtime: Runtime) -> dict[str, Any]:
         "device": str(model.device),
         "dtype": dtype_name(model.dtype),
         "threads": runtime.threads,
+        **({"cpu_experts": runtime.cpu_experts} if runtime.cpu_experts else {}),
     }

@@ -11,22 +11,18 @@ from typing import Any
 
 import torch
 
+from zaya_cli.commands.bench_model import open_model
 from zaya_cli.flags.bench import BenchSettings
 from zaya_cli.flags.typed import typed
 from zaya_cli.machine.hardware import processor
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.machine.versions import installed_version
-from zaya_cli.models.choice import find_model
-from zaya_cli.models.found import FoundModel
 from zaya_cli.sizes import dtype_name
 from zaya_cli.terminal.output import stdout_console, write_json
-from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.kernels.resolve import products_in_use
-from zaya_core.load import load_model
 from zaya_core.machine.memory import keep_freed_memory, peak_memory_bytes, spare_the_collector
 from zaya_core.measure.bench import Bench, Measurement
-from zaya_core.measure.dummy import dummy_model
 from zaya_core.model.model import ZayaModel
 from zaya_core.sampling.params import SamplingParams
 
@@ -44,7 +40,7 @@ def bench(settings: BenchSettings) -> None:
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     torch.set_num_threads(threads := threads_to_use(settings.threads))
     keep_freed_memory()
-    model, name = _open(settings)
+    model, name = open_model(settings, context=max(depths) + max([*prompts, *tokens, 1]))
     spare_the_collector()
     cases = [(depth, batch) for depth in depths for batch in batches]
     shown, checked = tee(_measure(Bench(model, settings.repeats), cases, prompts, tokens))
@@ -61,28 +57,6 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
     if any(number < least for number in numbers):
         raise UsageError(f"{flag} is {text!r}; every number must be {least} or more.")
     return numbers
-
-
-def _open(settings: BenchSettings) -> tuple[ZayaModel, str]:
-    if settings.dummy:
-        quant = settings.quant or DEFAULT_EXPERTS
-        dense = settings.dense or (FLOAT if quant == FLOAT else DEFAULT_DENSE)
-        model = dummy_model(quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv)
-        return model, "random weights"
-    found = _find(settings)
-    return load_model(found.folder, settings.device, kv=settings.kv), found.name
-
-
-def _find(settings: BenchSettings) -> FoundModel:
-    """The model that `zaya run` would take."""
-    if settings.dense is not None or settings.quant == FLOAT:
-        raise UsageError("--dense and --quant bf16 are formats of random weights: add --dummy, or leave them out.")
-    return find_model(settings.model, settings.quant, settings.device, kv=settings.kv)
-
-
-def _show_progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\rmaking random weights {done:,} of {total:,}" + ("\r\x1b[K" if done == total else ""))
 
 
 def _measure(

@@ -138,18 +138,19 @@ def _models() -> Iterator[Finding]:
 
 def _memory_fit(device: str) -> Iterator[Finding]:
     """ZAYA1-8B in each format at some lengths of context, for the memory of the device."""
+    from zaya_cli.models.fit_report import judged, longest_in
     from zaya_core.config.parse import parse_config
-    from zaya_core.machine.memory_fit import REPORTED, longest_context, memory_need, weight_bytes
+    from zaya_core.machine.memory_fit import REPORTED, packed_as, weight_bytes
 
     memory = memory_of(device)
-    config = parse_config(_PUBLISHED)
+    published = parse_config(_PUBLISHED)
     contexts = ", ".join(f"{context:,}" for context in _CONTEXTS)
     yield Finding("fit", f"ZAYA1-8B in {gigabytes(memory.total)} ({memory.place}) with {contexts} tokens of context:")
     for format in REPORTED:
-        nbytes = weight_bytes(config, format)
-        needs = [memory_need(config, nbytes, context) for context in _CONTEXTS]
-        words = " | ".join(f"{gigabytes(need.total)} {need.verdict(memory.total, memory.free)}" for need in needs)
-        yield Finding("fit", f"{format:<5}{words} | at most {longest_context(config, nbytes, memory.total):,} tokens")
+        config, nbytes = packed_as(published, format), weight_bytes(published, format)
+        found = [judged(config, nbytes, memory, context) for context in _CONTEXTS]
+        words = " | ".join(f"{gigabytes(need.total)} {verdict}" for need, verdict in found)
+        yield Finding("fit", f"{format:<5}{words} | at most {longest_in(config, nbytes, memory):,} tokens")
 
 
 def _self_test(device: str) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from zaya_cli.machine.hardware import Memory, memory_of
 from zaya_cli.models import hub
 from zaya_cli.models.choice import Choice, choose
 from zaya_cli.models.download import checksum_of
+from zaya_cli.models.fit_report import judged
 from zaya_cli.models.inventory import PresentModel, present_models
 from zaya_cli.models.locks import removing
 from zaya_cli.sizes import gigabytes
@@ -25,7 +26,7 @@ from zaya_cli.terminal.output import stdout_console, write_json, write_note
 from zaya_cli.terminal.visible import one_line
 from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import CheckpointError, ModelNotFoundError, UsageError, ZayaError
-from zaya_core.machine.memory_fit import USUAL_CONTEXT
+from zaya_core.machine.memory_fit import MemoryNeed, Verdict
 
 _CHECKSUM_LENGTHS = (40, 64)
 
@@ -60,12 +61,17 @@ def _lines(models: Sequence[PresentModel], memory: Memory, choice: Choice | None
 
 
 def _memory_words(model: PresentModel, memory: Memory) -> str:
-    need = model.need(USUAL_CONTEXT)
-    return f"needs {gigabytes(need.total)} of memory: {need.verdict(memory.total, memory.free)}"
+    need, verdict = _judged(model, memory)
+    return f"needs {gigabytes(need.total)} of memory: {verdict}"
+
+
+def _judged(model: PresentModel, memory: Memory) -> tuple[MemoryNeed, Verdict]:
+    assert model.config is not None  # it has no problem
+    return judged(model.config, model.weight_bytes, memory)
 
 
 def _as_json(model: PresentModel, memory: Memory, choice: Choice | None) -> dict[str, Any]:
-    need = model.need(USUAL_CONTEXT) if model.problem is None else None
+    need, verdict = _judged(model, memory) if model.problem is None else (None, None)
     return {
         "name": model.name,
         "folder": str(model.folder),
@@ -74,7 +80,7 @@ def _as_json(model: PresentModel, memory: Memory, choice: Choice | None) -> dict
         "bytes": model.nbytes,
         "weight_bytes": model.weight_bytes,
         "memory_bytes": need.total if need else None,
-        "verdict": need.verdict(memory.total, memory.free) if need else None,
+        "verdict": verdict,
         "is_default": choice is not None and choice.model is model,
         "problem": model.problem,
     }

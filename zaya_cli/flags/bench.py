@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import typer
 
 from zaya_cli.flags import options
+from zaya_cli.flags.card import CardFlags
 from zaya_core.config.weight_formats import DEFAULT_DENSE, DenseFormat
 
 
@@ -39,4 +40,5 @@ class BenchSettings:
     device: options.Device = "auto"
     kv: options.KV = "auto"
     threads: options.Threads = None
+    card: CardFlags = field(default_factory=CardFlags)
     format: Annotated[Literal["md", "csv", "json", "jsonl"], typer.Option("--format", help="Of the table.")] = "md"

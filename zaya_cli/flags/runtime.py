@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
 
 from zaya_cli.flags import options
+from zaya_cli.flags.card import CardFlags
 from zaya_core.config.weight_formats import ExpertFormat
 from zaya_core.errors import UsageError
 
@@ -42,6 +43,7 @@ class RuntimeSettings:
             show_default="the model's",
         ),
     ] = None  # fmt: skip
+    card: CardFlags = field(default_factory=CardFlags)
     force: options.Force = False
 
     def expect_context(self, longest: int | None = None) -> None:

@@ -5,22 +5,37 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from zaya_cli.machine.control_groups import memory_limit
+from zaya_core.machine.card_fit import usable_bytes
 from zaya_core.machine.gpu_hardware import gpu_hardware
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of memory where a model would lie. `free` counts what the system can give back at once, such as caches."""
+    """Bytes of memory where a model would lie. `free` counts what the system can give back at once, such as caches.
+
+    card: the number of the graphics card whose memory it is. most: what was granted of it, None for all that is free.
+    """
 
     place: str
     total: int
     free: int
+    card: int | None = None
+    most: int | None = None
+
+    @property
+    def usable(self) -> int:
+        """Bytes that a model may take."""
+        return self.total if self.card is None else usable_bytes(self.total, self.free, self.most)
+
+    def at_most(self, most: int | None) -> Memory:
+        """The same with no more than so many bytes granted; main memory is not bounded."""
+        return self if self.card is None or most is None else replace(self, most=most)
 
 
 def processor() -> str:
@@ -41,7 +56,7 @@ def memory_of(device: str) -> Memory:
 
         if (gpu := gpu_for(device, visible_gpus(device))) is not None:
             place = f"{gpu.name}, in main memory" if gpu.shares_memory else gpu.name
-            return Memory(place, gpu.total_memory, gpu.free_memory)
+            return Memory(place, gpu.total_memory, gpu.free_memory, gpu.index)
     return system_memory()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zaya_cli.machine.hardware import Memory, memory_of
+from zaya_cli.models.card_fit import ALL_OF_IT, CardFit, CardUse
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.models.found import FoundModel
 from zaya_cli.models.inventory import PresentModel, present_models
@@ -29,7 +30,12 @@ class Choice:
 
 
 def find_model(
-    name: str | None, quant: str | None = None, device: str = "auto", context: int | None = None, kv: KVFormat = "auto"
+    name: str | None,
+    quant: str | None = None,
+    device: str = "auto",
+    context: int | None = None,
+    kv: KVFormat = "auto",
+    use: CardUse = ALL_OF_IT,
 ) -> FoundModel:
     """The model of --model and --quant; without either the best present one that fits into the device's memory.
 
@@ -39,13 +45,19 @@ def find_model(
         return find_quantized_folder(name, quant)
     if name is not None:
         return FoundModel(name, find_model_folder(name))
-    choice = choose(present_models(), memory_of(device), context, kv)
+    choice = choose(present_models(), memory_of(device).at_most(use.gpu_memory), context, kv, use)
     return FoundModel(choice.model.name, choice.model.folder, choice.reason)
 
 
-def choose(models: list[PresentModel], memory: Memory, context: int | None = None, kv: KVFormat = "auto") -> Choice:
+def choose(
+    models: list[PresentModel],
+    memory: Memory,
+    context: int | None = None,
+    kv: KVFormat = "auto",
+    use: CardUse = ALL_OF_IT,
+) -> Choice:
     """The one closest to the published weights that fits; a ZAYA1-8B before any other; never a bundled one, nor
-    what was made of it.
+    what was made of it. On a card the fewer experts it takes out of it, the better.
 
     Raises ModelNotFoundError with what to type if there is none, MemoryFitError if none fits.
     """
@@ -54,6 +66,8 @@ def choose(models: list[PresentModel], memory: Memory, context: int | None = Non
     if not usable:
         raise ModelNotFoundError(_nothing_present([model for model in models if model.problem is not None]))
     tokens = context or USUAL_CONTEXT
+    if memory.card is not None:
+        return _choose_for_card(usable, memory, tokens, kv, use)
     needs = {model.name: model.need(tokens, kv) for model in usable}
     verdicts = {name: need.verdict(memory.total, memory.free) for name, need in needs.items()}
     for wanted in ("fits", "tight"):
@@ -66,6 +80,36 @@ def choose(models: list[PresentModel], memory: Memory, context: int | None = Non
         f"No model on this machine fits into its memory ({gigabytes(memory.total)}): {least.name}, the smallest, needs "
         f"{gigabytes(needs[least.name].total)}; pull or quantize a smaller format, or name a model and add --force."
     )
+
+
+def _choose_for_card(usable: list[PresentModel], memory: Memory, tokens: int, kv: KVFormat, use: CardUse) -> Choice:
+    fits = {model.name: _fit(model, memory, tokens, kv, use) for model in usable}
+    fitting = [model for model in usable if fits[model.name].fits]
+    if not fitting:
+        least = min(usable, key=lambda model: fits[model.name].need.total)
+        raise MemoryFitError(
+            f"No model on this machine fits: {fits[least.name].refusal(least.name)}; pull a smaller format, or name a "
+            "model and add --force."
+        )
+    best = min(fitting, key=lambda model: (fits[model.name].placed.cpu_experts, _preference(model)))
+    return Choice(best, "fits", _reason_on_card(best, usable, fits))
+
+
+def _reason_on_card(best: PresentModel, usable: list[PresentModel], fits: dict[str, CardFit]) -> str:
+    placed = fits[best.name].in_words
+    if len(usable) == 1:
+        return f"the only model here; needs {placed}"
+    better = [model for model in usable if _preference(model) < _preference(best)]
+    if not better:
+        return f"the closest to the published weights; needs {placed}"
+    closest = min(better, key=_preference)
+    fit = fits[closest.name]
+    return f"needs {placed}; {closest.name} needs {fit.in_words if fit.fits else fit.shortage}"
+
+
+def _fit(model: PresentModel, memory: Memory, tokens: int, kv: KVFormat, use: CardUse) -> CardFit:
+    assert model.config is not None  # it has no problem
+    return CardFit.of(model.config, model.weight_bytes, memory, tokens, kv, use)
 
 
 def _sizes(config: ModelConfig) -> tuple[int, ...]:

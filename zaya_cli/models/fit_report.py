@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zaya_cli.machine.hardware import Memory
+from zaya_cli.models.card_fit import ALL_OF_IT, CardFit, CardUse, card_in_words
 from zaya_cli.sizes import gigabytes
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
@@ -16,6 +17,7 @@ from zaya_core.machine.memory_fit import (
     Verdict,
     longest_context,
     memory_need,
+    packed_as,
     weight_bytes,
 )
 
@@ -32,6 +34,29 @@ class FormatFit:
     context: int
 
 
+def judged(
+    config: ModelConfig,
+    stored_bytes: int,
+    memory: Memory,
+    context: int = USUAL_CONTEXT,
+    kv: KVFormat = "auto",
+    use: CardUse = ALL_OF_IT,
+) -> tuple[MemoryNeed, Verdict]:
+    """What a model needs where the memory is, and whether it fits; on a card it is never tight."""
+    if memory.card is None:
+        need = memory_need(config, stored_bytes, context, kv)
+        return need, need.verdict(memory.total, memory.free)
+    fit = CardFit.of(config, stored_bytes, memory, context, kv, use)
+    return fit.need, "fits" if fit.fits else "does not fit"
+
+
+def longest_in(config: ModelConfig, stored_bytes: int, memory: Memory, kv: KVFormat = "auto") -> int:
+    """Tokens of the longest conversation that fits where the memory is, in steps of 1,024; 0 for none."""
+    if memory.card is None:
+        return longest_context(config, stored_bytes, memory.total, kv)
+    return CardFit.of(config, stored_bytes, memory, kv=kv).longest_context
+
+
 def fits_of(
     config: ModelConfig | None,
     stored_bytes: int,
@@ -42,22 +67,25 @@ def fits_of(
     """As stored, then each smaller format that the weights could be quantized to. Without a config, weights alone."""
     if config is None:
         need = MemoryNeed(stored_bytes, 0)
-        return [FormatFit(_STORED, need, need.verdict(memory.total, memory.free), 0)]
+        return [FormatFit(_STORED, need, need.verdict(memory.usable, min(memory.free, memory.usable)), 0)]
     context = min(context, config.max_position_embeddings)
-    sizes: dict[str, int] = {_STORED: stored_bytes}
-    sizes |= {format: nbytes for format in SMALLER if (nbytes := weight_bytes(config, format)) < stored_bytes}
-    fits = []
-    for format, nbytes in sizes.items():
-        need = memory_need(config, nbytes, context, kv)
-        fits.append(FormatFit(format, need, need.verdict(memory.total, memory.free), context))
-    return fits
+    sizes: dict[str, tuple[ModelConfig, int]] = {_STORED: (config, stored_bytes)}
+    sizes |= {
+        format: (packed_as(config, format), nbytes)
+        for format in SMALLER
+        if (nbytes := weight_bytes(config, format)) < stored_bytes
+    }
+    return [
+        FormatFit(format, *judged(packed, nbytes, memory, context, kv), context)
+        for format, (packed, nbytes) in sizes.items()
+    ]
 
 
 def fit_of(config: ModelConfig, format: DenseFormat, dense: DenseFormat, memory: Memory) -> FormatFit:
     """Quantized like this."""
     context = min(USUAL_CONTEXT, config.max_position_embeddings)
-    need = memory_need(config, weight_bytes(config, format, dense), context)
-    return FormatFit(format, need, need.verdict(memory.total, memory.free), context)
+    nbytes = weight_bytes(config, format, dense)
+    return FormatFit(format, *judged(packed_as(config, format, dense), nbytes, memory, context), context)
 
 
 def table_of(fits: list[FormatFit], memory: Memory) -> list[str]:
@@ -73,9 +101,12 @@ def table_of(fits: list[FormatFit], memory: Memory) -> list[str]:
 def advice(fits: list[FormatFit], memory: Memory) -> str:
     """What is needed and what is there, for a sentence."""
     least = min(fits, key=lambda fit: fit.need.total)
+    there = f"there are {gigabytes(memory.total)}"
+    if memory.card is not None:
+        there = f"{gigabytes(memory.usable)} can be used of {card_in_words(memory)}"
     return (
         f"{gigabytes(least.need.total)} are needed at least ({least.format}, {least.context:,} tokens of context), and "
-        f"there are {gigabytes(memory.total)}"
+        f"{there}"
     )
 
 

@@ -33,6 +33,9 @@ class BlockPool:
     `keys` and `values` in the model's dtype; with `kv` "int8" in int8 codes, with `key_scales` and `value_scales` in
     float32. New blocks are zeroed: torch's attention multiplies what lies behind a row's end by weights of zero, and
     zero times the NaN of unwritten memory is NaN. `generation` counts how often they have moved.
+
+    On a CPU the pool grows as blocks are needed. On a card with `max_blocks` all are allocated at once, so that what
+    has no room there is known before anything is answered (torch.OutOfMemoryError), and nothing moves afterwards.
     """
 
     def __init__(self, layout: CacheLayout, arrangements: Mapping[str, Arrangement], max_blocks: int | None = None):
@@ -43,6 +46,8 @@ class BlockPool:
         self.generation = 0
         self._owners: list[int] = []
         self._free: list[int] = []
+        if max_blocks is not None and layout.device.type != "cpu":
+            self._grow_to(max_blocks)
 
     def _dtype(self, name: str) -> torch.dtype:
         return torch.float32 if name.endswith("scales") else self.layout.kv_dtype
@@ -126,17 +131,22 @@ class BlockPool:
                 f"The key/value cache is full: {old} blocks of {BLOCK} positions, "
                 f"{old * self.layout.bytes_per_block / 2**30:.1f} GiB. Use a shorter context or fewer rows at once."
             )
+        self._grow_to(new)
+
+    def _grow_to(self, new: int) -> None:
         self.generation += 1  # also of a growth that fails half way
         for layers in self.tensors.values():
             for layer, storage in enumerate(layers):  # one layer at a time: only its storage exists twice
                 layers[layer] = self._enlarged(storage, new)
+        old = len(self._owners)
         self._owners += [0] * (new - old)
         self._free += range(old, new)
 
     @staticmethod
     def _enlarged(storage: Tensor, blocks: int) -> Tensor:
         larger = zeros_in_large_pages((blocks, *storage.shape[1:]), storage.dtype, storage.device)
-        larger[: len(storage)] = storage
+        if len(storage):
+            larger[: len(storage)] = storage
         return larger
 
 

@@ -7,7 +7,7 @@ second copy in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +64,20 @@ class Checkpoint:
 
     def experts(self, name: str) -> list[Tensor]:
         """The E matrices of a stack, each a view of the mapped file, stored together or apart."""
-        parameter = self.parameters[name]
-        matrices: list[Tensor] = []
-        for source in parameter.sources:
-            tensor = self._read(source)
-            matrices += tensor.unbind(0) if tensor.ndim == 3 else [tensor]
-        return matrices
+        return list(self.each_expert(name))
+
+    def each_expert(self, name: str) -> Iterator[Tensor]:
+        """The same one after the other: none is read, or kept, before it is asked for."""
+        for source in self.parameters[name].sources:
+            yield from _matrices(self._read(source))
 
     def packed_tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of a packed parameter by suffix, views of the mapped file; those of a stack begin with E."""
-        return {suffix: self._read(source) for suffix, source in self.packed[name].sources.items()}
+        return {suffix: self.packed_tensor(name, suffix) for suffix in self.packed[name].sources}
+
+    def packed_tensor(self, name: str, suffix: str) -> Tensor:
+        """One of the tensors of a packed parameter; see `packed_tensors`."""
+        return self._read(self.packed[name].sources[suffix])
 
     def stored_bytes(self, name: str) -> int:
         """Bytes of the parameter in the files."""
@@ -130,6 +134,11 @@ class Checkpoint:
 
     def _read(self, source: str) -> Tensor:
         return prefer_large_pages(self._shards[self._infos[source].shard].get_tensor(source))
+
+
+def _matrices(stored: Tensor) -> Iterator[Tensor]:
+    """Of a stack that is stored together, or of one matrix of it."""
+    return iter(stored.unbind(0) if stored.ndim == 3 else (stored,))
 
 
 def open_checkpoint(folder: str | Path | ModelFolder) -> Checkpoint:

@@ -41,6 +41,7 @@ from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.text.tokenizer import Tokenizer
 
 _LIKELIEST = RowDraw(SamplingParams(temperature=0), RandomKey(0), 0)
+MAX_ROWS = 16  # that run at once, unless said otherwise
 _SHARED_AT_LEAST = 16  # a common beginning shorter than this is cheaper to compute again than to keep
 
 
@@ -55,13 +56,14 @@ class Engine:
         self,
         model: ZayaModel,
         tokenizer: Tokenizer,
-        max_rows: int = 16,
+        max_rows: int = MAX_ROWS,
         chunk: int = PREFILL_CHUNK,
         context: int | None = None,
         max_blocks: int | None = None,
     ):
         """max_rows: most rows that run at once. chunk: prompt tokens of one prefill step. context: most positions of a
-        row, None for the model's own. max_blocks: most blocks of keys and values, None for as many as are needed.
+        row, None for the model's own. max_blocks: most blocks of keys and values, which on a card are allocated now;
+        None for as many as are needed.
 
         Raises UsageError for a number out of its range, such as a context that the model does not have.
         """

@@ -6,10 +6,10 @@ Computed from `config.json` alone, so that it can be said before anything is dow
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from zaya_core.checkpoint.names import parameters
+from zaya_core.checkpoint.names import Parameter, parameters
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.quantization import Quantization
@@ -55,13 +55,30 @@ def weight_bytes(config: ModelConfig, format: DenseFormat, dense: DenseFormat = 
 
     What is never quantized (router, norms, convolutions, scales, biases) is float32 in memory.
     """
+    return loaded_bytes(packed_as(config, format, dense))
+
+
+def packed_as(config: ModelConfig, format: DenseFormat, dense: DenseFormat = DEFAULT_DENSE) -> ModelConfig:
+    """The same model with its weights in other formats; see `weight_bytes`."""
     packing = None if format == FLOAT else Quantization(format, None if dense == FLOAT else dense, None, is_ours=True)
-    bits = 0.0
-    for parameter in parameters(config):
-        packed = packing and packing.format_of(parameter.name)
-        as_float = 16 if _MATRICES.format_of(parameter.name) else 32
-        bits += math.prod(parameter.shape) * (bits_of(packed) if packed else as_float)
-    return int(bits / 8)
+    return replace(config, quantization=packing)
+
+
+def loaded_bytes(config: ModelConfig, bytes_per_value: int = 2) -> int:
+    """Bytes of the weights in memory, packed as the configuration says. bytes_per_value: of matrices that are not."""
+    return int(sum(_bits(config, parameter, bytes_per_value) for parameter in parameters(config)) / 8)
+
+
+def expert_bytes(config: ModelConfig, bytes_per_value: int = 2) -> int:
+    """Bytes of the experts of one layer; all layers have the same. See `loaded_bytes`."""
+    first = [one for one in parameters(config) if one.name.startswith("model.layers.0.mlp.experts.")]
+    return int(sum(_bits(config, parameter, bytes_per_value) for parameter in first) / 8)
+
+
+def _bits(config: ModelConfig, parameter: Parameter, bytes_per_value: int) -> float:
+    packed = config.quantization and config.quantization.format_of(parameter.name)
+    as_float = 8 * bytes_per_value if _MATRICES.format_of(parameter.name) else 32
+    return math.prod(parameter.shape) * (bits_of(packed) if packed else as_float)
 
 
 def longest_context(config: ModelConfig, weight_bytes: int, memory: int, kv: KVFormat = "auto") -> int:

@@ -124,10 +124,12 @@ def dummy_model(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     kv: KVFormat = "auto",
     vocabulary: int = VOCABULARY,
+    cpu_experts: int = 0,
 ) -> ZayaModel:
     """A model of the real sizes in a format that `zaya quantize` writes, or bf16.
 
-    on_progress: (tensors made, of how many). Raises: ConfigError for a format that is not offered.
+    on_progress: (tensors made, of how many). cpu_experts: see `load_model`. Raises: ConfigError for a format that is
+    not offered.
     """
     config = parse_config(full_size_config(layers, experts, dense, vocabulary))
     expected = {name: (one.shape, one.dtypes[0]) for name, one in expected_tensors(config, ()).items()}
@@ -139,4 +141,4 @@ def dummy_model(
         on_progress(len(made), len(expected))
 
     checkpoint = Checkpoint(Path(_SHARD), config, {_SHARD: _RandomShard(expected, count)}, infos)
-    return build_model(config, checkpoint, choose_placement(device, "auto", checkpoint.dtype), kv)
+    return build_model(config, checkpoint, choose_placement(device, "auto", checkpoint.dtype), kv, cpu_experts)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zaya_core.model.forward_pass import AttentionInputs
 
-SCORES = 1 << 25  # most that are computed at once on a card: 128 MB in float32
+SCORES = 1 << 24  # most that are computed at once on a card: 64 MB in float32
 
 
 def grouped_query_attention(query: Tensor, keys: Tensor, values: Tensor, inputs: AttentionInputs) -> Tensor:

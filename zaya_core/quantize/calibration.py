@@ -75,9 +75,9 @@ class RecordingParts(ModelParts):
         self.inputs[f"{name}.weight"] = [inputs]
         return RecordingMatrix(matrix, inputs)  # type: ignore[return-value]
 
-    def stack(self, name: str) -> Stack[Matrix]:
+    def stack(self, name: str, device: torch.device | None = None) -> Stack[Matrix]:
         """As in `ModelParts`."""
-        stack = super().stack(name)
+        stack = super().stack(name, device)
         k = self.checkpoint.parameters[name].shape[-1]
         self.inputs[name] = [InputStatistics(k) for _ in stack.matrices]
         return RecordingStack(stack.matrices, self.inputs[name])

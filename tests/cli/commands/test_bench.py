@@ -57,9 +57,9 @@ def test_random_weights_spread_rows_over_the_experts(experts, dense):
 
 @pytest.mark.usefixtures("quickly_read")
 def test_random_weights_that_use_too_few_experts_are_an_error_after_the_figures(monkeypatch):
-    from zaya_cli.commands import bench
+    from zaya_cli.commands import bench, bench_model
 
-    monkeypatch.setattr(bench, "dummy_model", lambda *_, **__: load_model(BUNDLED / "demo", device="cpu"))
+    monkeypatch.setattr(bench_model, "dummy_model", lambda *_, **__: load_model(BUNDLED / "demo", device="cpu"))
     monkeypatch.setattr(bench, "_LEAST_EXPERTS_AT_8", 9.0)
     done = run("bench", "--dummy", "-p", "0", "-n", "2", "-b", "8", "-r", "1", "--threads", "1")
     assert done.exit_code == 1

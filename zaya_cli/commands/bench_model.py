@@ -1,0 +1,77 @@
+"""What `zaya bench` measures: a model of this machine, or random weights of ZAYA1-8B's sizes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from zaya_cli.flags.bench import BenchSettings
+from zaya_cli.machine.hardware import Memory, memory_of
+from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
+from zaya_cli.models.choice import find_model
+from zaya_cli.models.found import FoundModel
+from zaya_core.config.parse import parse_config
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
+from zaya_core.errors import MemoryFitError, UsageError
+from zaya_core.load import load_model
+from zaya_core.machine.memory_fit import loaded_bytes
+from zaya_core.measure.dummy import dummy_model, full_size_config
+from zaya_core.model.model import ZayaModel
+
+
+def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str]:
+    """The model and its name. context: tokens of the longest row that is measured.
+
+    Raises: MemoryFitError for what does not fit on a card; UsageError; the errors of loading.
+    """
+    use = settings.card.use()
+    memory = memory_of(settings.device).at_most(use.gpu_memory)
+    if memory.card is None:
+        settings.card.say_unused()
+    return (_dummy if settings.dummy else _present)(settings, use, memory, context)
+
+
+def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str]:
+    name, quant = "random weights", settings.quant or DEFAULT_EXPERTS
+    dense = settings.dense or (FLOAT if quant == FLOAT else DEFAULT_DENSE)
+    config = parse_config(full_size_config(experts=quant, dense=dense))
+    settings.card.expect_layers(config.num_hidden_layers)
+    layers = 0
+    if memory.card is not None:
+        fit = CardFit.of(config, loaded_bytes(config), memory, context, settings.kv, use)
+        layers = _fitting(replace(fit, made_by="zaya bench --dummy --quant"), f"a model of {name}")
+    with room_on_card(f"a model of {name}", memory):
+        return dummy_model(
+            quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv, cpu_experts=layers
+        ), name
+
+
+def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str]:
+    found = _find(settings, use)
+    settings.card.expect_layers(found.config.num_hidden_layers)
+    layers = 0
+    if memory.card is not None:
+        fit = CardFit.of(found.config, found.folder.weight_bytes, memory, context, settings.kv, use)
+        layers = _fitting(fit, found.name)
+    with room_on_card(found.name, memory):
+        return load_model(found.folder, settings.device, kv=settings.kv, cpu_experts=layers), found.name
+
+
+def _find(settings: BenchSettings, use: CardUse) -> FoundModel:
+    """The model that `zaya run` would take."""
+    if settings.dense is not None or settings.quant == FLOAT:
+        raise UsageError("--dense and --quant bf16 are formats of random weights: add --dummy, or leave them out.")
+    return find_model(settings.model, settings.quant, settings.device, kv=settings.kv, use=use)
+
+
+def _fitting(fit: CardFit, name: str) -> int:
+    """Of how many layers the experts stay in main memory. Raises MemoryFitError."""
+    if not fit.fits:
+        raise MemoryFitError(f"{fit.refusal(name)}.")
+    bound_card(fit.memory)
+    return fit.placed.cpu_experts
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\rmaking random weights {done:,} of {total:,}" + ("\r\x1b[K" if done == total else ""))
