@@ -51,7 +51,8 @@ class ReadingModel:
         with CacheStep.begin(cache, ids.shape[1]) as step:
             positions = step.positions.expand(ids.shape)
             keys, values = (x[:, :, None, None].expand(-1, -1, 1, 2).float() for x in (ids, positions))
-            keys, values = step.append(0, keys, values)
+            step.store(0, keys, values)
+            keys, values = step.gather(0, slice(0, len(ids)))
             new = zip(step.delayed(0)[:, 0], ids, positions, strict=True)
             checksums = [_checksum(int(old), *row) for old, *row in new]
             logits = [self._read(*found) for found in zip(keys, values, step.totals, checksums, strict=True)]

@@ -12,6 +12,7 @@ from tests.core.cache.test_parking import run
 from tests.core.kernel_choice import chosen_kernels
 from tests.core.quantized_models import quantized_folder, source_folder
 from tests.gpu.simulated_card import Card, simulated_cards
+from zaya_core.cache import step
 from zaya_core.cache.parking import ParkedCache
 from zaya_core.engine.engine import Engine
 from zaya_core.engine.events import Finished, Parked, TokenEvent, Unparked
@@ -208,3 +209,22 @@ def test_attention_never_keeps_the_scores_of_a_whole_chunk(monkeypatch, folder, 
     torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
     expected = load_model(folder, "cpu", "float32")(ids, last_only=True)
     torch.testing.assert_close(logits[0], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_long_row_beside_short_ones_costs_what_it_holds(monkeypatch, folder, tokenizer):
+    """Gathered together, all rows would be as long as the longest."""
+    wanted = requests(1, 600 - 20) + requests(6, 9)
+    found, peaks = [], []
+    for gathered in (1 << 8, 1 << 30):
+        monkeypatch.setattr(step, "GATHERED", gathered)
+        with simulated_cards(Card()) as (card,):
+            engine = Engine(load_model(folder, "cuda", "float32"), tokenizer, max_blocks=12)
+            ids = [engine.submit(one) for one in wanted]
+            events = [event for _ in range(8) for event in engine.step()]  # all are running
+            held, card.peak = card.held, card.held
+            events += engine.events(ids)
+            peaks.append(card.peak - held)
+            found.append([(event.request_id, event.token_id) for event in events if isinstance(event, TokenEvent)])
+    assert found[0] == found[1]
+    of_a_row = 2 * 4 * engine.model.layout.num_key_value_heads * engine.model.layout.head_dim * 600
+    assert peaks[0] < peaks[1] - 4 * of_a_row

@@ -18,6 +18,8 @@ from zaya_core.cache.cache import Cache
 from zaya_core.cache.states import CCATensors
 from zaya_core.whole_numbers import expect_all_whole, expect_whole
 
+GATHERED = 1 << 16  # most positions of several rows whose keys and values are gathered together on a card
+
 
 class CacheStep:
     """One forward pass over a cache: where its tokens stand, what each layer sees, what each layer leaves behind.
@@ -153,6 +155,19 @@ class CacheStep:
         return self.lengths[:, None] + torch.arange(self.cache.pool.layout.conv_tail, device=self.device)
 
     @cached_property
+    def parts(self) -> list[slice]:
+        """The rows in parts whose keys are gathered together; on a card, whose memory is planned, in small ones."""
+        if self.device.type == "cpu":
+            return [slice(0, self.cache.batch_size)]
+        parts, start, longest = [], 0, self.totals[0]
+        for row, total in enumerate(self.totals):
+            longest = max(longest, total)
+            if row > start and (row + 1 - start) * longest > GATHERED:
+                parts.append(slice(start, row))
+                start, longest = row, total
+        return [*parts, slice(start, self.cache.batch_size)]
+
+    @cached_property
     def _side_by_side(self) -> slice | None:
         """The blocks of an only row, where they are consecutive."""
         blocks = self.block_numbers[0]
@@ -193,11 +208,6 @@ class CacheStep:
         """Note the new state of all layers at once: (L, B, W, C) and (L, B, G*K/2)."""
         self._states = CCATensors(conv_tail, delayed)
 
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new keys and values and return all of them. key, value: (B, T, G, K) -> (B, S, G, K) each."""
-        self.store(layer, key, value)
-        return self.gather(layer)
-
     def store(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Write the new keys and values into their slots. key, value: (B, T, G, K), rounded only as the cache is."""
         if self.cache.pool.layout.kv == "int8":
@@ -207,13 +217,16 @@ class CacheStep:
         self._write("keys", layer, key)
         self._write("values", layer, value)
 
-    def gather(self, layer: int) -> tuple[Tensor, Tensor]:
-        """All keys and values of the rows: (B, S, G, K) each, in the model's dtype. See `BlockPool` for the blocks."""
+    def gather(self, layer: int, rows: slice) -> tuple[Tensor, Tensor]:
+        """All keys and values of some rows, in the model's dtype: (b, S, G, K) each, S that of the longest of them.
+
+        See `BlockPool` for the blocks.
+        """
         dtype = self.cache.pool.layout.dtype
-        keys, values = self._read("keys", layer), self._read("values", layer)
+        keys, values = self._read("keys", layer, rows), self._read("values", layer, rows)
         if self.cache.pool.layout.kv == "int8":
-            keys = (keys * self._read("key_scales", layer)[..., None]).to(dtype)
-            values = (values * self._read("value_scales", layer)[..., None]).to(dtype)
+            keys = (keys * self._read("key_scales", layer, rows)[..., None]).to(dtype)
+            values = (values * self._read("value_scales", layer, rows)[..., None]).to(dtype)
         return keys, values
 
     def _write(self, name: str, layer: int, new: Tensor) -> None:
@@ -224,8 +237,10 @@ class CacheStep:
         rows = rows[self._on_device["real"]] if self.is_padded else rows
         arrangement.write(storage, self._on_device["blocks"], self._on_device["offsets"], rows)
 
-    def _read(self, name: str, layer: int) -> Tensor:
-        """(B, S, G, ...), a copy or a view."""
+    def _read(self, name: str, layer: int, rows: slice) -> Tensor:
+        """(b, S, G, ...), a copy or a view."""
         storage, side_by_side = self.cache.pool.tensors[name][layer], self._side_by_side
-        blocks = storage[self.tables] if side_by_side is None else storage[None, side_by_side]
-        return self.cache.pool.arrangements[name].rows(blocks).flatten(1, 2)[:, : self.num_keys]
+        longest = max(self.totals[rows])
+        tables = self.tables[rows, : -(-longest // BLOCK)]
+        blocks = storage[tables] if side_by_side is None else storage[None, side_by_side]
+        return self.cache.pool.arrangements[name].rows(blocks).flatten(1, 2)[:, :longest]

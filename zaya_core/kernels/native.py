@@ -22,7 +22,7 @@ from zaya_core.kernels.layer import NativeLayer
 from zaya_core.kernels.native_weights import native_embedding, native_head, native_layer
 from zaya_core.kernels.prompt_attention import attend_prompt, can_attend
 from zaya_core.kernels.sampling import NativeSampling
-from zaya_core.model.attention import grouped_query_attention
+from zaya_core.model.attention import attend_to_cache
 from zaya_core.model.forward_pass import ForwardPass
 from zaya_core.model.steps import Declined, Qkv
 from zaya_core.model.weights import ModelWeights
@@ -80,8 +80,8 @@ class NativeSteps:
         """See `Steps`. Float32, or the model's dtype where torch computes it."""
         native, step, inputs = self._layers[layer], pass_.step, pass_.inputs(layer)
         if not can_attend(native, self._layout.dtype):
-            keys, values = step.append(layer, qkv.key, qkv.value)
-            return grouped_query_attention(qkv.query.to(self._layout.dtype), keys, values, inputs).flatten(2)
+            step.store(layer, qkv.key, qkv.value)
+            return attend_to_cache(qkv.query.to(self._layout.dtype), pass_, layer).flatten(2)
         storage = [tensors[layer] for tensors in step.cache.pool.tensors.values()]
         cache, past = KeyValues(storage, step.tables, BLOCK), step.ends - step.lengths
         return attend_prompt(native, [x.flatten(2) for x in qkv], cache, past, step.lengths, inputs.window)

@@ -59,12 +59,22 @@ class AttentionInputs:
 
     @cached_property
     def mask(self) -> Tensor | None:
-        return None if self.is_causal or self._sees_all else self.visible(0, self._step.columns)
+        return (
+            None
+            if self.is_causal or self._sees_all
+            else self.visible(0, self._step.columns, slice(0, len(self._step.totals)))
+        )
 
-    def visible(self, start: int, stop: int) -> Tensor:
-        """(B, 1, stop - start, S) bool, for these of the T queries: keys at or before the query, within the window if
-        there is one (it counts the query)."""
-        keys = torch.arange(self._step.num_keys, device=self._step.device)
-        queries = self._step.positions[:, None, start:stop, None]  # (B, 1, T, 1)
+    def mask_of(self, rows: slice) -> Tensor | None:
+        """`mask` of some of the rows, as wide as the longest of them."""
+        if self.mask is None or rows == slice(0, len(self._step.totals)):
+            return self.mask
+        return self.visible(0, self._step.columns, rows)
+
+    def visible(self, start: int, stop: int, rows: slice) -> Tensor:
+        """(b, 1, stop - start, S) bool, for these of the T queries of some rows, S as of the longest: keys at or before
+        the query, within the window if there is one (it counts the query)."""
+        keys = torch.arange(max(self._step.totals[rows]), device=self._step.device)
+        queries = self._step.positions[rows, None, start:stop, None]  # (b, 1, T, 1)
         seen = keys <= queries
         return seen if self.window is None else seen & (keys > queries - self.window)

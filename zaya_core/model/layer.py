@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from quant.matrix import Matrix
-from zaya_core.model.attention import grouped_query_attention
+from zaya_core.model.attention import attend_to_cache
 from zaya_core.model.cca import CCAProjection
 from zaya_core.model.experts import Experts
 from zaya_core.model.forward_pass import ForwardPass
@@ -52,8 +52,8 @@ class DecoderLayer:
 
     def attend(self, qkv: Qkv, pass_: ForwardPass) -> Tensor:
         """See `Steps.attend`."""
-        keys, values = pass_.step.append(self.number, qkv.key, qkv.value)
-        return grouped_query_attention(qkv.query, keys, values, pass_.inputs(self.number)).flatten(2)
+        pass_.step.store(self.number, qkv.key, qkv.value)
+        return attend_to_cache(qkv.query, pass_, self.number).flatten(2)
 
     def mix(self, attended: Tensor, residual: Tensor, router_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """See `Steps.mix`."""
