@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zaya_cli.flags.runtime import RuntimeSettings
-from zaya_cli.machine.hardware import Memory, memory_of
+from zaya_cli.machine.hardware import memory_of
 from zaya_cli.machine.threads import threads_to_use
-from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
+from zaya_cli.models.card_fit import CardFit, room_on_card
 from zaya_cli.models.choice import find_model
-from zaya_cli.models.fit_report import smallest_change
 from zaya_cli.models.found import FoundModel
-from zaya_cli.sizes import gigabytes
+from zaya_cli.placing import choose_device_for, expect_room
 from zaya_cli.terminal.interrupt import leaving_at_once
 from zaya_cli.terminal.output import write_note
 from zaya_core.config.weight_formats import FAST_FORMATS
-from zaya_core.errors import MemoryFitError
-from zaya_core.machine.gpu_hardware import gpu_hardware
-from zaya_core.machine.memory_fit import USUAL_CONTEXT, memory_need
 
 if TYPE_CHECKING:
     from zaya_core.checkpoint.folder import ModelFolder
     from zaya_core.engine.engine import Engine
-    from zaya_core.machine.device import DeviceChoice, Speeds
-    from zaya_core.machine.gpus import Gpu
+    from zaya_core.machine.device import DeviceChoice
     from zaya_core.model.model import ZayaModel
     from zaya_core.text.tokenizer import Tokenizer
 
@@ -74,83 +69,19 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
     found = find_model(settings.model, settings.quant, settings.device, settings.context, settings.kv, use)
     with leaving_at_once(), ThreadPoolExecutor(1) as background:  # the tokenizer is parsed while torch is imported
         tokenizer = background.submit(_load_tokenizer, found)
-        choice = _choose_device(found, settings, rows, threads, tokenizer)
-        settings = replace(settings, device=choice if isinstance(choice, str) else str(choice.device))
+        device = choose_device_for(found, settings, use, threads, tokenizer)
+        settings = replace(settings, device=device if isinstance(device, str) else str(device.device))
         memory = memory_of(settings.device).at_most(use.gpu_memory)
-        card = _check_memory(found, settings, memory, use)
+        card = expect_room(found, settings, memory, use)
         cpu_experts = 0 if card is None else card.placed.cpu_experts
         with room_on_card(found.name, memory):
-            model = _load_model(found, choice, settings, threads, cpu_experts)
+            model = _load_model(found, device, settings, threads, cpu_experts)
             engine = _engine(model, tokenizer.result(), settings, rows, card)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
     _report_notes(model, found.folder)
     _report_slow_format(model)
     return Runtime(engine, found, threads, time.perf_counter() - started, cpu_experts)
-
-
-def _choose_device(
-    found: FoundModel, settings: RuntimeSettings, rows: int | None, threads: int, tokenizer: Future[Tokenizer]
-) -> DeviceChoice | str:
-    """The device, and a line for each thing that a person should know of it; its name where there is nothing to choose.
-
-    Never the CPU silently where there is a card.
-    """
-    if settings.device == "cpu" or (settings.device == "auto" and not gpu_hardware()):
-        return settings.device
-    from zaya_core.machine.device import choose_device
-
-    def compare(gpu: Gpu) -> Speeds | None:
-        from zaya_cli.machine.speeds import SpeedRecord
-        from zaya_core.measure.cpu_or_card import trial_of
-
-        trial = trial_of(found.config, rows)
-        wait([tokenizer])  # it would slow the CPU down
-        return None if trial is None else SpeedRecord(gpu, threads).kept_or_measured(trial)
-
-    choice = choose_device(settings.device, compare)
-    for note in choice.notes:
-        write_note(f"zaya: {note}")
-    return choice
-
-
-def _check_memory(found: FoundModel, settings: RuntimeSettings, memory: Memory, use: CardUse) -> CardFit | None:
-    """Refuse what cannot fit unless forced; say when it is tight. See `zaya_core.machine.memory_fit`.
-
-    What of the model is placed on the card, None where the CPU computes.
-    """
-    config = found.config
-    settings.expect_context(config.max_position_embeddings)
-    settings.card.expect_layers(config.num_hidden_layers)
-    if memory.card is not None:
-        return _check_card(found, settings, memory, use)
-    settings.card.say_unused()
-    stored = found.folder.weight_bytes
-    need = memory_need(config, stored, settings.context or USUAL_CONTEXT, settings.kv)
-    verdict = need.verdict(memory.total, memory.free)
-    if verdict == "fits" or settings.force:
-        return None
-    numbers = f"{found.name} needs {gigabytes(need.total)} of memory"
-    if verdict == "tight":
-        free = gigabytes(memory.free)
-        write_note(f"zaya: {numbers}, {free} are free: it will be slow while other programs hold the rest.")
-        return None
-    help = smallest_change(config, stored, memory, settings.kv)
-    raise MemoryFitError(
-        f"{numbers}, and there are {gigabytes(memory.total)} ({memory.place}): "
-        + (f"what would fit is {help}; " if help else "")
-        + "--force tries all the same, reading the weights from the disk again and again."
-    )
-
-
-def _check_card(found: FoundModel, settings: RuntimeSettings, memory: Memory, use: CardUse) -> CardFit:
-    """Refuse what does not fit unless forced. See `zaya_core.machine.card_fit`."""
-    context = settings.context or USUAL_CONTEXT
-    fit = CardFit.of(found.config, found.folder.weight_bytes, memory, context, settings.kv, use)
-    if not (settings.force or fit.fits):
-        raise MemoryFitError(f"{fit.refusal(found.name)}; --force tries all the same.")
-    bound_card(memory)
-    return fit
 
 
 def _engine(

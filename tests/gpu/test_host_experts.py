@@ -72,7 +72,9 @@ def test_what_stays_in_host_memory_is_not_on_the_card(folder):
     assert held[0] > held[1] > held[2]
     assert held[0] - held[1] == pytest.approx(held[1] - held[2])
     config = ModelFolder(folder).config
-    assert held[0] - held[1] == pytest.approx(expert_bytes(config, 2), rel=0.1)  # scales of narrow matrices are not counted
+    assert held[0] - held[1] == pytest.approx(
+        expert_bytes(config, 2), rel=0.1
+    )  # scales of narrow matrices are not counted
 
 
 def test_the_placement_says_how_many_layers_experts_the_cpu_has(folder):

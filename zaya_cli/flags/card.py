@@ -51,6 +51,11 @@ class CardFlags:
             )
         return int(self.cpu_experts)
 
+    @property
+    def are_given(self) -> bool:
+        """Whether a person has said how a card is to be used."""
+        return self.gpu_memory is not None or self.cpu_experts != "0"
+
     def expect_layers(self, layers: int) -> None:
         """Raises UsageError for the experts of more layers than a model has."""
         if (wanted := self._layers()) is not None and wanted > layers:

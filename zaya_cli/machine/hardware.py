@@ -7,12 +7,16 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from zaya_cli.machine.control_groups import memory_limit
 from zaya_core.machine.card_fit import usable_bytes
 from zaya_core.machine.gpu_hardware import gpu_hardware
+
+if TYPE_CHECKING:
+    from zaya_core.machine.gpus import Gpu
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,14 @@ def memory_of(device: str) -> Memory:
         from zaya_core.machine.gpus import gpu_for, visible_gpus
 
         if (gpu := gpu_for(device, visible_gpus(device))) is not None:
-            place = f"{gpu.name}, in main memory" if gpu.shares_memory else gpu.name
-            return Memory(place, gpu.total_memory, gpu.free_memory, gpu.index)
+            return memory_of_card(gpu)
     return system_memory()
+
+
+def memory_of_card(gpu: Gpu) -> Memory:
+    """That of a card, which may be main memory."""
+    place = f"{gpu.name}, in main memory" if gpu.shares_memory else gpu.name
+    return Memory(place, gpu.total_memory, gpu.free_memory, gpu.index)
 
 
 def system_memory() -> Memory:

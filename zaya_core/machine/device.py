@@ -30,6 +30,7 @@ class Speeds:
 
 
 Compare = Callable[[Gpu], Speeds | None]  # None: nothing is known, and the card is taken
+Refuse = Callable[[Gpu], str | None]  # why a card cannot take a model, None where it can
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class Placement:
     reason: str
 
 
-def choose_device(name: str, compare: Compare = lambda gpu: None) -> DeviceChoice:
+def choose_device(name: str, compare: Compare = lambda gpu: None, refuse: Refuse = lambda gpu: None) -> DeviceChoice:
     """The device that "auto", "cpu", "cuda" or "cuda:N" means on this machine.
 
-    "cuda" is the card that suits best; "auto" is that card, or the CPU where there is none, where none can be used, or
-    where `compare` says that the CPU is faster.
+    "cuda" is the card that suits best; "auto" is that card, or the CPU where there is none, where none can be used,
+    where `refuse` has a reason, or where `compare` says that the CPU is faster.
     Raises: DeviceError for a card that is not there or cannot be used; UsageError for another name.
     """
     if name == "cpu":
@@ -66,15 +67,17 @@ def choose_device(name: str, compare: Compare = lambda gpu: None) -> DeviceChoic
     gpus = visible_gpus(name)
     gpu = gpu_for(name, gpus)
     if gpu is not None:
-        return _card_or_cpu(gpu, gpus[0], compare) if name == "auto" else _card(gpu, gpus[0])
+        return _card_or_cpu(gpu, gpus[0], compare, refuse) if name == "auto" else _card(gpu, gpus[0])
     if name != "auto":
         raise DeviceError(f"device {name!r} was asked for, but {_why_missing(name, gpus)}, or use --device cpu.")
     why = unused_gpu()
     return _cpu(f"this PyTorch ({torch.__version__}) sees no GPU") if why is None else _cpu_after_all(why)
 
 
-def _card_or_cpu(gpu: Gpu, first: Gpu, compare: Compare) -> DeviceChoice:
+def _card_or_cpu(gpu: Gpu, first: Gpu, compare: Compare, refuse: Refuse) -> DeviceChoice:
     """For "auto"."""
+    if (why := refuse(gpu)) is not None:
+        return _cpu(why, f"computing on the CPU: {why}.")
     speeds = compare(gpu)
     if speeds is not None and speeds.failure is not None:
         return _cpu_after_all(f"{gpu.label} failed at a trial ({speeds.failure})")
