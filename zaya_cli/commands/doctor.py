@@ -6,12 +6,10 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
 
 import psutil
 
-from zaya_cli.failures import sentence_of
+from zaya_cli.commands.findings import guarded, report
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.flags.settings import Setting, read_config_file, unknown_variables
 from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory, why_not_writable
@@ -20,13 +18,10 @@ from zaya_cli.machine.versions import installed_version
 from zaya_cli.models import hub
 from zaya_cli.models.folder import BUNDLED
 from zaya_cli.sizes import gigabytes
-from zaya_cli.terminal.output import stdout_console, write_json
-from zaya_cli.terminal.visible import one_line
 from zaya_cli.user_files import config_file, history_file, quantized_models, sessions_folder
 from zaya_core.errors import ZayaError
-from zaya_core.redaction import is_secret_name, redacted
-
-State = Literal["ok", "note", "problem"]
+from zaya_core.measure.checkup.finding import Finding
+from zaya_core.redaction import is_secret_name
 
 _LIBRARIES = ("torch", "safetensors", "tokenizers", "huggingface-hub", "transformers", "bitsandbytes", "triton")
 _CONTEXTS = (4_096, 32_768, 131_072)
@@ -34,34 +29,9 @@ _PUBLISHED = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}  # ZAYA1-8B:
 _VARIABLES = ("ZAYA_", "HF_", "CUDA_VISIBLE", "HIP_VISIBLE", "OMP_", "ONEDNN_")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. A problem keeps something from working; a note is worth knowing."""
-
-    topic: str
-    text: str
-    state: State = "ok"
-
-
 def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, format: InfoKind) -> None:
     """Print the report, each part as soon as it is known. Raises SystemExit(1) if there is a problem."""
-    console = stdout_console()
-    findings = []
-    for finding in _findings(settings, device, run_self_test):
-        finding = replace(finding, text=redacted(finding.text))
-        findings.append(finding)
-        if format == "text":
-            mark = {"ok": " ", "note": "!", "problem": "X"}[finding.state]
-            console.print(one_line(f"{mark} {finding.topic:<10}{finding.text}"))
-    problems = [finding for finding in findings if finding.state == "problem"]
-    if format == "json":
-        write_json([{"topic": f.topic, "text": f.text, "state": f.state} for f in findings])
-    elif problems:
-        console.print(f"\n{len(problems)} problem{'s' * (len(problems) != 1)}, marked X.")
-    else:
-        console.print("\nNo problems. Lines marked ! are worth reading.")
-    if problems:
-        raise SystemExit(1)
+    report(_findings(settings, device, run_self_test), format)
 
 
 def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool) -> Iterator[Finding]:
@@ -72,11 +42,7 @@ def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool)
     ]  # fmt: skip
     if run_self_test:
         parts.append(lambda: _self_test(device))
-    for part in parts:
-        try:
-            yield from part()
-        except Exception as error:  # a broken installation is what this command is for
-            yield Finding("failure", sentence_of(error), "problem")
+    yield from guarded(parts)
 
 
 def _versions() -> Iterator[Finding]:

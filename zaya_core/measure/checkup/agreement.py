@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,27 +23,33 @@ def compare_with_steps(model: ZayaModel, ids: Sequence[int]) -> tuple[Tensor, Fi
     cache = model.new_cache()
     rows = [model(torch.tensor([ids[:_PROMPT]]), cache)[0]]
     rows += [model(torch.tensor([[id_]]), cache)[0] for id_ in ids[_PROMPT:]]
-    return whole, _verdict("steps", "one pass and step by step", whole, torch.cat(rows).cpu())
+    return whole, _verdict("steps", "step by step and one pass", whole, torch.cat(rows).cpu())
 
 
 def compare_with_reference(config: ModelConfig, checkpoint: Checkpoint, ids: Sequence[int], whole: Tensor) -> Finding:
     """How far the logits of a pass, (T, V), are from those of the float32 reference on the CPU."""
     exact = exact_model(config, checkpoint)(torch.tensor([ids]))[0]
-    return _verdict("reference", "float32 from the files and what computes here", exact, whole)
+    return _verdict("reference", "this and float32 from the files", exact, whole)
+
+
+_RELATIONS: dict[State, str] = {
+    "ok": "agree",
+    "note": "differ more than rounding explains",
+    "problem": "do not agree, a fault of zaya: please report it",
+}
 
 
 def _verdict(topic: str, what: str, exact: Tensor, other: Tensor) -> Finding:
     """By the median: a router that chooses another expert in a near tie changes single positions and is no fault."""
     if not (bool(torch.isfinite(exact).all()) and bool(torch.isfinite(other).all())):
-        return Finding(topic, f"{what}: some logits are not finite", "problem")
+        return Finding(topic, f"{what} cannot be compared: some logits are not finite", "problem")
     logs, others = exact.double().log_softmax(-1), other.double().log_softmax(-1)
     kl = (logs.exp() * (logs - others)).sum(-1)
     median, largest = float(kl.median()), float(kl.max())
     difference = float((exact - other).abs().max())
-    text = f"KL {_small(median)} (most {_small(largest)}) over {len(kl)} positions, logits differ by {difference:.2f} at most"
     state: State = "ok" if median <= _SUSPICIOUS else "note" if median <= _WRONG else "problem"
-    relation = {"ok": "agree", "note": "differ more than usual", "problem": "do not agree: please report this"}[state]
-    return Finding(topic, f"{what} {relation}: {text}", state)
+    numbers = f"KL {_small(median)}, at most {_small(largest)}; logits within {difference:.2f}"
+    return Finding(topic, f"{what} {_RELATIONS[state]}: {numbers}", state)
 
 
 def _small(nats: float) -> str:

@@ -33,11 +33,13 @@ def _compare_distributions(model: ZayaModel, golden: Golden) -> Finding:
     ids = torch.tensor([[*golden.ids, *golden.greedy]])
     kl = _divergence(model(ids)[0].cpu(), golden)
     bits = bits_of_weights(model.config)
-    text = f"KL {kl:.4f} from {golden.source} over {ids.shape[1]} positions"
     limit = golden.closeness[bits]
+    text = f"KL {kl:.4f} from {golden.source}"
     if kl <= limit:
-        return Finding("logits", f"{text} (up to {limit:g} with weights of {bits} bits)")
-    return Finding("logits", f"{text}; {limit:g} is the most with weights of {bits} bits: damaged weights", "problem")
+        return Finding("logits", f"{text} (weights of {bits} bits: up to {limit:g})")
+    return Finding(
+        "logits", f"{text}, and {limit:g} is the most for weights of {bits} bits: damaged weights", "problem"
+    )
 
 
 def _divergence(logits: Tensor, golden: Golden) -> float:

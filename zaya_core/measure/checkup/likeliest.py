@@ -12,7 +12,11 @@ from zaya_core.measure.checkup.finding import Finding, State
 from zaya_core.measure.checkup.golden import Golden, Known, bits_of_weights
 from zaya_core.model.model import ZayaModel
 
-_TIES: Mapping[str, float] = {"16": 0.5, "8": 1.0, "4": 2.0}  # logits by which rounding weights to so many bits may turn two ids round
+_TIES: Mapping[str, float] = {
+    "16": 0.5,
+    "8": 1.0,
+    "4": 2.0,
+}  # logits by which rounding weights to so many bits may turn two ids round
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,19 @@ class Miss:
 
 def compare_likeliest(model: ZayaModel, known: Known) -> Iterator[Finding]:
     """In one pass, then step by step behind it. Nothing for a model of nobody's sizes."""
-    if known.golden is None:
-        yield Finding("known ids", "none: this is no model whose numbers are published", "ok")
+    golden = known.golden
+    if golden is None:
         return
-    golden, ids = known.golden, known.golden.ids
-    logits = model(torch.tensor([ids]))[0].cpu()
-    row = _misses(logits[-len(golden.likeliest) :], golden.likeliest)
-    yield _verdict("known ids", "likeliest", row, len(golden.likeliest), model, known)
+    logits = model(torch.tensor([golden.ids]))[0, -len(golden.likeliest) :].cpu()
+    row = _misses(logits, golden.likeliest)
+    if not known.is_named and len(row) > golden.misses[bits_of_weights(model.config)]:
+        text = _agreeing("likeliest", row, golden.likeliest, golden)
+        advice = f"not {golden.name}, or a damaged one by another name: not judged"
+        yield Finding("known ids", f"{text}: {advice}", "note")
+        return
+    yield _verdict("known ids", "likeliest", row, golden.likeliest, model, golden)
     greedy = _misses(_forced(model, golden), golden.greedy)
-    yield _verdict("greedy", "ids that follow", greedy, len(golden.greedy), model, known)
+    yield _verdict("greedy", "that follow", greedy, golden.greedy, model, golden)
 
 
 def _forced(model: ZayaModel, golden: Golden) -> Tensor:
@@ -56,21 +64,23 @@ def _misses(logits: Tensor, known: Sequence[int]) -> list[Miss]:
     ]
 
 
-def _verdict(topic: str, what: str, misses: list[Miss], count: int, model: ZayaModel, known: Known) -> Finding:
-    golden = known.golden
-    assert golden is not None
+def _verdict(
+    topic: str, what: str, misses: list[Miss], expected: Sequence[int], model: ZayaModel, golden: Golden
+) -> Finding:
     bits = bits_of_weights(model.config)
     allowed = golden.misses[bits]
-    text = f"{count - len(misses)} of {count} {what} as in {golden.source}"
+    text = _agreeing(what, misses, expected, golden)
     if misses:
         worst = max(misses, key=lambda miss: miss.lead)
         text += f"; at {worst.position} {worst.found} leads {worst.known} by {worst.lead:.2f}"
-    if not known.is_named:
-        return _of_another_name(topic, text, len(misses) <= allowed, golden)
     state = _state(misses, allowed, _TIES[bits])
-    if state == "ok" and allowed:
-        text += f" ({count - allowed} or more with weights of {bits} bits)"
+    if misses and allowed:
+        text += f" ({len(expected) - allowed} or more with weights of {bits} bits)"
     return Finding(topic, text + _ADVICE[state], state)
+
+
+def _agreeing(what: str, misses: list[Miss], expected: Sequence[int], golden: Golden) -> str:
+    return f"{len(expected) - len(misses)} of {len(expected)} {what} as in {golden.source}"
 
 
 _ADVICE: dict[State, str] = {
@@ -84,9 +94,3 @@ def _state(misses: list[Miss], allowed: int, tie: float) -> State:
     if len(misses) <= allowed:
         return "ok"
     return "note" if len(misses) == allowed + 1 and all(miss.lead <= tie for miss in misses) else "problem"
-
-
-def _of_another_name(topic: str, text: str, agrees: bool, golden: Golden) -> Finding:
-    if agrees:
-        return Finding(topic, f"{text}: it is {golden.name} under another name")
-    return Finding(topic, f"{text}: not {golden.name}, or a damaged one; its name says nothing, so it is not judged", "note")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from zaya_core.measure.checkup.finding import Finding
+from zaya_core.measure.checkup.finding import Finding, State
 from zaya_core.measure.checkup.golden import Known
 from zaya_core.measure.checkup.text import Reading
 from zaya_core.measure.choices import ChoiceRecorder
@@ -67,21 +67,25 @@ def read_text(
 def judge_text(read: TextRead, what: str, vocab_size: int, known: Known) -> Iterator[Finding]:
     """what: kind of text."""
     if not read.is_finite:
-        yield Finding("perplexity", f"not computed: some logits of {what} are not finite", "problem")
+        yield Finding("text", f"no perplexity: some logits of {what} are not finite", "problem")
         return
-    healthy, broken = _USUAL if known.judge is None else known.judge.perplexity
-    is_random = read.perplexity >= vocab_size / 2
-    text = f"{read.perplexity:.4g} over {read.scored:,} tokens of {what}"
-    if is_random:
+    golden = known.judge
+    healthy, broken = _USUAL if golden is None else golden.perplexity
+    text = f"perplexity {_shown(read.perplexity)} over {read.scored:,} tokens of {what}"
+    if read.perplexity >= vocab_size / 2:
         text += f", no better than chance ({vocab_size:,}): random or damaged weights, or another model's tokenizer"
-        yield Finding("perplexity", text, "problem")
-    elif known.judge is not None and read.perplexity > healthy:
-        state = "problem" if read.perplexity > broken else "note"
-        yield Finding("perplexity", f"{text}; {healthy:g} or less is healthy: something is damaged", state)
-    elif read.perplexity > healthy:
-        yield Finding("perplexity", f"{text}; a model that reads it has {healthy:g} or less", "note")
+        yield Finding("text", text, "problem")
+    elif read.perplexity <= healthy:
+        yield Finding("text", f"{text} (healthy: up to {healthy:g})")
+    elif golden is None:
+        yield Finding("text", f"{text}; one that reads it has {healthy:g} or less", "note")
     else:
-        yield Finding("perplexity", f"{text} (healthy: up to {healthy:g})")
+        state: State = "problem" if read.perplexity > broken else "note"
+        yield Finding("text", f"{text}; {healthy:g} or less is healthy: something is damaged", state)
+
+
+def _shown(perplexity: float) -> str:
+    return f"{perplexity:,.0f}" if 1000 <= perplexity < 1e9 else f"{perplexity:.4g}"
 
 
 def judge_routers(read: TextRead, known: Known) -> Finding:
@@ -90,19 +94,15 @@ def judge_routers(read: TextRead, known: Known) -> Finding:
     tokens, used = int(read.counts[0].sum()), (experts > 0).sum(1)
     shares = experts.max(1).values / max(tokens, 1)
     layer, largest = int(shares.argmax()), float(shares.max())
-    text = (
-        f"{float(used.float().mean()):.1f} of {experts.shape[1]} experts a layer, at least {int(used.min())}; "
-        f"one has at most {largest:.0%} of {tokens:,} tokens (layer {layer})"
+    spread = f"{float(used.float().mean()):.1f} of {experts.shape[1]} experts a layer (least {int(used.min())})"
+    skipped = int(read.counts[:, -1].sum()) / max(int(read.counts.sum()), 1)
+    text = f"{spread}, largest share {largest:.0%} (layer {layer}), " + (
+        f"{skipped:.1%} skip" if skipped else "no skip"
     )
-    skipped = int(read.counts[:, -1].sum())
-    if skipped:
-        text = f"{skipped / read.counts.sum():.1%} of choices skip; {text}"
-        if known.is_named and known.judge is not None:
-            return Finding("routers", f"{text}: in {known.judge.name} none does", "problem")
-    if tokens < _LEAST_TOKENS:
-        return Finding("routers", text)
-    if largest == 1.0:
+    if tokens >= _LEAST_TOKENS and largest == 1.0:
         return Finding("routers", f"{text}: a router that sends all to one expert is damaged", "problem")
-    if largest > _MOST_OF_A_LAYER:
-        return Finding("routers", f"{text}, which is more than training allows", "note")
-    return Finding("routers", text if skipped else f"{text}; none skips")
+    if skipped and known.judge is not None:
+        return Finding("routers", f"{text}: none does in {known.judge.name}", "note")
+    if tokens >= _LEAST_TOKENS and largest > _MOST_OF_A_LAYER:
+        return Finding("routers", f"{text}, which is much for one expert", "note")
+    return Finding("routers", text)

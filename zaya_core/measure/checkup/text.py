@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,11 @@ class Reading:
 def readings(tokenizer: Tokenizer, golden: Golden | None) -> tuple[str, list[Reading]]:
     """What kind of text, and the texts. Raises the errors of rendering."""
     if golden is not None and golden.conversations:
-        return "its own sums", [_conversation(tokenizer, one) for one in golden.conversations]
+        return "sums like its training's", [_conversation(tokenizer, one) for one in golden.conversations]
     start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     return "plain English", [Reading([*start, *tokenizer.encode(PROSE)], 1)]
 
 
-def _conversation(tokenizer: Tokenizer, entry: dict[str, str]) -> Reading:
+def _conversation(tokenizer: Tokenizer, entry: Mapping[str, str]) -> Reading:
     prompt = tokenizer.render_chat([{"role": "user", "content": entry["question"]}])
     return Reading(conversation_ids(entry, tokenizer), len(prompt))
