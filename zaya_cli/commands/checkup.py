@@ -26,7 +26,7 @@ from zaya_core.machine.memory import peak_memory_bytes
 from zaya_core.measure.checkup.agreement import compare_with_reference, compare_with_steps
 from zaya_core.measure.checkup.distributions import compare_logits
 from zaya_core.measure.checkup.finding import Finding
-from zaya_core.measure.checkup.golden import Known, known
+from zaya_core.measure.checkup.golden import NOBODY, Known, known
 from zaya_core.measure.checkup.likeliest import compare_likeliest
 from zaya_core.measure.checkup.perplexity import judge_routers, judge_text, read_text
 from zaya_core.measure.checkup.speed import measure_speed
@@ -73,7 +73,7 @@ class _Folder:
     settings: RuntimeSettings
     progress: ProgressLine
     found: FoundModel | None = None
-    known: Known = Known(None, False)
+    known: Known = NOBODY
     loaded: _Loaded | None = None
     is_whole: bool = True
     repository: str | None = None  # of the Hub, where its cache holds the files

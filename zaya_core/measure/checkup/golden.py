@@ -23,14 +23,18 @@ _BUNDLED = Path(__file__).parents[2] / "bundled"
 class Golden:
     """Known numbers of one model, as its JSON file has them.
 
-    source: who says so. names: a pattern of what the model is called where others have its sizes; None where none has.
-    text, text_ids: what plain text encodes to. tokens: ids of control tokens; probable_tokens: such as nobody published.
-    likeliest: the ids after the last of `ids`, position by position; greedy: the ids that follow.
-    misses: by bits of a weight, how many of each may differ. likeliest_at, log_probabilities_at: some ids at each
-    position of `ids` and `greedy`; closeness: by bits of a weight, the most KL from them. last_logits: of the last three
-    ids of the vocabulary behind the last three of `ids`, and how far off is odd. conversations: texts that it was
-    trained on; none: prose. perplexity: up to which it is healthy, and from which broken. ranges: of the values of small
-    tensors, by the ends of their names.
+    source: who says so.
+    names: a pattern of what the model is called where others have its sizes; None where none has.
+    text, text_ids: what plain text encodes to.
+    tokens: ids of control tokens; probable_tokens: of such as nobody published.
+    ids: a text; likeliest: the ids after its last ones, position by position; greedy: the ids that follow.
+    misses: by bits of a weight, how many of either may differ.
+    likeliest_at, log_probabilities_at: some ids at each position of `ids` and `greedy`.
+    closeness: by bits of a weight, the most KL from those.
+    last_logits: of the last three ids of the vocabulary behind the last three of `ids`, and how far off is odd.
+    conversations: texts like those it was trained on; none: it reads prose.
+    perplexity: up to which it is healthy, and from which broken.
+    ranges: of the values of small tensors, by the ends of their names.
     """
 
     name: str
@@ -77,12 +81,15 @@ class Known:
         return self.golden if self.is_named else None
 
 
+NOBODY = Known(None, False)
+
+
 def known(config: ModelConfig, names: Iterable[str]) -> Known:
     """Which published model this is, by its sizes and by what it is called."""
     for one in _all():
         if one.has_sizes_of(config):
             return Known(one, one.is_called(names))
-    return Known(None, False)
+    return NOBODY
 
 
 def bits_of_weights(config: ModelConfig) -> str:

@@ -24,13 +24,13 @@ def check_tensors(
     for number, parameter in enumerate(checkpoint.parameters.values(), 1):
         for name, tensor in _matrices(checkpoint, parameter):
             low, high = (float(value) for value in tensor.aminmax())
+            usual = _range_of(known.judge, name)
             if not (abs(low) < float("inf") and abs(high) < float("inf")):  # NaN is less than nothing
                 broken.append(name)
             elif low == high and _says_something(name, parameter, low):
                 constant.append(f"{name} (all {low:g})")
-            elif known.judge is not None and (range_ := _range_of(known.judge, name)) is not None:
-                if not (range_[0] <= low and high <= range_[1]):
-                    odd.append(f"{name} ({low:.3g} to {high:.3g}; {range_[0]:g} to {range_[1]:g} is usual)")
+            elif usual is not None and not (usual[0] <= low and high <= usual[1]):
+                odd.append(f"{name} ({low:.3g} to {high:.3g}; {usual[0]:.3g} to {usual[1]:.3g} is usual)")
         on_progress(number, len(checkpoint.parameters))
     yield from _findings(broken, constant, odd, known)
 
@@ -63,8 +63,9 @@ def _comparable(stored: Tensor) -> Tensor:
     return stored.float() if stored.is_floating_point() and stored.itemsize == 1 else stored
 
 
-def _range_of(golden: Golden, name: str) -> tuple[float, float] | None:
-    return next((range_ for end, range_ in golden.ranges.items() if name.endswith(end)), None)
+def _range_of(golden: Golden | None, name: str) -> tuple[float, float] | None:
+    ranges = {} if golden is None else golden.ranges
+    return next((usual for end, usual in ranges.items() if name.endswith(end)), None)
 
 
 def _findings(broken: list[str], constant: list[str], odd: list[str], known: Known) -> Iterator[Finding]:
