@@ -40,13 +40,15 @@ TEXT = "What is 17 * 23?"
 
 def greedy(model: ZayaModel, prompt: list[int], count: int) -> list[int]:
     """The likeliest ids. Raises ValueError where one is hardly ahead."""
-    ids = list(prompt)
-    while len(ids) < len(prompt) + count:
-        first, second = model(torch.tensor([ids]), last_only=True)[0, -1].topk(2).values.tolist()
+    cache, answer = model.new_cache(), list[int]()
+    logits = model(torch.tensor([prompt]), cache, last_only=True)
+    while len(answer) < count:
+        (first, second), (id_, _) = (one.tolist() for one in logits[0, -1].topk(2))
         if first - second < LEAST_LEAD:
-            raise ValueError(f"{len(ids)}: the likeliest id is only {first - second:.2f} ahead: ask something else")
-        ids.append(int(model(torch.tensor([ids]), last_only=True)[0, -1].argmax()))
-    return ids[len(prompt) :]
+            raise ValueError(f"{len(answer)}: {id_} is only {first - second:.2f} ahead: ask something else")
+        answer.append(id_)
+        logits = model(torch.tensor([[id_]]), cache)
+    return answer
 
 
 def known_numbers(folder: ModelFolder) -> Golden:

@@ -13,6 +13,7 @@ from torch import Tensor
 from demo.evaluate import BUNDLED
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.folder import ModelFolder
+from zaya_core.config.kv_format import KVFormat
 from zaya_core.load import load_model
 from zaya_core.measure.checkup.agreement import compare_with_reference, compare_with_steps
 from zaya_core.measure.checkup.distributions import compare_logits
@@ -78,7 +79,7 @@ def damaged(out: Path, change: Change, source: Path = BUNDLED) -> Path:
     return out
 
 
-def findings(path: Path, kv: str = "auto", names: tuple[str, ...] = ()) -> list[Finding]:
+def findings(path: Path, kv: KVFormat = "auto", names: tuple[str, ...] = ()) -> list[Finding]:
     """All but speed and memory."""
     folder, tokenizer = ModelFolder(path), load_tokenizer(path)
     checkpoint, model = open_checkpoint(folder), load_model(folder, "cpu", kv=kv)

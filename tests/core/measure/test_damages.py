@@ -8,7 +8,10 @@ from demo.evaluate import BUNDLED
 from tests.core.measure.damaged import DAMAGES, LAYER, damaged, findings, problems
 from tests.core.quantized_models import quantized_folder, source_folder
 from zaya_core.checkpoint.checkpoint import open_checkpoint
-from zaya_core.measure.checkup.golden import NOBODY
+from zaya_core.checkpoint.folder import ModelFolder
+from zaya_core.load import load_model
+from zaya_core.measure.checkup.distributions import compare_logits
+from zaya_core.measure.checkup.golden import NOBODY, known
 from zaya_core.measure.checkup.tensors import check_tensors
 from zaya_core.quantize.job import QuantizeSettings
 
@@ -31,9 +34,12 @@ def test_the_bundled_model_passes_in_every_format(folders, kind, kv):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_one_changed_tensor_of_the_bundled_model_is_a_problem(tmp_path, damage):
-    found = problems(findings(damaged(tmp_path / "model", DAMAGES[damage])))
-    assert "logits" in found
-    assert ("numbers" in found) == (damage in ("o_proj zeroed", "a NaN in an expert"))
+    folder = ModelFolder(damaged(tmp_path / "model", DAMAGES[damage]))
+    demo = known(folder.config, [])
+    (logits,) = compare_logits(load_model(folder, "cpu"), demo)
+    assert logits.state == "problem"
+    stored = problems([*check_tensors(open_checkpoint(folder), demo)])
+    assert bool(stored) == (damage in ("o_proj zeroed", "a NaN in an expert"))
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])

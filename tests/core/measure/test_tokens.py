@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from zaya_core.text.tokenizer import load_tokenizer
 
 CONFIG = parse_config(full_size_config())
 ZAYA = known(CONFIG, ["Zyphra/ZAYA1-8B"])
+assert ZAYA.golden is not None
+GOLDEN = ZAYA.golden
 DEMO_CONFIG = ModelFolder(BUNDLED).config
 DEMO = known(DEMO_CONFIG, [])
 
@@ -148,21 +151,20 @@ def test_a_vocabulary_that_cannot_spell_everything_is_told_with_an_example(tmp_p
     assert any(one.state == "note" and "text changes when it is encoded and decoded: " in one.text for one in found)
 
 
-class Published:
+class _Published:
     """Answers as ZAYA1-8B's tokenizer is known to."""
 
     vocab_size, bos_id, stop_ids, control_ids = 262_147, 2, frozenset({106}), frozenset({2, 105, 106, 262_145, 262_146})
 
     def __init__(self, **ids):
-        assert ZAYA.golden is not None
-        self.ids = {**ZAYA.golden.tokens, **ZAYA.golden.probable_tokens, **ids}
+        self.ids = {**GOLDEN.tokens, **GOLDEN.probable_tokens, **ids}
         self.texts = {}
 
     def id_of(self, name):
         return self.ids.get(name)
 
     def encode(self, text):
-        ids = ZAYA.golden.text_ids if text == ZAYA.golden.text else [1000 + len(self.texts)]
+        ids = GOLDEN.text_ids if text == GOLDEN.text else [1000 + len(self.texts)]
         self.texts[tuple(ids)] = text
         return list(ids)
 
@@ -177,6 +179,9 @@ class Published:
 
     def starts_in_thinking(self, ids):
         return True
+
+
+Published: Any = _Published  # stands for a Tokenizer
 
 
 def test_a_tokenizer_that_gives_what_is_published_is_right():
