@@ -16,6 +16,7 @@ from demo.evaluate import BUNDLED
 from demo.problems import held_out, trace
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.folder import ModelFolder
+from zaya_core.config.rope import FULL
 from zaya_core.measure.checkup.distributions import kept
 from zaya_core.measure.checkup.exact import exact_model
 from zaya_core.measure.checkup.golden import Golden
@@ -33,6 +34,7 @@ SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "num_experts", "moe_intermediate_size", "router_hidden_size", "sliding_window",
 )  # fmt: skip
+SETTINGS = ("rms_norm_eps", "cca_time0", "cca_time1", "tie_word_embeddings")
 TOKENS = ("<pad>", "<bos>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<zyphra_tool_call>")
 RANGED = ("self_attn.qk_norm.temp", "model.input_hidden_states_scale", "model.norm.weight", "balancing_biases")
 TEXT = "What is 17 * 23?"
@@ -58,6 +60,7 @@ def known_numbers(folder: ModelFolder) -> Golden:
     model = exact_model(folder.config, checkpoint)
     answer = greedy(model, prompt, KNOWN + GREEDY)
     likeliest_at, log_probabilities_at = kept(model(torch.tensor([prompt + answer]))[0])
+    settings = {name: getattr(folder.config, name) for name in SETTINGS}
     values: dict[str, list[float]] = {}
     for end in RANGED:
         tensors = [checkpoint.tensor(name).float() for name in checkpoint.parameters if name.endswith(end)]
@@ -68,6 +71,7 @@ def known_numbers(folder: ModelFolder) -> Golden:
         source="its float32 reference",
         names=None,
         sizes={name: getattr(folder.config, name) for name in SIZES},
+        settings={**settings, **vars(folder.config.rope_parameters[FULL])},
         text=TEXT,
         text_ids=tokenizer.encode(TEXT),
         tokens={name: id_ for name in TOKENS if (id_ := tokenizer.id_of(name)) is not None},

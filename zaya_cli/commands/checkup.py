@@ -29,6 +29,7 @@ from zaya_core.measure.checkup.finding import Finding
 from zaya_core.measure.checkup.golden import NOBODY, Known, known
 from zaya_core.measure.checkup.likeliest import compare_likeliest
 from zaya_core.measure.checkup.perplexity import judge_routers, judge_text, read_text
+from zaya_core.measure.checkup.settings import check_settings
 from zaya_core.measure.checkup.speed import measure_speed
 from zaya_core.measure.checkup.tensors import check_tensors
 from zaya_core.measure.checkup.text import readings
@@ -52,7 +53,7 @@ def _findings(settings: RuntimeSettings, progress: ProgressLine) -> Iterator[Fin
     folder = _Folder(settings, progress)
     yield from guarded([_machine, folder.find])
     if folder.found is not None:
-        yield from guarded([folder.check_files, folder.check_tokens, folder.load])
+        yield from guarded([folder.check_files, folder.check_tokens, folder.check_numbers, folder.load])
     if folder.loaded is not None:
         loaded = folder.loaded
         yield from guarded([loaded.compare_ids, loaded.read, loaded.measure, loaded.compare_ways])
@@ -68,15 +69,16 @@ def _machine() -> Iterator[Finding]:
 
 @dataclass
 class _Folder:
-    """What the files of a model say. State: `found`, `loaded`: None until they are, and where that fails."""
+    """What the files of a model say. State: what is known so far, which stays as it is where a check fails."""
 
     settings: RuntimeSettings
     progress: ProgressLine
     found: FoundModel | None = None
     known: Known = NOBODY
-    loaded: _Loaded | None = None
-    is_whole: bool = True
     repository: str | None = None  # of the Hub, where its cache holds the files
+    has_weights: bool = False
+    has_tokens: bool = False
+    loaded: _Loaded | None = None
 
     def find(self) -> Iterator[Finding]:
         """Which model it is, and what is known of it."""
@@ -89,42 +91,46 @@ class _Folder:
         made = f", made from {_named(origin)}" if origin else ""
         yield Finding("model", f"{_named(source)}{made}, {found.path}")
         yield Finding("judged", _judged(self.known))
+        yield from check_settings(found.config, self.known)
 
     def check_files(self) -> Iterator[Finding]:
-        """Headers against `config.json`, then every stored number. The files are closed again before the model opens
-        them, so that no page of them counts twice in its memory."""
+        """All headers against `config.json`."""
         assert self.found is not None
-        self.is_whole = False
         folder, config = self.found.folder, self.found.config
         checkpoint = open_checkpoint(folder)
-        self.is_whole = True
+        self.has_weights = True
         stored = config.quantization.describe() if config.quantization else dtype_name(checkpoint.dtype)
         files = len(folder.weight_files)
         sizes = f"{gigabytes(folder.weight_bytes)} in {files} file{'s' * (files != 1)}"
         count = len(checkpoint.parameters)
         yield Finding("files", f"{config.layout} layout, {stored}; {sizes}, all {count:,} parameters")
-        yield from check_tensors(checkpoint, self.known, self.progress.counting("reading the weights"))
 
     def check_tokens(self) -> Iterator[Finding]:
         """See `check_tokens`."""
         assert self.found is not None
-        was_whole, self.is_whole = self.is_whole, False
         tokenizer = load_tokenizer(self.found.folder)
-        self.is_whole = was_whole
+        self.has_tokens = True
         yield from check_tokens(tokenizer, self.found.config, self.known)
+
+    def check_numbers(self) -> Iterator[Finding]:
+        """All that is stored. The files are closed again, or their pages would count twice in the model's memory."""
+        assert self.found is not None
+        if self.has_weights:
+            counting = self.progress.counting("reading the weights")
+            yield from check_tensors(open_checkpoint(self.found.folder), self.known, counting)
 
     def load(self) -> Iterator[Finding]:
         """The model, as a command that answers would load it."""
-        if not self.is_whole:
+        if not (self.has_weights and self.has_tokens):
             return
         self.progress.show("loading the model")
         runtime = open_runtime(self.settings)
-        model = runtime.engine.model
         self.loaded = _Loaded(runtime, self.known, self.progress)
+        model, threads = runtime.engine.model, runtime.threads
         dtype = dtype_name(model.dtype)
         kept = dtype if model.layout.kv == "auto" else model.layout.kv
         yield Finding("device", f"{model.placement_reason}; K/V {kept}")
-        yield Finding("computed", f"{runtime.computed_by}, {runtime.threads} threads")
+        yield Finding("computed", f"{runtime.computed_by}, {threads} thread{'s' * (threads != 1)}")
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ class _Loaded:
     def read(self) -> Iterator[Finding]:
         """A text, and how the tokens of it spread over the experts."""
         what, texts = readings(self.runtime.engine.tokenizer, self.known.golden)
+        self.progress.show("reading a text")
         read = read_text(self.model, texts, self.progress.counting("reading a text"))
         yield from judge_text(read, what, self.model.config.vocab_size, self.known)
         yield judge_routers(read, self.known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -56,14 +57,14 @@ def _lines(finding: Finding, columns: int | None) -> list[str]:
     if columns is None:
         return [text]
     indent = " " * (2 + _TOPIC)
-    return textwrap.wrap(text, columns, subsequent_indent=indent, break_on_hyphens=False) or [text]
+    return textwrap.wrap(text, columns, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def _public(text: str) -> str:
     """Without secrets, and with `~` for the home folder, which is called after its owner."""
     text = redacted(text)
     home = from_home("~")
-    for path in {str(home), str(home.resolve())}:
+    for path in {str(home), os.path.realpath(home)}:
         if len(path) > len(home.anchor):  # a service may be at home in /
             text = re.sub(rf"{re.escape(path)}(?![\w.-])", "~", text)
     return text

@@ -16,14 +16,14 @@ from zaya_cli.commands.findings import report
 from zaya_core.measure.checkup.finding import Finding
 
 ORDER = [
-    *("zaya", "machine", "model", "judged", "files", "numbers", "tokenizer", "template", "token ids", "device"),
+    *("zaya", "machine", "model", "judged", "files", "tokenizer", "template", "token ids", "numbers", "device"),
     *("computed", "known ids", "greedy", "logits", "text", "routers", "speed", "memory", "steps", "reference", "time"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def _quickly_read(monkeypatch):
-    """1 MB of memory in place of 512 MB; the two GB of the Engine's neighbours are not touched."""
+    """1 MB of memory in place of 512 MB."""
     monkeypatch.setattr("zaya_core.measure.checkup.speed._BLOCK_BYTES", 1 << 20)
 
 
@@ -59,7 +59,7 @@ def test_it_is_loaded_as_a_command_that_answers_would(checked, arguments):
     told = texts(found, "ok")
     assert ("K/V int8" in told["device"]) == ("int8" in arguments)
     assert ("float32: asked for" in told["device"]) == ("float32" in arguments)
-    assert ("1 threads" in told["computed"]) == ("1" in arguments)
+    assert told["computed"].endswith(", 1 thread") == ("1" in arguments)
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
@@ -115,6 +115,19 @@ def test_a_changed_temperature_is_named(checked, tmp_path):
         "unusual for the bundled demo: model.layers.2.self_attn.qk_norm.temp (4.72 to 4.91; 2.31 to 2.92 is usual)"
     )
     assert texts(found, "problem").keys() == {"logits"}
+
+
+def test_a_setting_that_no_shape_shows_is_named(checked, tmp_path):
+    shutil.copytree(BUNDLED, tmp_path / "mine")
+    config = json.loads((tmp_path / "mine/config.json").read_text())
+    config["rope_parameters"]["hybrid"]["rope_theta"] = 500.0
+    (tmp_path / "mine/config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-6}))
+    found, code = checked("--model", tmp_path / "mine")
+    assert code == 1
+    assert texts(found, "problem")["settings"] == (
+        "config.json is not that of the bundled demo: rms_norm_eps is 1e-06 in place of 1e-05, "
+        "rope_theta is 500.0 in place of 10000.0"
+    )
 
 
 # --- what cannot be opened --------------------------------------------------------------------------------------------

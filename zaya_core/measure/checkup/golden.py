@@ -25,6 +25,7 @@ class Golden:
 
     source: who says so.
     names: a pattern of what the model is called where others have its sizes; None where none has.
+    sizes: by which it is found; settings: such as no shape shows.
     text, text_ids: what plain text encodes to.
     tokens: ids of control tokens; probable_tokens: of such as nobody published.
     ids: a text; likeliest: the ids after its last ones, position by position; greedy: the ids that follow.
@@ -41,6 +42,7 @@ class Golden:
     source: str
     names: str | None
     sizes: Mapping[str, int | None]
+    settings: Mapping[str, float | bool]
     text: str
     text_ids: Sequence[int]
     tokens: Mapping[str, int]
