@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from demo.evaluate import BUNDLED
+from quant.kernels.native import supported_instruction_sets
+from tests.core.kernel_choice import chosen_kernels
 from tests.core.measure.damaged import DAMAGES, LAYER, damaged, findings, problems
 from tests.core.quantized_models import quantized_folder, source_folder
 from zaya_core.checkpoint.checkpoint import open_checkpoint
@@ -12,6 +14,7 @@ from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.load import load_model
 from zaya_core.measure.checkup.distributions import compare_logits
 from zaya_core.measure.checkup.golden import NOBODY, known
+from zaya_core.measure.checkup.likeliest import compare_likeliest
 from zaya_core.measure.checkup.tensors import check_tensors
 from zaya_core.quantize.job import QuantizeSettings
 
@@ -30,6 +33,17 @@ def test_the_bundled_model_passes_in_every_format(folders, kind, kv):
     found = findings(folders[kind], kv)
     assert [one for one in found if one.state != "ok"] == []
     assert {one.topic for one in found} == DEMO | {"steps", "reference"}
+
+
+@pytest.mark.parametrize(
+    "kernels", [*(f"native:{name}" for name in supported_instruction_sets()), "torch", "reference"]
+)
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
+def test_the_logits_of_the_bundled_model_are_the_known_ones_whoever_computes(folders, kind, kernels):
+    demo = known(ModelFolder(BUNDLED).config, [])
+    with chosen_kernels(kernels):
+        model = load_model(folders[kind], "cpu")
+        assert [one.state for one in (*compare_likeliest(model, demo), *compare_logits(model, demo))] == ["ok"] * 3
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
