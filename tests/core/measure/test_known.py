@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.full_size_checkpoint import original_config
 from demo.evaluate import BUNDLED
 from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.config.parse import parse_config
 from zaya_core.measure.checkup.distributions import compare_logits
 from zaya_core.measure.checkup.golden import NOBODY, known
 from zaya_core.measure.checkup.likeliest import compare_likeliest
+from zaya_core.measure.checkup.settings import check_settings
 from zaya_core.measure.dummy import full_size_config
 
 CONFIG = parse_config(full_size_config())
@@ -61,6 +63,24 @@ def test_other_sizes_are_nobodys_whatever_they_are_called(other):
 def test_the_bundled_model_is_known_by_its_sizes_alone():
     found = known(ModelFolder(BUNDLED).config, ["copy"])
     assert found.is_named and found.golden is not None and found.golden.name == "the bundled demo"
+
+
+def test_both_published_layouts_have_the_published_settings():
+    for raw in (full_size_config(), original_config(40)):
+        config = parse_config(raw)
+        found = known(config, ["Zyphra/ZAYA1-8B"])
+        assert found.is_named
+        assert list(check_settings(config, found)) == []
+
+
+@pytest.mark.parametrize(("name", "state"), [("Zyphra/ZAYA1-8B", "problem"), ("Zyphra/ZAYA1-base", "note")])
+def test_a_setting_that_no_shape_shows_is_named(name, state):
+    rope = {"hybrid": {"rope_type": "default", "rope_theta": 10_000, "partial_rotary_factor": 0.5}}
+    config = parse_config(full_size_config() | {"rope_parameters": rope})
+    (found,) = check_settings(config, known(config, [name]))
+    assert (found.state, found.text) == (
+        state, "config.json is not that of ZAYA1-8B: rope_theta is 10000.0 in place of 5000000.0"
+    )  # fmt: skip
 
 
 def test_the_published_numbers_are_the_published_ones():

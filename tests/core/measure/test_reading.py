@@ -15,7 +15,7 @@ from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.load import load_model
 from zaya_core.measure.checkup.agreement import compare_with_reference, compare_with_steps
-from zaya_core.measure.checkup.exact import exact_model
+from zaya_core.measure.checkup.exact import ExactParts, exact_model
 from zaya_core.measure.checkup.golden import NOBODY, Known, known
 from zaya_core.measure.checkup.perplexity import TextRead, judge_routers, judge_text, read_text
 from zaya_core.measure.checkup.text import PROSE, Reading, readings
@@ -140,3 +140,11 @@ def test_a_router_that_chose_otherwise_at_one_position_is_no_fault(model, folder
 def test_known_models_have_texts_that_are_theirs(tokenizer):
     assert Known(DEMO.golden, True) == DEMO
     assert readings(tokenizer, DEMO.golden)[0] == "sums like its training's"
+
+
+def test_the_reference_copies_no_weights():
+    opened = ModelFolder(BUNDLED)
+    parts = ExactParts(opened.config, open_checkpoint(opened))
+    assert parts.layout.dtype == torch.float32
+    assert parts.matrix("model.embed_tokens").nbytes == 2 * 768 * 128
+    assert parts.stack("model.layers.0.mlp.experts.down_proj").nbytes == 2 * 16 * 128 * 64
