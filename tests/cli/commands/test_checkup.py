@@ -14,6 +14,7 @@ from tests.cli.hub_cache import COMMIT, repo_folder
 from tests.core.measure.damaged import DAMAGES, damaged
 from zaya_cli.commands.findings import report
 from zaya_core.measure.checkup.finding import Finding
+from zaya_core.measure.dummy import full_size_config
 
 ORDER = [
     *("zaya", "machine", "model", "judged", "files", "tokenizer", "template", "token ids", "numbers", "device"),
@@ -138,7 +139,7 @@ def test_a_folder_whose_weights_cannot_be_opened_is_told_with_what_else_is_known
     os.truncate(tmp_path / "mine/model.safetensors", 1000)
     found, code = checked("--model", tmp_path / "mine")
     assert code == 1
-    assert list(texts(found, "problem")) == ["failure"]
+    assert [one["topic"] for one in found if one["state"] == "problem"] == ["failure"]  # once
     assert "model.safetensors is damaged" in texts(found, "problem")["failure"]
     assert "token ids" in texts(found, "ok")
     assert "known ids" not in texts(found, "ok")
@@ -150,6 +151,7 @@ def test_a_folder_without_a_tokenizer_is_told_with_what_else_is_known(checked, t
     found, code = checked("--model", tmp_path / "mine")
     assert code == 1
     assert "has no tokenizer" in texts(found, "problem")["failure"]
+    assert [one["topic"] for one in found if one["state"] == "problem"] == ["failure"]  # once
     assert "numbers" in texts(found, "ok")
     assert "known ids" not in texts(found, "ok")
 
@@ -185,6 +187,32 @@ def test_a_model_of_the_hubs_cache_has_its_revision(checked, tmp_path, monkeypat
     told = texts(found, "ok")
     assert told["model"].startswith(f"somebody/zaya-toy at {COMMIT[:12]}, ")
     assert told["time"].endswith("`zaya models verify somebody/zaya-toy` compares checksums")
+
+
+ZAYA = "by the numbers of ZAYA1-8B, whose sizes and name it has"
+OTHER = "by what holds for any model: it has the sizes of ZAYA1-8B, and another name"
+
+
+@pytest.mark.parametrize(
+    ("source", "judged", "named"),
+    [
+        ({"name": "Zyphra/ZAYA1-8B", "revision": COMMIT}, ZAYA, f"mine, made from Zyphra/ZAYA1-8B at {COMMIT[:12]}, "),
+        ({"name": "Zyphra/ZAYA1-base"}, OTHER, "mine, made from Zyphra/ZAYA1-base, "),
+        ({"name": "ZAYA1-8B", "revision": 5}, ZAYA, "mine, made from ZAYA1-8B, "),
+        ({"name": ["ZAYA1-8B"]}, OTHER, "mine, "),
+        ("ZAYA1-8B", OTHER, "mine, "),
+        (None, OTHER, "mine, "),
+    ],
+)
+def test_a_quantized_folder_of_any_name_is_judged_by_what_it_was_made_from(checked, tmp_path, source, judged, named):
+    raw = full_size_config(experts="int4", dense="int8")
+    raw["quantization"] |= {} if source is None else {"source": source}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.json").write_text(json.dumps(raw))
+    found, code = checked("--model", tmp_path / "mine")
+    assert code == 1  # there are no weights
+    assert texts(found, "ok")["judged"] == judged
+    assert texts(found, "ok")["model"].startswith(named)
 
 
 def test_nothing_names_the_person(zaya, monkeypatch, tmp_path):
