@@ -200,7 +200,6 @@ OTHER = "by what holds for any model: it has the sizes of ZAYA1-8B, and another 
         ({"name": "Zyphra/ZAYA1-base"}, OTHER, "mine, made from Zyphra/ZAYA1-base, "),
         ({"name": "ZAYA1-8B", "revision": 5}, ZAYA, "mine, made from ZAYA1-8B, "),
         ({"name": ["ZAYA1-8B"]}, OTHER, "mine, "),
-        ("ZAYA1-8B", OTHER, "mine, "),
         (None, OTHER, "mine, "),
     ],
 )
