@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from zaya_cli.terminal.output import draws, stderr_console
+from zaya_cli.terminal.visible import one_line
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class ProgressLine:
     def show(self, text: str) -> None:
         """Put the text in place of the last one."""
         if self._draws:
-            sys.stderr.write(f"\x1b[2K{text} ...\r")  # a note that others write covers it
+            sys.stderr.write(f"\x1b[2K{one_line(text)} ...\r")  # a note that others write covers it
             sys.stderr.flush()
             self._is_shown = True
 
