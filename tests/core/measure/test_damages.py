@@ -35,10 +35,12 @@ def test_the_bundled_model_passes_in_every_format(folders, kind, kv):
     assert {one.topic for one in found} == DEMO | {"steps", "reference"}
 
 
+KERNELS = [*(f"native:{name}" for name in supported_instruction_sets()), "torch", "reference"]
+
+
 @pytest.mark.parametrize(
-    "kernels", [*(f"native:{name}" for name in supported_instruction_sets()), "torch", "reference"]
+    ("kind", "kernels"), [*(("bf16", one) for one in KERNELS), ("int8", "torch"), ("int4", "torch")]
 )
-@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
 def test_the_logits_of_the_bundled_model_are_the_known_ones_whoever_computes(folders, kind, kernels):
     demo = known(ModelFolder(BUNDLED).config, [])
     with chosen_kernels(kernels):
