@@ -159,7 +159,9 @@ def test_a_model_of_another_name_is_compared_and_not_judged():
     other = known(CONFIG, ["Zyphra/ZAYA1-base"])
     (found,) = compare_likeliest(Model(row=[(4, 9.0), (5, 9.0)]), other)
     assert found.state == "note"
-    assert found.text.endswith("not ZAYA1-8B, or a damaged one by another name: not judged")
+    assert found.text.endswith("damaged files, or a fault of zaya; it is called otherwise, hence not judged")
+    follows = [one.state for one in compare_likeliest(Model(greedy=[(4, 9.0), (5, 9.0)]), other)]
+    assert follows == ["ok", "note"]
     assert [one.state for one in compare_likeliest(Model(), other)] == ["ok", "ok"]
     assert list(compare_logits(Model(), other)) == []
     assert list(compare_likeliest(Model(), NOBODY)) == []

@@ -12,11 +12,8 @@ from zaya_core.measure.checkup.finding import Finding, State
 from zaya_core.measure.checkup.golden import Golden, Known, bits_of_weights
 from zaya_core.model.model import ZayaModel
 
-_TIES: Mapping[str, float] = {
-    "16": 0.5,
-    "8": 1.0,
-    "4": 2.0,
-}  # logits by which rounding weights to so many bits may turn two ids round
+# Logits by which rounding of weights of so many bits may turn two ids round.
+_TIES: Mapping[str, float] = {"16": 0.5, "8": 1.0, "4": 2.0}
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,15 @@ def compare_likeliest(model: ZayaModel, known: Known) -> Iterator[Finding]:
     if golden is None:
         return
     logits = model(torch.tensor([golden.ids]))[0, -len(golden.likeliest) :].cpu()
-    row = _misses(logits, golden.likeliest)
-    if not known.is_named and len(row) > golden.misses[bits_of_weights(model.config)]:
-        text = _agreeing("likeliest", row, golden.likeliest, golden)
-        advice = f"not {golden.name}, or a damaged one by another name: not judged"
-        yield Finding("known ids", f"{text}: {advice}", "note")
-        return
-    yield _verdict("known ids", "likeliest", row, golden.likeliest, model, golden)
-    greedy = _misses(_forced(model, golden), golden.greedy)
-    yield _verdict("greedy", "that follow", greedy, golden.greedy, model, golden)
+    checks = [("known ids", "likeliest", golden.likeliest, logits)]
+    checks += [("greedy", "that follow", golden.greedy, _forced(model, golden))]
+    bits = bits_of_weights(model.config)
+    for topic, what, expected, found in checks:
+        finding = _verdict(topic, what, _misses(found, expected), expected, bits, golden)
+        if finding.state != "ok" and not known.is_named:
+            yield Finding(topic, f"{finding.text}; it is called otherwise, hence not judged", "note")
+            return
+        yield finding
 
 
 def _forced(model: ZayaModel, golden: Golden) -> Tensor:
@@ -64,12 +61,9 @@ def _misses(logits: Tensor, known: Sequence[int]) -> list[Miss]:
     ]
 
 
-def _verdict(
-    topic: str, what: str, misses: list[Miss], expected: Sequence[int], model: ZayaModel, golden: Golden
-) -> Finding:
-    bits = bits_of_weights(model.config)
+def _verdict(topic: str, what: str, misses: list[Miss], expected: Sequence[int], bits: str, golden: Golden) -> Finding:
     allowed = golden.misses[bits]
-    text = _agreeing(what, misses, expected, golden)
+    text = f"{len(expected) - len(misses)} of {len(expected)} {what} as in {golden.source}"
     if misses:
         worst = max(misses, key=lambda miss: miss.lead)
         text += f"; at {worst.position} {worst.found} leads {worst.known} by {worst.lead:.2f}"
@@ -77,10 +71,6 @@ def _verdict(
     if misses and allowed:
         text += f" ({len(expected) - allowed} or more with weights of {bits} bits)"
     return Finding(topic, text + _ADVICE[state], state)
-
-
-def _agreeing(what: str, misses: list[Miss], expected: Sequence[int], golden: Golden) -> str:
-    return f"{len(expected) - len(misses)} of {len(expected)} {what} as in {golden.source}"
 
 
 _ADVICE: dict[State, str] = {
