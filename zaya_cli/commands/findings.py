@@ -18,12 +18,13 @@ from zaya_core.redaction import redacted
 
 _MARKS = {"ok": " ", "note": "!", "problem": "X"}
 _TOPIC = 10  # columns
+_LONGEST, _END = 600, 120  # characters of a text in a block to paste, and of its end, which says what to do
 
 
 def report(findings: Iterable[Finding], format: InfoKind, columns: int | None = None) -> None:
     """Print each finding as soon as it is known. Raises SystemExit(1) if there is a problem.
 
-    columns: where lines of text are broken; None: nowhere.
+    columns: where lines of text are broken, and that long sentences are cut in their middle; None: neither.
     """
     console, seen = stdout_console(), []
     for finding in findings:
@@ -53,7 +54,10 @@ def guarded(parts: Iterable[Callable[[], Iterator[Finding]]]) -> Iterator[Findin
 
 
 def _lines(finding: Finding, columns: int | None) -> list[str]:
-    text = one_line(f"{_MARKS[finding.state]} {finding.topic:<{_TOPIC}}{finding.text}")
+    told = finding.text
+    if columns is not None and len(told) > _LONGEST:
+        told = f"{told[: _LONGEST - _END]} [...] {told[-_END:]}"
+    text = one_line(f"{_MARKS[finding.state]} {finding.topic:<{_TOPIC}}{told}")
     if columns is None:
         return [text]
     indent = " " * (2 + _TOPIC)

@@ -145,6 +145,16 @@ def test_a_folder_whose_weights_cannot_be_opened_is_told_with_what_else_is_known
     assert "known ids" not in texts(found, "ok")
 
 
+def test_a_sentence_about_a_thousand_tensors_leaves_a_block(zaya, checked, tmp_path):
+    shutil.copytree(BUNDLED, tmp_path / "mine")
+    (tmp_path / "mine/config.json").write_text(json.dumps(full_size_config()))
+    out = zaya("doctor", "--model", tmp_path / "mine").out
+    assert len(out.splitlines()) < 25
+    assert re.search(r" \[\.\.\.\] .*all of one\s+revision\.", out, re.DOTALL)
+    found, _ = checked("--model", tmp_path / "mine")
+    assert " and 67 more" in texts(found, "problem")["failure"]
+
+
 def test_a_folder_without_a_tokenizer_is_told_with_what_else_is_known(checked, tmp_path):
     shutil.copytree(BUNDLED, tmp_path / "mine")
     (tmp_path / "mine/tokenizer.json").unlink()
