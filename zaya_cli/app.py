@@ -14,8 +14,9 @@ from zaya_cli.flags import options
 from zaya_cli.flags.bench import BenchSettings
 from zaya_cli.flags.chat import ChatSettings
 from zaya_cli.flags.completion import Shell, complete_model, completion_script, prepare_completion
+from zaya_cli.flags.doctor import DoctorSettings
 from zaya_cli.flags.errors import wants_json
-from zaya_cli.flags.groups import with_groups
+from zaya_cli.flags.groups import given_flags, with_groups
 from zaya_cli.flags.pull import PullSettings
 from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.flags.run import RunSettings
@@ -227,28 +228,31 @@ def models_verify(
 
 
 @app.command()
-def doctor(
-    device: options.Device = "auto",
-    run_self_test: Annotated[
-        bool, typer.Option("--self-test/--no-self-test", help="Run the bundled model, about 5 s.")
-    ] = True,
-    format: options.InfoFormat = "text",
-) -> None:
+@with_groups
+def doctor(ctx: typer.Context, settings: DoctorSettings) -> None:
     """Say what this machine and installation can do; a block to paste into a bug report.
 
     Device and why not another, kernels, memory for each format and context, disk, models, versions, a self-test.
-    Ends with 1 if something is wrong.
+    With --model: whether everything is right with that model here, in about a minute: files, stored numbers, tokens,
+    known ids, perplexity, routers, agreement with float32, speed, memory. Ends with 1 if something is wrong.
 
     [bold]Examples[/bold]
 
       zaya doctor
 
       zaya doctor --device cuda --no-self-test
-    """
-    with reported(as_json=format == "json"):
-        from zaya_cli.commands.doctor import doctor as command
 
-        command(all_settings(), device, run_self_test, format)
+      zaya doctor --model Zyphra/ZAYA1-8B --quant int4
+    """
+    with reported(as_json=settings.format == "json"):
+        if settings.asks_for_model(given_flags(ctx)):
+            from zaya_cli.commands.checkup import check_model
+
+            check_model(settings)
+        else:
+            from zaya_cli.commands.doctor import doctor as command
+
+            command(all_settings(), settings.runtime.device, settings.run_self_test, settings.format)
 
 
 @config_app.callback()

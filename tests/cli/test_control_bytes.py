@@ -146,6 +146,15 @@ def read_all(master):
         yield chunk
 
 
+def test_the_progress_of_a_model_check_wipes_itself_away(on_terminal, monkeypatch):
+    monkeypatch.setattr("zaya_core.measure.checkup.speed._BLOCK_BYTES", 1 << 20)
+    text = on_terminal("doctor", "-m", "demo", "--device", "cpu")
+    assert "\x1b[2Kloading the model ...\r\x1b[2K" in text
+    assert all(line.startswith(("\x1b[2K", "  ", "! ", "\r", "No problems")) for line in text.split("\n") if line)
+    assert_steers_nothing(text)
+    assert "\x1b" not in on_terminal("doctor", "-m", "demo", "--device", "cpu", NO_COLOR="1")
+
+
 @pytest.fixture(scope="module")
 def steering_folder(tmp_path_factory):
     """A model that says control bytes, also those that are whole only with the next token, and few words."""
@@ -243,6 +252,8 @@ COMMANDS = [
     ["models", "list", "--format", "json"],
     ["doctor", "--no-self-test", "--device", "cpu"],
     ["doctor", "--no-self-test", "--device", "cpu", "--format", "json"],
+    ["doctor", "-m", HOSTILE],
+    ["doctor", "-m", HOSTILE, "--format", "json"],
     ["config", "show"],
     ["config", "show", "--format", "json"],
     ["bench", "-m", HOSTILE],
@@ -357,7 +368,7 @@ def test_a_name_that_is_no_utf_8_goes_through_a_pipe_as_it_is(tmp_path):
 def test_only_what_makes_text_visible_writes_to_the_terminal():
     """The others send codes and figures of their own."""
     root = Path(zaya_cli.__file__).parent
-    terminal = {root / "terminal" / name for name in ("output.py", "echo.py")}
+    terminal = {root / "terminal" / name for name in ("output.py", "echo.py", "progress.py")}
     chat = {root / "chat" / name for name in ("clipboard.py", "line_input.py")}
     writers = {*terminal, *chat, root / "answer" / "render.py", root / "commands" / "bench_model.py"}
     for path in sorted(root.rglob("*.py")):

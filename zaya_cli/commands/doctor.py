@@ -6,26 +6,23 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 import psutil
 
-from zaya_cli.failures import sentence_of
+from zaya_cli.commands.findings import guarded, report
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.flags.settings import Setting, read_config_file, unknown_variables
 from zaya_cli.machine.device_report import device_findings
-from zaya_cli.machine.finding import Finding
 from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory, why_not_writable
 from zaya_cli.machine.threads import default_threads
 from zaya_cli.machine.versions import installed_version
 from zaya_cli.models import hub
 from zaya_cli.models.folder import BUNDLED
 from zaya_cli.sizes import gigabytes
-from zaya_cli.terminal.output import stdout_console, write_json
-from zaya_cli.terminal.visible import one_line
 from zaya_cli.user_files import config_file, history_file, quantized_models, sessions_folder
 from zaya_core.errors import ZayaError
-from zaya_core.redaction import is_secret_name, redacted
+from zaya_core.measure.checkup.finding import Finding
+from zaya_core.redaction import is_secret_name
 
 _LIBRARIES = ("torch", "safetensors", "tokenizers", "huggingface-hub", "transformers", "bitsandbytes", "triton")
 _CONTEXTS = (4_096, 32_768, 131_072)
@@ -36,23 +33,7 @@ _VARIABLES = ("ZAYA_", "HF_", *_CARD_VARIABLES, "OMP_", "ONEDNN_")
 
 def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, format: InfoKind) -> None:
     """Print the report, each part as soon as it is known. Raises SystemExit(1) if there is a problem."""
-    console = stdout_console()
-    findings = []
-    for finding in _findings(settings, device, run_self_test):
-        finding = replace(finding, text=redacted(finding.text))
-        findings.append(finding)
-        if format == "text":
-            mark = {"ok": " ", "note": "!", "problem": "X"}[finding.state]
-            console.print(one_line(f"{mark} {finding.topic:<10}{finding.text}"))
-    problems = [finding for finding in findings if finding.state == "problem"]
-    if format == "json":
-        write_json([{"topic": f.topic, "text": f.text, "state": f.state} for f in findings])
-    elif problems:
-        console.print(f"\n{len(problems)} problem{'s' * (len(problems) != 1)}, marked X.")
-    else:
-        console.print("\nNo problems. Lines marked ! are worth reading.")
-    if problems:
-        raise SystemExit(1)
+    report(_findings(settings, device, run_self_test), format)
 
 
 def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool) -> Iterator[Finding]:
@@ -63,11 +44,7 @@ def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool)
     ]  # fmt: skip
     if run_self_test:
         parts.append(lambda: _self_test(device))
-    for part in parts:
-        try:
-            yield from part()
-        except Exception as error:  # a broken installation is what this command is for
-            yield Finding("failure", sentence_of(error), "problem")
+    yield from guarded(parts)
 
 
 def _versions() -> Iterator[Finding]:

@@ -8,6 +8,8 @@ from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import typer
+
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -41,6 +43,12 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     del with_flags.__wrapped__  # type: ignore[attr-defined]
     with_flags.__annotations__ = {}
     return with_flags
+
+
+def given_flags(ctx: typer.Context) -> set[str]:
+    """The parameters that stand on the command line, by name."""
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _bare(annotation: Any) -> Any:

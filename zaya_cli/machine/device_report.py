@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from zaya_cli.machine.finding import Finding
 from zaya_cli.machine.threads import default_threads
 from zaya_cli.sizes import gigabytes
 from zaya_core.errors import ZayaError
+from zaya_core.measure.checkup.finding import Finding
 
 if TYPE_CHECKING:
     from zaya_core.machine.gpus import Gpu

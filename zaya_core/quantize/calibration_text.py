@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def read_calibration_text(path: Path | None, tokenizer: Tokenizer) -> Calibratio
     ids: list[int] = []
     if source.suffix == ".jsonl":
         for entry in _entries(source, content):
-            ids += _conversation(entry, tokenizer)
+            ids += conversation_ids(entry, tokenizer)
             if most is not None and len(ids) >= most:
                 break
     else:
@@ -79,7 +79,8 @@ def _entries(source: Path, content: str) -> Iterator[dict[str, str]]:
         yield entry
 
 
-def _conversation(entry: dict[str, str], tokenizer: Tokenizer) -> list[int]:
+def conversation_ids(entry: Mapping[str, str], tokenizer: Tokenizer) -> list[int]:
+    """A question, its thinking and its answer as the chat template has them, up to the end of the turn."""
     prompt = tokenizer.render_chat([{"role": "user", "content": entry["question"]}])
     think_end = tokenizer.encode("</think>") if tokenizer.think_end_id is None else [tokenizer.think_end_id]
     turn_end = [TURN_END_ID] if TURN_END_ID in tokenizer.stop_ids else []

@@ -54,6 +54,10 @@ class Tokenizer:
     def detokenizer(self, skip_special_tokens: bool = True) -> Detokenizer:
         return Detokenizer(self._vocabulary, self.control_ids if skip_special_tokens else frozenset())
 
+    def id_of(self, name: str) -> int | None:
+        """A token by its name in the vocabulary, a control token or a piece."""
+        return self._vocabulary.id_of(name)
+
     def token_text(self, id_: int) -> str:
         """For showing one token: a control token's name, half a character as U+FFFD."""
         return self._vocabulary.bytes_of(id_).decode("utf-8", "replace")

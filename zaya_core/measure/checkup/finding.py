@@ -1,4 +1,4 @@
-"""One line of what `zaya doctor` reports."""
+"""What a check has found, in one line for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ State = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem keeps something from working; a note is worth knowing."""
+    """One line of a report. A problem keeps something from working; a note is worth knowing."""
 
     topic: str
     text: str
