@@ -94,7 +94,7 @@ def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
         "zaya": installed_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "kernels": [one.name for one in products_in_use()],
+        "kernels": [one.name for one in products_in_use(model.device)],
     }
 
 

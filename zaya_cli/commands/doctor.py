@@ -12,7 +12,7 @@ import psutil
 from zaya_cli.commands.findings import guarded, report
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.flags.settings import Setting, read_config_file, unknown_variables
-from zaya_cli.machine.device_report import device_findings
+from zaya_cli.machine.device_report import card_in_use, device_findings
 from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory, why_not_writable
 from zaya_cli.machine.threads import default_threads
 from zaya_cli.machine.versions import installed_version
@@ -39,8 +39,8 @@ def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, fo
 def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool) -> Iterator[Finding]:
     """A part that fails is a finding, and the rest goes on."""
     parts: list[Callable[[], Iterator[Finding]]] = [
-        _versions, _system, lambda: device_findings(device), _products, _disk, lambda: _configuration(settings),
-        _models, lambda: _memory_fit(device),
+        _versions, _system, lambda: device_findings(device), lambda: _products(device), _disk,
+        lambda: _configuration(settings), _models, lambda: _memory_fit(device),
     ]  # fmt: skip
     if run_self_test:
         parts.append(lambda: _self_test(device))
@@ -67,10 +67,10 @@ def _system() -> Iterator[Finding]:
     yield Finding("variables", ", ".join(shown) or "none that matter here")
 
 
-def _products() -> Iterator[Finding]:
+def _products(device: str) -> Iterator[Finding]:
     from zaya_core.kernels.resolve import products_in_use
 
-    for products in products_in_use():
+    for products in products_in_use(card_in_use(device)):
         yield Finding("kernels", f"{products.name} ({products.reason})", "ok" if products.is_fast else "note")
 
 

@@ -11,6 +11,8 @@ from zaya_core.errors import ZayaError
 from zaya_core.measure.checkup.finding import Finding
 
 if TYPE_CHECKING:
+    import torch
+
     from zaya_core.machine.gpus import Gpu
 
 _DOCS = "docs/install.md says more"
@@ -42,6 +44,17 @@ def device_findings(device: str) -> Iterator[Finding]:
         return
     if device == "auto":
         yield from _measured(gpus)
+
+
+def card_in_use(device: str) -> torch.device | None:
+    """The card that a device's name means here; None where the CPU computes, or nothing."""
+    from zaya_core.machine.device import choose_device
+
+    try:
+        chosen = choose_device(device).device
+    except ZayaError:
+        return None
+    return None if chosen.type == "cpu" else chosen
 
 
 def _of_card(gpu: Gpu) -> Iterator[Finding]:

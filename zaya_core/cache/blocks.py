@@ -38,6 +38,8 @@ class BlockPool:
     has no room there is known before anything is answered (torch.OutOfMemoryError), and nothing moves afterwards.
     """
 
+    _push = staticmethod(heapq.heappush)  # at a program's end tables may go after this module's names
+
     def __init__(self, layout: CacheLayout, arrangements: Mapping[str, Arrangement], max_blocks: int | None = None):
         self.layout = layout
         self.arrangements = arrangements
@@ -95,7 +97,7 @@ class BlockPool:
         for block in blocks:
             self._owners[block] -= 1
             if self._owners[block] == 0:
-                heapq.heappush(self._free, block)
+                self._push(self._free, block)
 
     def owners(self, block: int) -> int:
         """How many tables have the block."""

@@ -19,23 +19,29 @@ from zaya_core.model.weights import ModelWeights
 from zaya_core.sampling.draw import Sampling
 from zaya_core.sampling.reference import ReferenceSampling
 
+_NO_KERNELS = "zaya has no kernels of its own for cards; torch unpacks the weights slice by slice, bitsandbytes nf4"
+
 
 @dataclass(frozen=True)
 class ProductsInUse:
-    """Products of one device. `is_fast` is False where a faster implementation exists and is missing or turned off."""
+    """Products of one device. `is_fast` is False where a faster implementation exists and is missing or turned off, and
+    where there is none yet."""
 
     name: str
     reason: str
     is_fast: bool
 
 
-def products_in_use() -> list[ProductsInUse]:
-    """One entry for each device that has its own.
+def products_in_use(device: torch.device | None = None) -> list[ProductsInUse]:
+    """Those of the CPU and, if `device` is one, of a card.
 
     Raises UsageError where ZAYA_KERNELS asks for what is not there; DeviceError for a library of other sources.
     """
     chosen = _cpu_products()
-    return [ProductsInUse(f"CPU: {chosen.name}", chosen.reason, chosen.native is not None)]
+    in_use = [ProductsInUse(f"CPU: {chosen.name}", chosen.reason, chosen.native is not None)]
+    if device is not None and device.type != "cpu":
+        in_use.append(ProductsInUse(f"{device}: torch", _NO_KERNELS, is_fast=False))
+    return in_use
 
 
 def in_float32() -> bool:

@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.core.tiny_models import reference_model, save_native
+from zaya_core.cache import blocks
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache
 from zaya_core.cache.step import CacheStep
@@ -258,3 +259,13 @@ def test_a_pass_that_forgets_a_layers_state_is_an_error():
     with pytest.raises(RuntimeError, match="state of 1 layers"), CacheStep.begin(cache, 1) as step:
         step.replace_state(step.conv_tail(0), step.delayed(0))
     assert cache.row_lengths == [0]
+
+
+def test_blocks_are_given_back_at_the_end_of_a_program_when_its_modules_have_lost_their_names(model, monkeypatch):
+    cache = model.new_cache()
+    model(torch.tensor([[5, 6, 7]]), cache)
+    pool, in_use = cache.pool, cache.pool.blocks_in_use
+    for name in ("heapq", "torch", "math"):
+        monkeypatch.setattr(blocks, name, None)
+    cache.tables.clear()
+    assert pool.blocks_in_use == in_use - 1
