@@ -23,7 +23,8 @@ from torch import Tensor
 from zaya_core.checkpoint.names import parameters
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.parse import parse_config
-from zaya_core.measure.dummy import VOCABULARY, RandomTensors, full_size_config
+from zaya_core.measure.dummy import VOCABULARY, full_size_config
+from zaya_core.measure.random_tensors import RandomTensors
 from zaya_core.text.template.built_in import BUILT_IN_TEMPLATE
 
 _SHARD_BYTES = 2_000_000_000

@@ -11,7 +11,7 @@ from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
 from zaya_core.config.parse import parse_config
-from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
+from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, EXPERT_FORMATS, FLOAT
 from zaya_core.errors import MemoryFitError, UsageError
 from zaya_core.load import load_model
 from zaya_core.machine.memory_fit import loaded_bytes
@@ -33,7 +33,7 @@ def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str]:
 
 def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str]:
     name, quant = "random weights", settings.quant or DEFAULT_EXPERTS
-    dense = settings.dense or (FLOAT if quant == FLOAT else DEFAULT_DENSE)
+    dense = settings.dense or (DEFAULT_DENSE if quant in EXPERT_FORMATS else FLOAT)
     config = parse_config(full_size_config(experts=quant, dense=dense))
     settings.card.expect_layers(config.num_hidden_layers)
     layers = 0
@@ -59,8 +59,13 @@ def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int
 
 def _find(settings: BenchSettings, use: CardUse) -> FoundModel:
     """The model that `zaya run` would take."""
-    if settings.dense is not None or settings.quant == FLOAT:
-        raise UsageError("--dense and --quant bf16 are formats of random weights: add --dummy, or leave them out.")
+    if settings.dense is not None:
+        raise UsageError("--dense is a format of random weights: add --dummy, or leave it out.")
+    if settings.quant is not None and settings.quant not in EXPERT_FORMATS:
+        raise UsageError(
+            f"--quant {settings.quant} is a format of random weights here, since zaya quantizes to none of it: add "
+            "--dummy, or name the folder with --model."
+        )
     return find_model(settings.model, settings.quant, settings.device, kv=settings.kv, use=use)
 
 

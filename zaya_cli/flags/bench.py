@@ -9,7 +9,7 @@ import typer
 
 from zaya_cli.flags import options
 from zaya_cli.flags.card import CardFlags
-from zaya_core.config.weight_formats import DEFAULT_DENSE, DenseFormat
+from zaya_core.config.weight_formats import DEFAULT_DENSE, AnyFormat, DenseFormat
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BenchSettings:
     model: options.Model = None
     dummy: Annotated[bool, typer.Option("--dummy", help="Random weights of ZAYA1-8B's sizes; no download.")] = False
     quant: Annotated[
-        DenseFormat | None,
+        AnyFormat | None,
         typer.Option(
             "--quant",
             help="The folder that `zaya quantize` made; with --dummy the format of the experts.",

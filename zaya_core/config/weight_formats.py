@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     ExpertFormat = Format
     FastFormat = Format
     DenseFormat = Format | Literal["bf16"]
+    AnyFormat = Format | Literal["bf16"]
 else:  # what a command line offers, as a type
     ExpertFormat = Literal[EXPERT_FORMATS]
     FastFormat = Literal[FAST_FORMATS]
     DenseFormat = Literal[DENSE_FORMATS + (FLOAT,)]  # noqa: RUF005  (mypy reads no star there)
+    AnyFormat = Literal[tuple(FORMATS) + (FLOAT,)]  # noqa: RUF005
 
 
 def bits_of(name: Format) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from zaya_core.config.model_config import ModelConfig
-from zaya_core.config.weight_formats import FAST_FORMATS, FLOAT
+from zaya_core.config.weight_formats import FAST_FORMATS, FLOAT, AnyFormat, DenseFormat
 from zaya_core.errors import ZayaError
 from zaya_core.machine.device import Speeds
 from zaya_core.machine.gpus import first_line
@@ -28,8 +28,8 @@ _MOST_ROWS = 8  # more say little more
 class Trial(NamedTuple):
     """What is compared. experts, dense: formats, the second of attention, embedding and head. rows: at once."""
 
-    experts: str
-    dense: str
+    experts: AnyFormat
+    dense: DenseFormat
     rows: int = 1
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Trial(NamedTuple):
 
 
 def trial_of(config: ModelConfig, rows: int | None) -> Trial | None:
-    """How a model is compared; None for formats of others, of which `dummy_model` makes none."""
+    """How a model is compared; None for formats that no CPU has fast products of."""
     packed, rows = config.quantization, min(rows or 1, _MOST_ROWS)
     if packed is None:
         return Trial(FLOAT, FLOAT, rows)

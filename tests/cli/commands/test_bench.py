@@ -46,8 +46,13 @@ def test_what_cannot_be_measured_is_refused(flags):
     assert done.exit_code == 2
 
 
-@pytest.mark.parametrize(("experts", "dense"), [("bf16", "bf16"), ("int8", "int8"), ("int4", "int4")])
-def test_random_weights_spread_rows_over_the_experts(experts, dense):
+@pytest.mark.parametrize(
+    ("experts", "dense"),
+    [("bf16", "bf16"), ("int8", "int8"), ("int4", "int4"), ("nf4", "int8"), ("fp8", "bf16"), ("mxfp4", "bf16")],
+)
+def test_random_weights_spread_rows_over_the_experts_in_every_format(experts, dense):
+    if experts == "nf4":
+        pytest.importorskip("bitsandbytes")
     model = dummy_model(experts, dense, layers=1)
     assert model.config.hidden_size == 2048
     case = Bench(model, repeats=1).decode(4, batch=8, depth=0)
