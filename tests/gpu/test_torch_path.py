@@ -81,6 +81,24 @@ def test_an_engine_on_a_card_generates_what_it_does_on_a_cpu(card, on_both, flow
     assert found == expected
 
 
+@pytest.mark.parametrize("kv", ["auto", "int8"])
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_step_of_an_engine_asks_a_bounded_number_of_times(folder, tokenizer, flow, kv):
+    """The most is a prompt's last chunk: a pass and two choices of tokens. Forks and kept states cost no wait."""
+    wanted, settings = FLOWS[flow]
+    with simulated_cards(Card()):
+        model = load_model(folder, "cuda", "bfloat16", kv)
+        engine = Engine(model, tokenizer, **settings)
+        for request in wanted:
+            engine.submit(request)
+        layers = model.config.num_hidden_layers
+        while not engine.is_idle:
+            with CardTraffic() as traffic:
+                engine.step()
+            assert traffic.synchronisations.total() <= layers + 2, traffic.synchronisations
+            assert traffic.launches.total() <= layers * MOST_LAUNCHES_OF_4 + 150
+
+
 def test_a_full_pool_parks_rows_on_a_card_and_they_go_on(card, folder, tokenizer):
     wanted = [replace(one, max_tokens=12, ignore_stop_ids=True) for one in requests(2, 250)]
     model = load_model(folder, "cuda", "float32")
