@@ -21,7 +21,7 @@ from zaya_core.load import load_model
 from zaya_core.measure.card_traffic import CardTraffic
 from zaya_core.model import attention
 from zaya_core.quantize.job import QuantizeSettings
-from zaya_core.sampling.draw import RowDraw
+from zaya_core.sampling.draw import Drawn, RowDraw
 from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.sampling.sorted import draw_sorted
 from zaya_core.text.tokenizer import load_tokenizer
@@ -162,6 +162,14 @@ def test_tokens_are_chosen_with_one_wait_whatever_is_asked_for(card, asked):
         drawn = draw_sorted(logits, [ASKED[asked], ASKED["sampled"], ASKED["greedy"]])
     assert traffic.synchronisations.total() == 1
     assert not [one for one in drawn if isinstance(one, Exception)]
+
+
+def test_a_forced_id_that_is_none_ends_its_own_row_only(card):
+    """As an index it would end every later call of a real card."""
+    logits = torch.randn(2, 704).to("cuda")
+    error, drawn = draw_sorted(logits, [replace(ASKED["forced"], forced=5000), ASKED["greedy"]])
+    assert isinstance(error, ValueError) and isinstance(drawn, Drawn)
+    assert drawn.token_id == int(logits[1].argmax())
 
 
 def test_a_row_is_parked_in_few_copies(card, folder):

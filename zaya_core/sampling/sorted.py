@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,9 @@ def draw_sorted(logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Excepti
     chosen_from = logits
     if changed:
         chosen_from = torch.stack([changed.get(place, logits[place]) for place in range(len(rows))])
-    read = _read(logits, _chosen(chosen_from, rows), rows)
+    # An id that is none would be an index out of bounds, after which a card answers nobody any more.
+    able = [replace(row, forced=None) if place in errors else row for place, row in enumerate(rows)]
+    read = _read(logits, _chosen(chosen_from, able), able)
     return [
         errors.get(place) or _drawn(numbers, row) for place, (numbers, row) in enumerate(zip(read, rows, strict=True))
     ]
