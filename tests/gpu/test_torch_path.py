@@ -219,6 +219,14 @@ def test_attention_never_keeps_the_scores_of_a_whole_chunk(monkeypatch, folder, 
     torch.testing.assert_close(logits[0], expected, atol=1e-3, rtol=1e-3)
 
 
+def test_rows_without_a_token_are_attended_to_in_a_part_of_their_own(monkeypatch, card, folder):
+    monkeypatch.setattr(step, "GATHERED", 8)
+    model = load_model(folder, "cuda", "float32")
+    ids = torch.randint(3, 200, (3, 9))
+    found = model(ids, model.new_cache(3), lengths=[9, 0, 0])[0].cpu()
+    torch.testing.assert_close(found, model(ids[:1])[0].cpu(), atol=1e-5, rtol=1e-5)
+
+
 def test_a_long_row_beside_short_ones_costs_what_it_holds(monkeypatch, folder, tokenizer):
     """Gathered together, all rows would be as long as the longest."""
     wanted = requests(1, 600 - 20) + requests(6, 9)
