@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from zaya_core.cache import blocks
+from zaya_core.cache.cache import Cache
 from zaya_core.cache.layout import CacheLayout
 from zaya_core.cache.states import TensorStates
+from zaya_core.cache.step import CacheStep
 from zaya_core.errors import MemoryFitError
 
 CARD, CPU = torch.device("meta"), torch.device("cpu")  # one that holds no numbers stands for a card
@@ -68,3 +70,14 @@ def test_a_card_that_has_no_room_for_the_pool_says_so_when_it_is_made(monkeypatc
         pool_on(CARD, 9)
     pool_on(CARD, None)
     pool_on(CPU, 9)
+
+
+def test_a_pass_keeps_of_each_layer_what_the_next_token_needs():
+    """Not what it is cut from: of all layers that would be the queries and keys of a chunk more each."""
+    layout = CacheLayout(LAYERS, 2, 16, 2, 64, torch.bfloat16, CPU)
+    cache = Cache.empty(TensorStates(layout, torch.zeros(LAYERS, 16, dtype=torch.bfloat16)))
+    with CacheStep.begin(cache, 200) as step:
+        for _ in range(LAYERS):
+            step.keep_state(torch.ones(1, 2 + 200, 64).bfloat16(), torch.ones(1, 1 + 200, 16).bfloat16())
+        kept = [*step._tails, *step._delayed]
+        assert [one.untyped_storage().nbytes() for one in kept] == [one.nbytes for one in kept]
