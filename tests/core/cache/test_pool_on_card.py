@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.gpu.simulated_card import Card, simulated_cards
 from zaya_core.cache import blocks
+from zaya_core.cache.blocks import BlockTable
 from zaya_core.cache.cache import Cache
 from zaya_core.cache.layout import CacheLayout
 from zaya_core.cache.states import TensorStates
@@ -81,3 +83,14 @@ def test_a_pass_keeps_of_each_layer_what_the_next_token_needs():
             step.keep_state(torch.ones(1, 2 + 200, 64).bfloat16(), torch.ones(1, 1 + 200, 16).bfloat16())
         kept = [*step._tails, *step._delayed]
         assert [one.untyped_storage().nbytes() for one in kept] == [one.nbytes for one in kept]
+
+
+def test_what_is_read_to_be_written_to_a_file_is_in_host_memory_and_never_twice_on_the_card():
+    with simulated_cards(Card()) as (card,):
+        pool = pool_on(torch.device("cuda"), 9)
+        table = BlockTable(pool)
+        table.reserve(0, 1500)
+        held, card.peak = card.held, card.held
+        found = table.read(1500)
+        assert {one.device for one in found.values()} == {CPU}
+        assert card.peak - held < 2 * pool.layout.bytes_per_block * len(table.blocks) // (2 * LAYERS)
