@@ -164,6 +164,16 @@ def test_tokens_are_chosen_with_one_wait_whatever_is_asked_for(card, asked):
     assert not [one for one in drawn if isinstance(one, Exception)]
 
 
+@pytest.mark.parametrize("asked", ASKED)
+def test_choosing_tokens_takes_no_more_memory_than_is_counted(asked):
+    """`OnCard` counts ten times the logits."""
+    with simulated_cards(Card()) as (card,):
+        logits = torch.randn(8, 704).to("cuda")
+        others, card.peak = card.held - logits.nbytes, card.held
+        draw_sorted(logits, [ASKED[asked]] * 8)
+        assert card.peak - others <= 10 * logits.nbytes
+
+
 def test_a_forced_id_that_is_none_ends_its_own_row_only(card):
     """As an index it would end every later call of a real card."""
     logits = torch.randn(2, 704).to("cuda")
