@@ -82,6 +82,16 @@ def test_launches_copies_and_synchronisations_are_counted_by_the_line_that_asks(
     assert traffic.copies == {("", "to host"): 1, ("", "to card"): 1}
 
 
+@pytest.mark.parametrize("non_blocking", [False, True])
+def test_a_copy_that_does_not_wait_is_no_synchronisation(cards, non_blocking):
+    x, host = torch.ones(4, device="cuda"), torch.empty(4)
+    with CardTraffic() as traffic:
+        host.copy_(x, non_blocking=non_blocking)
+        x.to("cpu", non_blocking=non_blocking)
+    assert traffic.synchronisations.total() == (0 if non_blocking else 2)
+    assert traffic.copies == {("", "to host"): 2}
+
+
 def test_without_a_card_nothing_is_counted():
     with CardTraffic() as traffic:
         torch.ones(3).sum().item()
