@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from quant import compressed
 from tests.gpu.simulated_card import Card, MixedDevices, SimulatedTensor, simulated_cards
 from zaya_core.measure.card_traffic import CardTraffic
 
@@ -90,6 +91,12 @@ def test_a_copy_that_does_not_wait_is_no_synchronisation(cards, non_blocking):
         x.to("cpu", non_blocking=non_blocking)
     assert traffic.synchronisations.total() == (0 if non_blocking else 2)
     assert traffic.copies == {("", "to host"): 2}
+
+
+def test_nothing_of_a_simulated_card_is_kept_for_a_real_one():
+    with simulated_cards(Card()):
+        assert isinstance(compressed._levels(torch.device("cuda", 0)), SimulatedTensor)
+    assert compressed._levels.cache_info().currsize == 0
 
 
 def test_without_a_card_nothing_is_counted():
