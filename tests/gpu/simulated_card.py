@@ -18,10 +18,14 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from quant import card_products, compressed, nf4
+
 aten = torch.ops.aten
 HOST = torch.device("cpu")
 _COPIES = ("_to_copy", "copy_", "lift_fresh", "lift_fresh_copy")
 _INDEXED = ("index", "index_put", "index_put_", "_index_put_impl_")
+# What the program keeps for a device: a real card must not be given a simulated one's tensors.
+_KEPT_BY_DEVICE = (compressed._levels, nf4._levels, card_products._accumulator_can_be_had)
 _NEVER_FROM_HOST = ("gather", "index_select", "scatter", "embedding", "index_copy", "index_copy_", "index_add")
 
 
@@ -252,5 +256,7 @@ def simulated_cards(*cards: Card) -> Iterator[tuple[Card, ...]]:
         stack.enter_context(mock.patch.object(F, "scaled_dot_product_attention", _plain_attention))
         _cards = cards
         stack.callback(lambda: globals().update(_cards=()))
+        for kept in _KEPT_BY_DEVICE:
+            stack.callback(kept.cache_clear)
         stack.enter_context(_Factories())
         yield cards

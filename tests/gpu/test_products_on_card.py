@@ -59,6 +59,7 @@ def test_a_product_on_a_card_is_that_of_the_weights(card, monkeypatch, kind, row
     assert product.dtype == dtype and accumulator.dtype == torch.float32
     near(product, expected, dtype)
     near(accumulator, expected, torch.float32 if dtype == torch.float32 else torch.bfloat16)
+    assert not torch.equal(accumulator.cpu(), accumulator.cpu().bfloat16().float())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from quant import compressed
 from tests.gpu.simulated_card import Card, MixedDevices, SimulatedTensor, simulated_cards
 from zaya_core.measure.card_traffic import CardTraffic
 
@@ -80,6 +81,22 @@ def test_launches_copies_and_synchronisations_are_counted_by_the_line_that_asks(
     assert traffic.synchronisations["", "copy"] == 1
     assert traffic.synchronisations["", "_local_scalar_dense"] == traffic.synchronisations["", "nonzero"] == 1
     assert traffic.copies == {("", "to host"): 1, ("", "to card"): 1}
+
+
+@pytest.mark.parametrize("non_blocking", [False, True])
+def test_a_copy_that_does_not_wait_is_no_synchronisation(cards, non_blocking):
+    x, host = torch.ones(4, device="cuda"), torch.empty(4)
+    with CardTraffic() as traffic:
+        host.copy_(x, non_blocking=non_blocking)
+        x.to("cpu", non_blocking=non_blocking)
+    assert traffic.synchronisations.total() == (0 if non_blocking else 2)
+    assert traffic.copies == {("", "to host"): 2}
+
+
+def test_nothing_of_a_simulated_card_is_kept_for_a_real_one():
+    with simulated_cards(Card()):
+        assert isinstance(compressed._levels(torch.device("cuda", 0)), SimulatedTensor)
+    assert compressed._levels.cache_info().currsize == 0
 
 
 def test_without_a_card_nothing_is_counted():

@@ -21,7 +21,7 @@ from zaya_core.load import load_model
 from zaya_core.measure.card_traffic import CardTraffic
 from zaya_core.model import attention
 from zaya_core.quantize.job import QuantizeSettings
-from zaya_core.sampling.draw import RowDraw
+from zaya_core.sampling.draw import Drawn, RowDraw
 from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.sampling.sorted import draw_sorted
 from zaya_core.text.tokenizer import load_tokenizer
@@ -182,6 +182,24 @@ def test_tokens_are_chosen_with_one_wait_whatever_is_asked_for(card, asked):
     assert not [one for one in drawn if isinstance(one, Exception)]
 
 
+@pytest.mark.parametrize("asked", ASKED)
+def test_choosing_tokens_takes_no_more_memory_than_is_counted(asked):
+    """`OnCard` counts ten times the logits."""
+    with simulated_cards(Card()) as (card,):
+        logits = torch.randn(8, 704).to("cuda")
+        others, card.peak = card.held - logits.nbytes, card.held
+        draw_sorted(logits, [ASKED[asked]] * 8)
+        assert card.peak - others <= 10 * logits.nbytes
+
+
+def test_a_forced_id_that_is_none_ends_its_own_row_only(card):
+    """As an index it would end every later call of a real card."""
+    logits = torch.randn(2, 704).to("cuda")
+    error, drawn = draw_sorted(logits, [replace(ASKED["forced"], forced=5000), ASKED["greedy"]])
+    assert isinstance(error, ValueError) and isinstance(drawn, Drawn)
+    assert drawn.token_id == int(logits[1].argmax())
+
+
 def test_a_row_is_parked_in_few_copies(card, folder):
     model = load_model(folder, "cuda")
     cache = model.new_cache()
@@ -227,6 +245,14 @@ def test_attention_never_keeps_the_scores_of_a_whole_chunk(monkeypatch, folder, 
     torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
     expected = load_model(folder, "cpu", "float32")(ids, last_only=True)
     torch.testing.assert_close(logits[0], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_rows_without_a_token_are_attended_to_in_a_part_of_their_own(monkeypatch, card, folder):
+    monkeypatch.setattr(step, "GATHERED", 8)
+    model = load_model(folder, "cuda", "float32")
+    ids = torch.randint(3, 200, (3, 9))
+    found = model(ids, model.new_cache(3), lengths=[9, 0, 0])[0].cpu()
+    torch.testing.assert_close(found, model(ids[:1])[0].cpu(), atol=1e-5, rtol=1e-5)
 
 
 def test_a_long_row_beside_short_ones_costs_what_it_holds(monkeypatch, folder, tokenizer):

@@ -207,15 +207,17 @@ class BlockTable:
         return [self.blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start, stop)]
 
     def read(self, length: int) -> dict[str, Tensor]:
-        """A copy of the first `length` positions, by the names of the pool's tensors: (L, length, G, ...) each.
+        """The first `length` positions in host memory, by the names of the pool's tensors: (L, length, G, ...) each.
 
-        Raises ValueError where the blocks hold fewer.
+        A card, which may be full, holds a copy of one layer at a time. Raises ValueError where the blocks hold fewer.
         """
         expect_whole("the number of positions", length, 0, len(self.blocks) * BLOCK)
         index = torch.tensor(self.blocks, dtype=torch.long, device=self.pool.layout.device)
         arrangements = self.pool.arrangements
         return {
-            name: torch.stack([arrangements[name].rows(storage[index]).flatten(0, 1)[:length] for storage in layers])
+            name: torch.stack(
+                [arrangements[name].rows(storage[index].cpu()).flatten(0, 1)[:length] for storage in layers]
+            )
             for name, layers in self.pool.tensors.items()
         }
 

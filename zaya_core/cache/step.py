@@ -196,8 +196,10 @@ class CacheStep:
         if self.is_padded:
             rows = torch.arange(columns.shape[0], device=self.device)[:, None]
             self.replace_state(columns[rows, self._last], delayed[rows[:, 0], self.lengths])
-        else:
-            self.replace_state(columns[:, self.columns :], delayed[:, -1])
+        elif self.columns == 1:
+            self.replace_state(columns[:, 1:], delayed[:, -1])
+        else:  # copies: a view would keep the columns of a whole chunk, of each layer, until the pass ends
+            self.replace_state(columns[:, self.columns :].clone(), delayed[:, -1].clone())
 
     def replace_state(self, conv_tail: Tensor, delayed: Tensor) -> None:
         """Note the next layer's new state itself: (B, W, C) and (B, G*K/2)."""

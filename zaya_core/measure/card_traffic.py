@@ -52,7 +52,8 @@ class CardTraffic(TorchDispatchMode):
         name, line = func._overloadpacket.__name__, program_line()
         if name in ("_to_copy", "copy_") and given[-1] != made[0]:
             self.copies[line, "to card" if made[0] else "to host"] += 1
-            self.synchronisations[line, "copy"] += given[-1] and not kwargs.get("non_blocking", False)
+            is_waited_for = not (True in args[2:] if name == "copy_" else kwargs.get("non_blocking"))
+            self.synchronisations[line, "copy"] += given[-1] and is_waited_for
         elif name not in _FREE and not func.is_view:
             self.launches[line, name] += 1
         if _waits(name, args):

@@ -57,5 +57,5 @@ def _by_slices_of_queries(query: Tensor, keys: Tensor, values: Tensor, visible: 
 
 
 def _at_once(query: Tensor, keys: Tensor) -> int:
-    """Queries of each row whose scores take no more than SCORES."""
-    return max(1, SCORES // (query.shape[0] * query.shape[2] * keys.shape[2]))
+    """Queries of each row whose scores take no more than SCORES. Rows that have seen nothing have no keys."""
+    return max(1, SCORES // max(1, query.shape[0] * query.shape[2] * keys.shape[2]))

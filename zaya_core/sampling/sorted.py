@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,17 @@ def draw_sorted(logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Excepti
 
     One synchronisation, whatever the rows ask for.
     """
+    chosen_from, errors = _adjusted(logits, rows)
+    # An id that is none would be an index out of bounds, after which a card answers nobody any more.
+    able = [replace(row, forced=None) if place in errors else row for place, row in enumerate(rows)]
+    read = _read(logits, _chosen(chosen_from, able), able)
+    return [
+        errors.get(place) or _drawn(numbers, row) for place, (numbers, row) in enumerate(zip(read, rows, strict=True))
+    ]
+
+
+def _adjusted(logits: Tensor, rows: Sequence[RowDraw]) -> tuple[Tensor, dict[int, Exception]]:
+    """(B, V): what tokens are chosen from, `logits` itself where no row changes any; and by place what is wrong."""
     errors: dict[int, Exception] = {}
     changed: dict[int, Tensor] = {}
     for place, row in enumerate(rows):
@@ -35,13 +47,9 @@ def draw_sorted(logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Excepti
                 changed[place] = other
         except Exception as error:
             errors[place] = error
-    chosen_from = logits
     if changed:
-        chosen_from = torch.stack([changed.get(place, logits[place]) for place in range(len(rows))])
-    read = _read(logits, _chosen(chosen_from, rows), rows)
-    return [
-        errors.get(place) or _drawn(numbers, row) for place, (numbers, row) in enumerate(zip(read, rows, strict=True))
-    ]
+        logits = torch.stack([changed.get(place, logits[place]) for place in range(len(rows))])
+    return logits, errors
 
 
 def _chosen(logits: Tensor, rows: Sequence[RowDraw]) -> tuple[Tensor, Tensor]:
@@ -61,6 +69,7 @@ def _sampled(logits: Tensor, rows: Sequence[RowDraw]) -> tuple[Tensor, Tensor]:
     temperature, top_p, top_k, min_p, uniform = _numbers(rows, logits.shape[1]).to(logits.device).unbind(1)
     ordered, ids = logits.sort(dim=-1, descending=True, stable=True)  # equal ones by id
     weights = ((ordered - ordered[:, :1]) / temperature[:, None]).float().exp()
+    del ordered  # a vocabulary's worth of each row, when most is in use
     sums = weights.cumsum(-1, dtype=torch.float64)
     before, whole = F.pad(sums[:, :-1], (1, 0)), sums[:, -1]
     is_kept = before < (top_p * whole)[:, None]

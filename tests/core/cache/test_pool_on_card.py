@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.gpu.simulated_card import Card, simulated_cards
 from zaya_core.cache import blocks
+from zaya_core.cache.blocks import BlockTable
+from zaya_core.cache.cache import Cache
 from zaya_core.cache.layout import CacheLayout
 from zaya_core.cache.states import TensorStates
+from zaya_core.cache.step import CacheStep
 from zaya_core.errors import MemoryFitError
 
 CARD, CPU = torch.device("meta"), torch.device("cpu")  # one that holds no numbers stands for a card
@@ -68,3 +72,25 @@ def test_a_card_that_has_no_room_for_the_pool_says_so_when_it_is_made(monkeypatc
         pool_on(CARD, 9)
     pool_on(CARD, None)
     pool_on(CPU, 9)
+
+
+def test_a_pass_keeps_of_each_layer_what_the_next_token_needs():
+    """Not what it is cut from: of all layers that would be the queries and keys of a chunk more each."""
+    layout = CacheLayout(LAYERS, 2, 16, 2, 64, torch.bfloat16, CPU)
+    cache = Cache.empty(TensorStates(layout, torch.zeros(LAYERS, 16, dtype=torch.bfloat16)))
+    with CacheStep.begin(cache, 200) as step:
+        for _ in range(LAYERS):
+            step.keep_state(torch.ones(1, 2 + 200, 64).bfloat16(), torch.ones(1, 1 + 200, 16).bfloat16())
+        kept = [*step._tails, *step._delayed]
+        assert [one.untyped_storage().nbytes() for one in kept] == [one.nbytes for one in kept]
+
+
+def test_what_is_read_to_be_written_to_a_file_is_in_host_memory_and_never_twice_on_the_card():
+    with simulated_cards(Card()) as (card,):
+        pool = pool_on(torch.device("cuda"), 9)
+        table = BlockTable(pool)
+        table.reserve(0, 1500)
+        held, card.peak = card.held, card.held
+        found = table.read(1500)
+        assert {one.device for one in found.values()} == {CPU}
+        assert card.peak - held < 2 * pool.layout.bytes_per_block * len(table.blocks) // (2 * LAYERS)
