@@ -45,5 +45,7 @@ def _accumulator_can_be_had(device: torch.device) -> bool:
     one = torch.ones(TILE, TILE, dtype=torch.bfloat16, device=device)
     try:
         return torch.mm(one, one, out_dtype=torch.float32).dtype == torch.float32
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, TypeError):
         return False

@@ -34,9 +34,8 @@ class ForwardPass:
 class AttentionInputs:
     """What all layers of one type share in one forward pass: rotary angles and who sees whom.
 
-    `mask` is (B, 1, T, S) bool, or None where every query sees every key. `is_causal` replaces the mask of a whole
-    prompt. `first_visible`: the first position that each row's last query sees. `window`: how many positions a
-    query sees, itself among them; None: all.
+    `is_causal` replaces the mask of a whole prompt. `first_visible`: the first position that each row's last query
+    sees. `window`: how many positions a query sees, itself among them; None: all.
     """
 
     def __init__(self, rotary: RotaryEmbedding, step: CacheStep, window: int | None):
@@ -46,6 +45,7 @@ class AttentionInputs:
         uniform = len(set(step.totals)) == 1 and not step.is_padded
         self.is_causal = uniform and not slides and step.past[0] == 0 and step.columns > 1
         self._sees_all = uniform and not slides and step.columns == 1
+        self._masks: dict[int, Tensor] = {}  # by the first row of a part
 
     @cached_property
     def angles(self) -> tuple[Tensor, Tensor]:
@@ -57,23 +57,19 @@ class AttentionInputs:
         """`angles` of all positions so far, and of others: (1, P, 1, rotated)."""
         return self._rotary.table(self._step.num_keys)
 
-    @cached_property
-    def mask(self) -> Tensor | None:
-        return (
-            None
-            if self.is_causal or self._sees_all
-            else self.visible(0, self._step.columns, slice(0, len(self._step.totals)))
-        )
-
     def mask_of(self, rows: slice) -> Tensor | None:
-        """`mask` of some of the rows, as wide as the longest of them."""
-        if self.mask is None or rows == slice(0, len(self._step.totals)):
-            return self.mask
-        return self.visible(0, self._step.columns, rows)
+        """`visible` of all queries of some rows; None where each sees every key, or `is_causal` says enough."""
+        if self.is_causal or self._sees_all:
+            return None
+        if rows.start not in self._masks:
+            self._masks[rows.start] = self.visible(0, self._step.columns, rows)
+        return self._masks[rows.start]
 
     def visible(self, start: int, stop: int, rows: slice) -> Tensor:
-        """(b, 1, stop - start, S) bool, for these of the T queries of some rows, S as of the longest: keys at or before
-        the query, within the window if there is one (it counts the query)."""
+        """Which keys some queries see: those at or before the query, within the window if there is one.
+
+        (b, 1, stop - start, S) bool: some rows, these of their T queries, S positions as the longest of the rows has.
+        """
         keys = torch.arange(max(self._step.totals[rows]), device=self._step.device)
         queries = self._step.positions[rows, None, start:stop, None]  # (b, 1, T, 1)
         seen = keys <= queries

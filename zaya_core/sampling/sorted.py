@@ -29,9 +29,8 @@ def draw_sorted(logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Excepti
     # An id that is none would be an index out of bounds, after which a card answers nobody any more.
     able = [replace(row, forced=None) if place in errors else row for place, row in enumerate(rows)]
     read = _read(logits, _chosen(chosen_from, able), able)
-    return [
-        errors.get(place) or _drawn(numbers, row) for place, (numbers, row) in enumerate(zip(read, rows, strict=True))
-    ]
+    drawn = [_drawn(numbers, row) for numbers, row in zip(read, rows, strict=True)]
+    return [errors.get(place, one) for place, one in enumerate(drawn)]
 
 
 def _adjusted(logits: Tensor, rows: Sequence[RowDraw]) -> tuple[Tensor, dict[int, Exception]]:
