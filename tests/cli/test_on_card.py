@@ -196,6 +196,7 @@ def test_auto_takes_as_few_as_the_card_needs(zaya, card, loads, monkeypatch):
         ("--gpu-memory", "-2", "--gpu-memory is -2; it must be a number of GB above 0, such as 7.5."),
         ("--gpu-memory", "nan", "--gpu-memory is nan; it must be a number of GB above 0, such as 7.5."),
         ("--gpu-memory", "inf", "--gpu-memory is inf; it must be a number of GB above 0, such as 7.5."),
+        ("--gpu-memory", "1e300", "--gpu-memory is 1e+300; it must be a number of GB above 0, such as 7.5."),
         ("--gpu-memory", "8GB", "--gpu-memory 8GB: a number is needed, such as 0.7."),
         ("--cpu-experts", "-1", "--cpu-experts is '-1'; it must be auto, or a number of layers from 0 up."),
         ("--cpu-experts", "2.5", "--cpu-experts is '2.5'; it must be auto, or a number of layers from 0 up."),
