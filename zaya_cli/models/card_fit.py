@@ -36,6 +36,11 @@ class CardUse:
     dtype: str = "auto"
     rows: int | None = None
 
+    @property
+    def takes_card_as_it_is(self) -> bool:
+        """Whether nothing was asked for but what is computed."""
+        return self.gpu_memory is None and self.cpu_experts == 0
+
 
 ALL_OF_IT = CardUse()
 

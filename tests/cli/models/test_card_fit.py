@@ -212,6 +212,32 @@ def test_a_command_that_names_no_model_takes_one_that_fits_what_was_asked_for(mo
     assert found == ["ZAYA1-8B-bf16", "ZAYA1-8B-int8", "ZAYA1-8B-int4", "ZAYA1-8B-int8"]
 
 
+@pytest.mark.parametrize(
+    ("device", "host", "use", "chosen"),
+    [
+        ("auto", 32, CardUse(), "ZAYA1-8B-bf16"),
+        ("auto", 16, CardUse(dtype="float32", rows=8), "ZAYA1-8B-int8"),
+        ("auto", 4, CardUse(), None),
+        ("cuda", 32, CardUse(), None),
+        ("auto", 32, CardUse(gpu_memory=3 * GB), None),
+        ("auto", 32, CardUse(cpu_experts=9), None),
+    ],
+)
+def test_where_none_fits_on_the_card_auto_takes_one_that_main_memory_has_room_for(
+    monkeypatch, device, host, use, chosen
+):
+    memory = simulate_card(monkeypatch, 6, host=host)
+    monkeypatch.setattr(choice, "memory_of", lambda device: memory)
+    monkeypatch.setattr(choice, "present_models", lambda: MODELS)
+    if chosen is None:
+        with pytest.raises(MemoryFitError, match="on the card"):
+            choice.find_model(None, device=device, use=use)
+    else:
+        found = choice.find_model(None, device=device, use=use)
+        assert found.name == chosen
+        assert found.reason.endswith("; on the CPU, since no model here fits on GeForce (cuda:0)")
+
+
 def test_the_reference_of_the_kernels_keeps_keys_and_values_in_float32(monkeypatch):
     memory = simulate_card(monkeypatch, 24)
     with chosen_kernels("reference"):
