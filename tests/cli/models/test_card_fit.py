@@ -108,10 +108,15 @@ def test_what_was_granted_of_a_card_bounds_it_and_is_said(monkeypatch):
     assert not fit(memory, "int8").fits
     assert fit(memory, "int8").refusal("it") == (
         "it needs 10.08 GB on the card, and 6.75 GB can be used of GeForce (cuda:0), where 25.27 GB of 25.77 GB are "
-        "free and --gpu-memory grants 7.50 GB: what would fit is --cpu-experts 17, the int4 format (6.30 GB; "
-        "`zaya quantize --format int4`) or --device cpu"
+        "free and --gpu-memory grants 7.50 GB: what would fit is --gpu-memory 11.2, --cpu-experts 17, the int4 format "
+        "(6.30 GB; `zaya quantize --format int4`) or --device cpu"
     )
     assert fit(replace(memory, most=None), "int8").fits
+    assert fit(memory.at_most(int(11.2 * GB)), "int8").fits
+    assert not fit(memory.at_most(int(11.1 * GB)), "int8").fits
+    small = simulate_card(monkeypatch, 8).at_most(GB // 2)  # all of that card would be too little for int8
+    assert "would fit is --gpu-memory" not in fit(small, "int8").refusal("it")
+    assert "would fit is --gpu-memory 7.1 or" in fit(small, "int4").refusal("it")
 
 
 def test_each_change_that_is_named_makes_it_fit(monkeypatch):
