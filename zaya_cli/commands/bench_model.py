@@ -10,21 +10,26 @@ from zaya_cli.machine.hardware import Memory, memory_of
 from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
+from zaya_cli.terminal.output import write_note
 from zaya_core.config.parse import parse_config
 from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, FLOAT
 from zaya_core.errors import MemoryFitError, UsageError
 from zaya_core.load import load_model
+from zaya_core.machine.device import choose_device
 from zaya_core.machine.memory_fit import loaded_bytes
 from zaya_core.measure.dummy import dummy_model, full_size_config
 from zaya_core.model.model import ZayaModel
 
 
 def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str]:
-    """The model and its name. context: tokens of the longest row that is measured.
+    """The model and its name, with a line for each thing that a person should know of the device. context: tokens of
+    the longest row that is measured.
 
-    Raises: MemoryFitError for what does not fit on a card; UsageError; the errors of loading.
+    Raises: MemoryFitError for what does not fit on a card; UsageError; the errors of `choose_device` and of loading.
     """
     use = settings.card.use()
+    for note in choose_device(settings.device).notes:
+        write_note(f"zaya: {note}")
     memory = memory_of(settings.device).at_most(use.gpu_memory)
     if memory.card is None:
         settings.card.say_unused()
