@@ -240,6 +240,7 @@ def test_where_none_fits_on_the_card_auto_takes_one_that_main_memory_has_room_fo
     else:
         found = choice.find_model(None, device=device, use=use)
         assert found.name == chosen
+        assert found.reason is not None
         assert found.reason.endswith("; on the CPU, since no model here fits on GeForce (cuda:0)")
 
 
