@@ -21,9 +21,9 @@ from zaya_core.measure.dummy import dummy_model, full_size_config
 from zaya_core.model.model import ZayaModel
 
 
-def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str]:
-    """The model and its name, with a line for each thing that a person should know of the device. context: tokens of
-    the longest row that is measured.
+def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str, int]:
+    """The model, its name, and of how many layers the experts are in main memory beside a card, with a line for each
+    thing that a person should know of the device. context: tokens of the longest row that is measured.
 
     Raises: MemoryFitError for what does not fit on a card; UsageError; the errors of `choose_device` and of loading.
     """
@@ -36,7 +36,7 @@ def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str]:
     return (_dummy if settings.dummy else _present)(settings, use, memory, context)
 
 
-def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str]:
+def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str, int]:
     name, quant = "random weights", settings.quant or DEFAULT_EXPERTS
     dense = settings.dense or (FLOAT if quant == FLOAT else DEFAULT_DENSE)
     config = parse_config(full_size_config(experts=quant, dense=dense))
@@ -46,12 +46,13 @@ def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) 
         fit = CardFit.of(config, loaded_bytes(config), memory, context, settings.kv, use)
         layers = _fitting(replace(fit, made_by="zaya bench --dummy --quant"), f"a model of {name}")
     with room_on_card(f"a model of {name}", memory):
-        return dummy_model(
+        model = dummy_model(
             quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv, cpu_experts=layers
-        ), name
+        )
+    return model, name, layers
 
 
-def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str]:
+def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str, int]:
     found = _find(settings, use)
     settings.card.expect_layers(found.config.num_hidden_layers)
     layers = 0
@@ -59,7 +60,8 @@ def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int
         fit = CardFit.of(found.config, found.folder.weight_bytes, memory, context, settings.kv, use)
         layers = _fitting(fit, found.name)
     with room_on_card(found.name, memory):
-        return load_model(found.folder, settings.device, kv=settings.kv, cpu_experts=layers), found.name
+        model = load_model(found.folder, settings.device, kv=settings.kv, cpu_experts=layers)
+    return model, found.name, layers
 
 
 def _find(settings: BenchSettings, use: CardUse) -> FoundModel:
