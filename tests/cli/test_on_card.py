@@ -178,15 +178,19 @@ def test_so_many_layers_experts_stay_in_main_memory(zaya, card, loads, wanted, l
     card(24)
     answer = json.loads(zaya(*RUN, "--cpu-experts", wanted, "--format", "json").out)
     assert answer.get("cpu_experts", 0) == layers
-    assert zaya(*BENCH, "--cpu-experts", wanted).code == 0
+    measured = zaya(*BENCH, "--cpu-experts", wanted, "--format", "json")
+    assert (measured.code, json.loads(measured.out)["model"].get("cpu_experts", 0)) == (0, layers)
     assert loads == [layers, layers]
 
 
+@pytest.mark.usefixtures("quickly_read")
 def test_auto_takes_as_few_as_the_card_needs(zaya, card, loads, monkeypatch):
     card(24)
     monkeypatch.setattr(Memory, "usable", property(lambda memory: 354_000_000))  # of 355.2 MB with 0.8 MB a layer
     assert zaya(*RUN, "--cpu-experts", "auto").code == 0
     assert loads == [2]
+    measured = zaya(*BENCH, "--cpu-experts", "2").out.partition("\n")[0]
+    assert "K/V bfloat16, the experts of 2 layers in main memory), " in measured
 
 
 @pytest.mark.parametrize(
@@ -196,6 +200,7 @@ def test_auto_takes_as_few_as_the_card_needs(zaya, card, loads, monkeypatch):
         ("--gpu-memory", "-2", "--gpu-memory is -2; it must be a number of GB above 0, such as 7.5."),
         ("--gpu-memory", "nan", "--gpu-memory is nan; it must be a number of GB above 0, such as 7.5."),
         ("--gpu-memory", "inf", "--gpu-memory is inf; it must be a number of GB above 0, such as 7.5."),
+        ("--gpu-memory", "1e300", "--gpu-memory is 1e+300; it must be a number of GB above 0, such as 7.5."),
         ("--gpu-memory", "8GB", "--gpu-memory 8GB: a number is needed, such as 0.7."),
         ("--cpu-experts", "-1", "--cpu-experts is '-1'; it must be auto, or a number of layers from 0 up."),
         ("--cpu-experts", "2.5", "--cpu-experts is '2.5'; it must be auto, or a number of layers from 0 up."),

@@ -40,11 +40,12 @@ def bench(settings: BenchSettings) -> None:
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     torch.set_num_threads(threads := threads_to_use(settings.threads))
     keep_freed_memory()
-    model, name = open_model(settings, context=max(depths) + max([*prompts, *tokens, 1]))
+    model, name, cpu_experts = open_model(settings, context=max(depths) + max([*prompts, *tokens, 1]))
     spare_the_collector()
     cases = [(depth, batch) for depth in depths for batch in batches]
     shown, checked = tee(_measure(Bench(model, settings.repeats), cases, prompts, tokens))
-    _WRITERS[settings.format](shown, {"machine": machine_facts(model, threads), "model": _model_facts(model, name)})
+    facts = {"machine": machine_facts(model, threads), "model": _model_facts(model, name, cpu_experts)}
+    _WRITERS[settings.format](shown, facts)
     if settings.dummy:
         _expect_spread(checked)
 
@@ -98,9 +99,11 @@ def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
     }
 
 
-def _model_facts(model: ZayaModel, name: str) -> dict[str, Any]:
+def _model_facts(model: ZayaModel, name: str, cpu_experts: int) -> dict[str, Any]:
     packed, dtype, kv = model.config.quantization, dtype_name(model.dtype), model.layout.kv
-    return {"name": name, "format": packed.describe() if packed else dtype, "kv": dtype if kv == "auto" else kv}
+    beside = {"cpu_experts": cpu_experts} if cpu_experts else {}
+    format = packed.describe() if packed else dtype
+    return {"name": name, "format": format, "kv": dtype if kv == "auto" else kv, **beside}
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
@@ -165,7 +168,9 @@ def _read(measurement: Measurement) -> str:
 def _write_md(results: Iterator[Measurement], facts: dict[str, Any]) -> None:
     machine, model = facts["machine"], facts["model"]
     kernels, console = "; ".join(machine["kernels"]), stdout_console()
-    console.print(f"{model['name']} ({model['format']}, K/V {model['kv']}), {kernels}, {machine['threads']} threads")
+    beside = f", the experts of {model['cpu_experts']} layers in main memory" if "cpu_experts" in model else ""
+    kinds = f"{model['format']}, K/V {model['kv']}{beside}"
+    console.print(f"{model['name']} ({kinds}), {kernels}, {machine['threads']} threads")
     console.print(f"zaya {machine['zaya']}, torch {machine['torch']}, {machine['device']}, {machine['platform']}\n")
     console.print("| test | batch | depth | tok/s | ± | experts a layer | |\n|---|--:|--:|--:|--:|--:|---|")
     for one in results:

@@ -10,28 +10,33 @@ from zaya_cli.machine.hardware import Memory, memory_of
 from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
+from zaya_cli.terminal.output import write_note
 from zaya_core.config.parse import parse_config
 from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, EXPERT_FORMATS, FLOAT
 from zaya_core.errors import MemoryFitError, UsageError
 from zaya_core.load import load_model
+from zaya_core.machine.device import choose_device
 from zaya_core.machine.memory_fit import loaded_bytes
 from zaya_core.measure.dummy import dummy_model, full_size_config
 from zaya_core.model.model import ZayaModel
 
 
-def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str]:
-    """The model and its name. context: tokens of the longest row that is measured.
+def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str, int]:
+    """The model, its name, and of how many layers the experts are in main memory beside a card, with a line for each
+    thing that a person should know of the device. context: tokens of the longest row that is measured.
 
-    Raises: MemoryFitError for what does not fit on a card; UsageError; the errors of loading.
+    Raises: MemoryFitError for what does not fit on a card; UsageError; the errors of `choose_device` and of loading.
     """
     use = settings.card.use()
+    for note in choose_device(settings.device).notes:
+        write_note(f"zaya: {note}")
     memory = memory_of(settings.device).at_most(use.gpu_memory)
     if memory.card is None:
         settings.card.say_unused()
     return (_dummy if settings.dummy else _present)(settings, use, memory, context)
 
 
-def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str]:
+def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str, int]:
     name, quant = "random weights", settings.quant or DEFAULT_EXPERTS
     dense = settings.dense or (DEFAULT_DENSE if quant in EXPERT_FORMATS else FLOAT)
     config = parse_config(full_size_config(experts=quant, dense=dense))
@@ -41,12 +46,13 @@ def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) 
         fit = CardFit.of(config, loaded_bytes(config), memory, context, settings.kv, use)
         layers = _fitting(replace(fit, made_by="zaya bench --dummy --quant"), f"a model of {name}")
     with room_on_card(f"a model of {name}", memory):
-        return dummy_model(
+        model = dummy_model(
             quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv, cpu_experts=layers
-        ), name
+        )
+    return model, name, layers
 
 
-def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str]:
+def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str, int]:
     found = _find(settings, use)
     settings.card.expect_layers(found.config.num_hidden_layers)
     layers = 0
@@ -54,7 +60,8 @@ def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int
         fit = CardFit.of(found.config, found.folder.weight_bytes, memory, context, settings.kv, use)
         layers = _fitting(fit, found.name)
     with room_on_card(found.name, memory):
-        return load_model(found.folder, settings.device, kv=settings.kv, cpu_experts=layers), found.name
+        model = load_model(found.folder, settings.device, kv=settings.kv, cpu_experts=layers)
+    return model, found.name, layers
 
 
 def _find(settings: BenchSettings, use: CardUse) -> FoundModel:

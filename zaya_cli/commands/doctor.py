@@ -98,7 +98,7 @@ def _configuration(settings: Mapping[str, Setting]) -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from zaya_cli.models.choice import choose
+    from zaya_cli.models.choice import choose_for
     from zaya_cli.models.inventory import present_models
 
     models = present_models()
@@ -107,7 +107,7 @@ def _models() -> Iterator[Finding]:
             text = f"{model.name}, {model.format}, {gigabytes(model.nbytes)}"
             yield Finding("model", f"{text}: {model.problem}", "note") if model.problem else Finding("model", text)
     try:
-        choice = choose(models, memory_of("auto"))
+        choice = choose_for("auto", models)
         yield Finding("default", f"{choice.model.name} ({choice.reason})")
     except ZayaError as error:
         yield Finding("default", str(error), "note")

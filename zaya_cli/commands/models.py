@@ -16,7 +16,7 @@ from zaya_cli.failures import INTERRUPTED, Interrupted
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.machine.hardware import Memory, memory_of
 from zaya_cli.models import hub
-from zaya_cli.models.choice import Choice, choose
+from zaya_cli.models.choice import Choice, choose_for
 from zaya_cli.models.download import checksum_of
 from zaya_cli.models.fit_report import judged
 from zaya_cli.models.inventory import PresentModel, present_models
@@ -36,7 +36,7 @@ def list_models(format: InfoKind) -> None:
     models = present_models()
     memory = memory_of("auto")
     try:
-        choice: Choice | None = choose(models, memory)
+        choice: Choice | None = choose_for("auto", models)
         reason = choice.reason if choice else ""
     except ZayaError as error:
         choice, reason = None, str(error)

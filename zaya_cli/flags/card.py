@@ -37,7 +37,7 @@ class CardFlags:
 
     def use(self, dtype: str = "auto", rows: int | None = None) -> CardUse:
         """What is asked for. Raises UsageError."""
-        if self.gpu_memory is not None and not 0 < self.gpu_memory < math.inf:
+        if self.gpu_memory is not None and not 0 < self.gpu_memory * 1e9 < math.inf:
             raise UsageError(f"--gpu-memory is {self.gpu_memory:g}; it must be a number of GB above 0, such as 7.5.")
         most = None if self.gpu_memory is None else int(self.gpu_memory * 1e9)
         return CardUse(most, self._layers(), dtype, rows)

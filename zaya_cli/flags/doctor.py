@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
 
 from zaya_cli.flags import options
+from zaya_cli.flags.groups import flag_names
 from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_core.errors import UsageError
 
@@ -35,7 +36,7 @@ class DoctorSettings:
             if "run_self_test" in given and self.run_self_test:
                 raise UsageError("--self-test runs the bundled model; with --model that one is tested: leave one out.")
             return True
-        idle = [one.name for one in fields(RuntimeSettings) if one.name in given - {*_OF_MACHINE}]
+        idle = [name for name in flag_names(RuntimeSettings) if name in given - {*_OF_MACHINE}]
         if idle:
             flag = "--ctx" if idle[0] == "context" else f"--{idle[0].replace('_', '-')}"
             raise UsageError(f"{flag} says how a model is loaded: name one with --model, or leave it out.")

@@ -51,6 +51,11 @@ def given_flags(ctx: typer.Context) -> set[str]:
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
+def flag_names(group: type) -> list[str]:
+    """The parameters that a group becomes, with those of groups in it, in their order."""
+    return [one.name for one in _flags_of(group)]
+
+
 def _bare(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from zaya_cli.sizes import gigabytes
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import MemoryFitError
-from zaya_core.machine.card_fit import OnCard
+from zaya_core.machine.card_fit import OnCard, least_grant
 from zaya_core.machine.memory_fit import (
     SMALLER,
     USUAL_CONTEXT,
@@ -35,6 +36,11 @@ class CardUse:
     cpu_experts: int | None = 0
     dtype: str = "auto"
     rows: int | None = None
+
+    @property
+    def takes_card_as_it_is(self) -> bool:
+        """Whether nothing was asked for but what is computed."""
+        return self.gpu_memory is None and self.cpu_experts == 0
 
 
 ALL_OF_IT = CardUse()
@@ -129,6 +135,10 @@ class CardFit:
         return [*changes, *(["--device cpu"] if can_use_cpu else [])]
 
     def _single_changes(self) -> Iterator[str]:
+        if self.memory.most is not None:
+            tenths = math.ceil(least_grant(self.need.total) / 1e8)  # of a GB
+            if replace(self, memory=self.memory.at_most(tenths * 10**8)).fits:
+                yield f"--gpu-memory {tenths / 10:g}"
         if 1024 <= self.longest_context < self.placed.context and self._has_host_room:
             yield f"--ctx {self.longest_context}"
         fewest = self._with_fewest_cpu_experts()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from zaya_cli.machine.hardware import Memory, memory_of
-from zaya_cli.models.card_fit import ALL_OF_IT, CardFit, CardUse
+from zaya_cli.machine.hardware import Memory, memory_of, system_memory
+from zaya_cli.models.card_fit import ALL_OF_IT, CardFit, CardUse, card_in_words
 from zaya_cli.models.folder import DEFAULT_REPO, find_model_folder
 from zaya_cli.models.found import FoundModel
 from zaya_cli.models.inventory import PresentModel, present_models
@@ -39,14 +40,38 @@ def find_model(
 ) -> FoundModel:
     """The model of --model and --quant; without either the best present one that fits into the device's memory.
 
-    Raises the errors of `find_model_folder`, `find_quantized_folder` and `choose`.
+    Raises the errors of `find_model_folder`, `find_quantized_folder` and `choose_for`.
     """
     if quant is not None:
         return find_quantized_folder(name, quant)
     if name is not None:
         return FoundModel(name, find_model_folder(name))
-    choice = choose(present_models(), memory_of(device).at_most(use.gpu_memory), context, kv, use)
+    choice = choose_for(device, present_models(), context, kv, use)
     return FoundModel(choice.model.name, choice.model.folder, choice.reason)
+
+
+def choose_for(
+    device: str,
+    models: list[PresentModel],
+    context: int | None = None,
+    kv: KVFormat = "auto",
+    use: CardUse = ALL_OF_IT,
+) -> Choice:
+    """As `choose`, in the memory of a device; for "auto" in main memory where nothing fits on a card that is taken as
+    it is, since the CPU computes then.
+
+    Raises as `choose`.
+    """
+    memory = memory_of(device).at_most(use.gpu_memory)
+    try:
+        return choose(models, memory, context, kv, use)
+    except MemoryFitError:
+        if device == "auto" and memory.card is not None and use.takes_card_as_it_is:
+            with suppress(MemoryFitError):
+                choice = choose(models, system_memory(), context, kv)
+                reason = f"{choice.reason}; on the CPU, since no model here fits on {card_in_words(memory)}"
+                return replace(choice, reason=reason)
+        raise
 
 
 def choose(

@@ -6,6 +6,7 @@ A card that is full fails in the middle of an answer, or its driver spills into 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,6 +27,11 @@ def usable_bytes(total: int, free: int, most: int | None = None) -> int:
     """Of a card with so many bytes in all and free. most: what was granted; a part of that is left alone, too."""
     usable = free - _left_alone(total)
     return max(0, usable if most is None else min(usable, most - _left_alone(min(most, total))))
+
+
+def least_grant(needed: int) -> int:
+    """Bytes to grant of a card so that `needed` of them can be used, where as many are free."""
+    return max(needed + LEAST_LEFT, math.ceil(needed / (1 - SHARE_LEFT)))
 
 
 def _left_alone(total: int) -> int:

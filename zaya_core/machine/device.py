@@ -77,7 +77,7 @@ def choose_device(name: str, compare: Compare = lambda gpu: None, refuse: Refuse
 def _card_or_cpu(gpu: Gpu, first: Gpu, compare: Compare, refuse: Refuse) -> DeviceChoice:
     """For "auto"."""
     if (why := refuse(gpu)) is not None:
-        return _cpu(why, f"computing on the CPU: {why}.")
+        return _cpu(why, f"computing on the CPU: {why} (--device cpu accepts it).")
     speeds = compare(gpu)
     if speeds is not None and speeds.failure is not None:
         return _cpu_after_all(f"{gpu.label} failed at a trial ({speeds.failure})")

@@ -265,6 +265,8 @@ def test_a_service_at_home_in_the_root_has_its_paths_as_they_are(capsys, monkeyp
         (("--kv", "int8"), "--kv says how a model is loaded: name one with --model"),
         (("--ctx", "100"), "--ctx says how a model is loaded"),
         (("--force",), "--force says how a model is loaded"),
+        (("--gpu-memory", "3"), "--gpu-memory says how a model is loaded"),
+        (("--cpu-experts", "3"), "--cpu-experts says how a model is loaded"),
         (("--model", "demo", "--self-test"), "with --model that one is tested"),
     ],
 )

@@ -488,7 +488,8 @@ def test_doctor_reports_the_cards_and_goes_on(zaya, entered):
     ]
 
 
-@pytest.mark.parametrize("ask", [("run", "-p", "hello", "-q"), ("chat",)])
+@pytest.mark.parametrize("ask", [("run", "-p", "hello", "-q"), ("chat",), ("bench", "-p", "4", "-r", "1")])
+@pytest.mark.usefixtures("quickly_read")
 def test_the_cpu_is_never_taken_silently_where_there_is_a_card(zaya, entered, ask):
     machine, sentence = UNUSED["hidden"]
     entered(machine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,35 @@ def test_the_cpu_is_taken_where_it_is_faster_with_one_line_and_measured_once(zay
     assert asked == [(("bf16", "bf16", 1), "cuda:0"), (("bf16", "bf16", 1), "cpu")]
     (kept,) = unsealed(speeds_file().read_bytes())["speeds"]
     assert (kept["trial"], kept["cpu"], kept["gpu"]) == (["bf16", "bf16", 1], 20.0, 12.0)
+
+
+TOO_SMALL = (
+    "zaya: computing on the CPU: demo needs 0.36 GB on the card, and 0.30 GB can be used of GeForce RTX 3060 (cuda:0), "
+    "where 0.90 GB of 4.00 GB are free (--device cpu accepts it).\n"
+)
+
+
+def test_a_card_that_is_too_small_is_left_alone_with_one_line_and_not_measured(zaya, entered, measured):
+    entered(replace(GAMING, cards=(Card("GeForce RTX 3060", 4 * GB, 900_000_000),)))
+    asked = measured(cuda=12.0, cpu=20.0)
+    result = zaya(*ASK)
+    assert (result.code, result.err, asked) == (0, TOO_SMALL, [])
+    assert zaya(*ASK, "--device", "cpu").err == ""
+
+
+def test_a_card_that_is_too_small_is_named_with_what_would_take_it(zaya, entered, measured, monkeypatch):
+    entered(replace(GAMING, cards=(Card("GeForce RTX 3060", 4 * GB, 954_000_000),)))
+    measured(cuda=12.0, cpu=20.0)
+    assert "are free; --cpu-experts auto takes the card (--device cpu accepts it).\n" in zaya(*ASK).err
+
+
+@pytest.mark.parametrize("flags", [("--force",), ("--gpu-memory", "3"), ("--cpu-experts", "1")])
+def test_a_card_that_is_too_small_is_not_left_alone_by_one_who_says_how_to_use_it(zaya, entered, measured, flags):
+    entered(replace(GAMING, cards=(Card("GeForce RTX 3060", 4 * GB, 900_000_000),)))
+    asked = measured(cuda=12.0, cpu=20.0)
+    result = zaya(*ASK, *flags)
+    assert ON_CPU in result.err
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(

@@ -108,10 +108,15 @@ def test_what_was_granted_of_a_card_bounds_it_and_is_said(monkeypatch):
     assert not fit(memory, "int8").fits
     assert fit(memory, "int8").refusal("it") == (
         "it needs 10.08 GB on the card, and 6.75 GB can be used of GeForce (cuda:0), where 25.27 GB of 25.77 GB are "
-        "free and --gpu-memory grants 7.50 GB: what would fit is --cpu-experts 17, the int4 format (6.30 GB; "
-        "`zaya quantize --format int4`) or --device cpu"
+        "free and --gpu-memory grants 7.50 GB: what would fit is --gpu-memory 11.2, --cpu-experts 17, the int4 format "
+        "(6.30 GB; `zaya quantize --format int4`) or --device cpu"
     )
     assert fit(replace(memory, most=None), "int8").fits
+    assert fit(memory.at_most(int(11.2 * GB)), "int8").fits
+    assert not fit(memory.at_most(int(11.1 * GB)), "int8").fits
+    small = simulate_card(monkeypatch, 8).at_most(GB // 2)  # all of that card would be too little for int8
+    assert "would fit is --gpu-memory" not in fit(small, "int8").refusal("it")
+    assert "would fit is --gpu-memory 7.1 or" in fit(small, "int4").refusal("it")
 
 
 def test_each_change_that_is_named_makes_it_fit(monkeypatch):
@@ -210,6 +215,33 @@ def test_a_command_that_names_no_model_takes_one_that_fits_what_was_asked_for(mo
         for use in (CardUse(), CardUse(gpu_memory=12 * GB), CardUse(gpu_memory=8 * GB), CardUse(dtype="float32"))
     ]
     assert found == ["ZAYA1-8B-bf16", "ZAYA1-8B-int8", "ZAYA1-8B-int4", "ZAYA1-8B-int8"]
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "use", "chosen"),
+    [
+        ("auto", 32, CardUse(), "ZAYA1-8B-bf16"),
+        ("auto", 16, CardUse(dtype="float32", rows=8), "ZAYA1-8B-int8"),
+        ("auto", 4, CardUse(), None),
+        ("cuda", 32, CardUse(), None),
+        ("auto", 32, CardUse(gpu_memory=3 * GB), None),
+        ("auto", 32, CardUse(cpu_experts=9), None),
+    ],
+)
+def test_where_none_fits_on_the_card_auto_takes_one_that_main_memory_has_room_for(
+    monkeypatch, device, host, use, chosen
+):
+    memory = simulate_card(monkeypatch, 6, host=host)
+    monkeypatch.setattr(choice, "memory_of", lambda device: memory)
+    monkeypatch.setattr(choice, "present_models", lambda: MODELS)
+    if chosen is None:
+        with pytest.raises(MemoryFitError, match="on the card"):
+            choice.find_model(None, device=device, use=use)
+    else:
+        found = choice.find_model(None, device=device, use=use)
+        assert found.name == chosen
+        assert found.reason is not None
+        assert found.reason.endswith("; on the CPU, since no model here fits on GeForce (cuda:0)")
 
 
 def test_the_reference_of_the_kernels_keeps_keys_and_values_in_float32(monkeypatch):
