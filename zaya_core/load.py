@@ -67,6 +67,8 @@ def build_model(
 ) -> ZayaModel:
     """Choose who computes, and hand the weights over. See `load_model`."""
     checkpoint.expect_equal_head()
+    # Sums of parts of a product would else be rounded to bf16 on cards.
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     parts = ModelParts(config, checkpoint, placement, kv, cpu_experts)
     reason = f"{placement.reason}; computed in float32 by the reference" if in_float32() else placement.reason
     if parts.cpu_experts:

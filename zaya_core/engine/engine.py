@@ -61,9 +61,9 @@ class Engine:
         context: int | None = None,
         max_blocks: int | None = None,
     ):
-        """max_rows: most rows that run at once. chunk: prompt tokens of one prefill step. context: most positions of a
-        row, None for the model's own. max_blocks: most blocks of keys and values, which on a card are allocated now;
-        None for as many as are needed.
+        """max_rows: most rows that run at once; it falls when a card has no room for a step of so many. chunk: prompt
+        tokens of one prefill step. context: most positions of a row, None for the model's own. max_blocks: most blocks
+        of keys and values, which on a card are allocated now; None for as many as are needed.
 
         Raises UsageError for a number out of its range, such as a context that the model does not have.
         """
@@ -273,11 +273,14 @@ class Engine:
             if self._prefilling is not None:
                 self._wait_again(self._prefilling)
             elif len(self._running) > 1:
-                events += self._attempt(max(self._running, key=lambda row: row.id), self._park) + self._leave()
+                events += self._park_youngest()
             else:
                 self._admission.make_room(self._running.blocks_for_a_token)
                 break  # nobody else has a block: the pool may say that it is full
         return events
+
+    def _park_youngest(self) -> list[Event]:
+        return self._attempt(max(self._running, key=lambda row: row.id), self._park) + self._leave()
 
     def _park(self, row: Row) -> list[Event]:
         row.parked = ParkedCache.of(self._running.copy_of(row))
@@ -400,12 +403,20 @@ class Engine:
         except Cancelled:
             return events + self._drop_cancelled()
         except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError) and len(self._running) > 1:
+                release_frames(error)
+                return events + self._run_one_less()
             return events + self._fail_running(error)
         # From one result to the next: the time that choosing tokens and showing them takes counts, too.
         self._decoding_since = time.perf_counter()
         for row in self._running:
             row.decode_seconds += self._decoding_since - started
         return events + self._advance(self._running.rows, logits[:, 0]) + self._leave()
+
+    def _run_one_less(self) -> list[Event]:
+        """A card has no room for a step of so many rows: the youngest waits in host memory, and no more run again."""
+        self.max_rows = len(self._running) - 1
+        return self._park_youngest()
 
     def _advance(self, rows: Sequence[Row], logits: Tensor) -> list[Event]:
         """Choose the next token of each row and report it, or its end. logits: (B, V)."""

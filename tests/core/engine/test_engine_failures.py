@@ -334,3 +334,22 @@ def test_a_block_whose_copy_fails_is_given_back(model, monkeypatch):
             model(torch.tensor([[5]]), cache)
     assert pool.blocks_in_use == used
     assert cache.tables[0].blocks == other.tables[0].blocks
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_a_card_without_room_for_a_step_of_all_rows_runs_fewer_at_once(model, tokenizer, room):
+    """The youngest wait in host memory, and nobody's answer is another for it."""
+    requests = [*OTHERS, ask(PLAIN[2:17], max_tokens=9)]
+    expected = [tokens(run(Engine(model, tokenizer), request)[0]) for request in requests]
+    full = Failing(model, lambda ids, cache: len(ids) > room, raising(torch.OutOfMemoryError("CUDA out of memory.")))
+    engine = Engine(full, tokenizer)
+    events = work(engine, *requests)
+    assert [tokens(own) for own in events] == expected
+    assert any(isinstance(event, Parked) for own in events for event in own)
+    assert engine.max_rows == room
+
+
+def test_a_card_without_room_for_a_step_of_one_row_ends_it(model, tokenizer):
+    full = Failing(model, lambda ids, cache: cache.row_lengths[0] > 12, raising(torch.OutOfMemoryError("full")))
+    (events,) = work(Engine(full, tokenizer), OTHERS[0])
+    assert isinstance(events[-1], Failed) and isinstance(events[-1].error, torch.OutOfMemoryError)
