@@ -14,7 +14,7 @@ from torch import Tensor
 
 from quant.formats import TILE
 
-SLICE = 1 << 24  # weights: an expert's matrix of ZAYA1-8B is less, the vocabulary's 32 of them; 32 MB in bf16
+SLICE = 1 << 23  # weights: an expert's larger matrix of ZAYA1-8B is one, the vocabulary's 64; 16 MB in bf16
 
 
 def multiply_on_card(

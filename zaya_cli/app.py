@@ -20,10 +20,18 @@ from zaya_cli.flags.groups import given_flags, with_groups
 from zaya_cli.flags.pull import PullSettings
 from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.flags.run import RunSettings
-from zaya_cli.flags.settings import Setting, defaults_by_command, read_config_file, settings_of, unknown_variables
+from zaya_cli.flags.settings import (
+    Setting,
+    defaults_by_command,
+    read_config_file,
+    set_aside_unusable,
+    settings_of,
+    unknown_variables,
+)
 from zaya_cli.machine.versions import installed_version
 from zaya_cli.terminal.output import prepare_streams, write_answer, write_note
 from zaya_cli.user_files import config_file, expect_current_folder
+from zaya_core.errors import UsageError
 
 app = typer.Typer(
     name="zaya",
@@ -67,6 +75,8 @@ def root(
 
       zaya doctor
     """
+    if ctx.invoked_subcommand == "doctor":  # which says what is wrong, and does not end by it
+        ctx.obj = set_aside_unusable(all_settings(), "doctor")
     asks_for_help = bool({"-h", "--help"} & set(sys.argv))
     if ctx.invoked_subcommand not in _WITHOUT_CONFIG and not asks_for_help:
         expect_current_folder()
@@ -248,11 +258,13 @@ def doctor(ctx: typer.Context, settings: DoctorSettings) -> None:
         if settings.asks_for_model(given_flags(ctx)):
             from zaya_cli.commands.checkup import check_model
 
+            if ctx.obj:
+                raise UsageError(ctx.obj[0])
             check_model(settings)
         else:
             from zaya_cli.commands.doctor import doctor as command
 
-            command(all_settings(), settings.runtime.device, settings.run_self_test, settings.format)
+            command(all_settings(), ctx.obj or (), settings.runtime.device, settings.run_self_test, settings.format)
 
 
 @config_app.callback()

@@ -42,19 +42,26 @@ def choose_device_for(
         wait([tokenizer])  # it would slow the CPU down
         return None if trial is None else SpeedRecord(gpu, threads).kept_or_measured(trial)
 
-    choice = choose_device(settings.device, compare, lambda gpu: _why_too_small(gpu, found, settings, use))
+    def refuse(gpu: Gpu) -> str | None:
+        return None if settings.force else _why_too_small(gpu, found, settings, use)
+
+    choice = choose_device(settings.device, compare, refuse, or_cpu=_may_take_cpu(found, settings))
     for note in choice.notes:
         write_note(f"zaya: {note}")
     return choice
 
 
+def _may_take_cpu(found: FoundModel, settings: RuntimeSettings) -> bool:
+    """Whether the CPU is as good as a card that is too small: nothing was said of a card, and main memory has room."""
+    need = memory_need(found.config, found.folder.weight_bytes, settings.context or USUAL_CONTEXT, settings.kv)
+    host = system_memory()
+    return not settings.card.are_given and need.verdict(host.total, host.free) != "does not fit"
+
+
 def _why_too_small(gpu: Gpu, found: FoundModel, settings: RuntimeSettings, use: CardUse) -> str | None:
-    """Why a card has no room for a model that main memory has room for; None where a person wants the card as it is."""
+    """Why a card has no room for a model; None where it has."""
     context, kv, stored = settings.context or USUAL_CONTEXT, settings.kv, found.folder.weight_bytes
-    host, memory = system_memory(), memory_of_card(gpu)
-    has_host_room = memory_need(found.config, stored, context, kv).verdict(host.total, host.free) != "does not fit"
-    if settings.force or settings.card.are_given or not has_host_room:
-        return None
+    memory = memory_of_card(gpu).at_most(use.gpu_memory)
     fit = CardFit.of(found.config, stored, memory, context, kv, use)
     if fit.fits:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.gpu.simulated_card import Card, simulated_cards
@@ -53,3 +55,15 @@ def test_a_card_that_others_have_filled_meanwhile_is_said_at_load(card, left):
 
 def test_attention_keeps_to_what_is_counted_for_its_scores():
     assert SCORES_BYTES == 4 * 4 * attention.SCORES  # they, masked, and what they become, in float32
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_of_two_cards_one_with_room_is_taken_before_one_that_suits_better(monkeypatch, device):
+    monkeypatch.setattr("zaya_cli.placing.gpu_hardware", lambda: [True])
+    monkeypatch.setattr("zaya_core.measure.cpu_or_card.decode_rate", lambda trial, device: 9.0 + (device != "cpu"))
+    full, small = Card("full", total=8 << 30, used=8 << 30), Card("iGPU", total=2 << 30, is_integrated=True)
+    with simulated_cards(full, small):
+        engine = runtime.open_runtime(replace(SETTINGS, device=device)).engine
+        assert engine.model.device.index == 1
+        assert full.peak == 0 < small.peak
+        del engine

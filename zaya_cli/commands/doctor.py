@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
 
@@ -31,16 +31,23 @@ _CARD_VARIABLES = ("CUDA_VISIBLE", "HIP_VISIBLE", "ROCR_VISIBLE", "GPU_DEVICE_OR
 _VARIABLES = ("ZAYA_", "HF_", *_CARD_VARIABLES, "OMP_", "ONEDNN_")
 
 
-def doctor(settings: Mapping[str, Setting], device: str, run_self_test: bool, format: InfoKind) -> None:
-    """Print the report, each part as soon as it is known. Raises SystemExit(1) if there is a problem."""
-    report(_findings(settings, device, run_self_test), format)
+def doctor(
+    settings: Mapping[str, Setting], wrong: Sequence[str], device: str, run_self_test: bool, format: InfoKind
+) -> None:
+    """Print the report, each part as soon as it is known. Raises SystemExit(1) if there is a problem.
+
+    wrong: what is wrong with variables, in sentences.
+    """
+    report(_findings(settings, wrong, device, run_self_test), format)
 
 
-def _findings(settings: Mapping[str, Setting], device: str, run_self_test: bool) -> Iterator[Finding]:
+def _findings(
+    settings: Mapping[str, Setting], wrong: Sequence[str], device: str, run_self_test: bool
+) -> Iterator[Finding]:
     """A part that fails is a finding, and the rest goes on."""
     parts: list[Callable[[], Iterator[Finding]]] = [
         _versions, _system, lambda: device_findings(device), lambda: _products(device), _disk,
-        lambda: _configuration(settings), _models, lambda: _memory_fit(device),
+        lambda: _configuration(settings, wrong), _models, lambda: _memory_fit(device),
     ]  # fmt: skip
     if run_self_test:
         parts.append(lambda: _self_test(device))
@@ -85,7 +92,8 @@ def _disk() -> Iterator[Finding]:
             yield Finding("disk", f"{gigabytes(free_disk(folder))} free for the {what}, {folder}")
 
 
-def _configuration(settings: Mapping[str, Setting]) -> Iterator[Finding]:
+def _configuration(settings: Mapping[str, Setting], wrong: Sequence[str]) -> Iterator[Finding]:
+    yield from (Finding("variables", sentence, "problem") for sentence in wrong)
     for sentence in unknown_variables(settings):
         yield Finding("variables", sentence, "note")
     path = config_file()

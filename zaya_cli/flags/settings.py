@@ -108,6 +108,20 @@ def unknown_variables(settings: Mapping[str, Setting]) -> list[str]:
     return [f"{name} sets nothing{_nearest_variable(name, known)}." for name in names]
 
 
+def set_aside_unusable(settings: Mapping[str, Setting], command: str) -> list[str]:
+    """A sentence for each variable of a command's flags that holds no value for them, which it then does without."""
+    wrong = []
+    for setting in settings.values():
+        text = os.environ.get(setting.variable)
+        if text and command in dict(setting.uses):
+            try:
+                setting.parse(text)
+            except UsageError as error:
+                wrong.append(str(error))
+                del os.environ[setting.variable]
+    return wrong
+
+
 def _nearest_variable(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.upper(), known, 1)
     return f" (did you mean {close[0]}?)" if close else "; `zaya config show` lists all settings"

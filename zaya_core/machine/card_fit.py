@@ -16,7 +16,7 @@ from zaya_core.machine.memory_fit import USUAL_CONTEXT, MemoryNeed, expert_bytes
 
 # As `zaya_core.model.model.PREFILL_CHUNK` and `zaya_core.cache.arrangement.BLOCK`, which stand on higher floors.
 CHUNK, BLOCK = 1024, 256
-SLICE = 1 << 24  # weights, as `quant.card_products.SLICE`, which needs torch
+SLICE = 1 << 23  # weights, as `quant.card_products.SLICE`, which needs torch
 LEAST_LEFT, SHARE_LEFT = 600_000_000, 0.1  # bytes, and of the card: kernels that load later, the desktop, fragments
 SCORES_BYTES = 256 << 20  # what one call of attention may use for its scores
 LIBRARY_BYTES = 64 << 20  # what cuBLAS and its like keep
@@ -150,11 +150,8 @@ class OnCard:
 
     @property
     def _unpacked(self) -> int:
-        """A slice of packed weights, or an expert's larger matrix, in float32 and on the way to it."""
-        config = self.config
-        matrix = 2 * config.moe_intermediate_size * config.hidden_size
-        vocabulary = min(SLICE, config.vocab_size * config.hidden_size)
-        return 0 if config.quantization is None else 3 * 4 * max(matrix, vocabulary)
+        """A slice of packed weights, in float32 and on the way to it."""
+        return 0 if self.config.quantization is None else 3 * 4 * SLICE
 
     @property
     def _logits_work(self) -> int:

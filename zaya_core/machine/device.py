@@ -17,6 +17,7 @@ _FLOAT16 = (
     "float16 is not offered: ZAYA's residual stream and its down projections reach values that float16 cannot hold "
     "(above 65,504), and the output collapses. Use bfloat16 or float32."
 )
+_INSTEAD = "computing on the CPU: {} (--device cpu accepts it)."
 _CARD = re.compile("cuda(:(0|[1-9][0-9]{0,2}))?")
 
 
@@ -51,11 +52,14 @@ class Placement:
     reason: str
 
 
-def choose_device(name: str, compare: Compare = lambda gpu: None, refuse: Refuse = lambda gpu: None) -> DeviceChoice:
+def choose_device(
+    name: str, compare: Compare = lambda gpu: None, refuse: Refuse = lambda gpu: None, or_cpu: bool = True
+) -> DeviceChoice:
     """The device that "auto", "cpu", "cuda" or "cuda:N" means on this machine.
 
-    "cuda" is the card that suits best; "auto" is that card, or the CPU where there is none, where none can be used,
-    where `refuse` has a reason, or where `compare` says that the CPU is faster.
+    "cuda" is the card that suits best, of those that `refuse` has nothing against if there are any; "auto" is that
+    card, or the CPU where there is none, where none can be used, where `compare` says that the CPU is faster, and with
+    `or_cpu` where `refuse` has a reason.
     Raises: DeviceError for a card that is not there or cannot be used; UsageError for another name.
     """
     if name == "cpu":
@@ -65,19 +69,20 @@ def choose_device(name: str, compare: Compare = lambda gpu: None, refuse: Refuse
             f"device {name!r} is not offered: use auto, cpu, cuda or cuda:N (NVIDIA, and AMD with a ROCm PyTorch)."
         )
     gpus = visible_gpus(name)
-    gpu = gpu_for(name, gpus)
+    gpu = gpu_for(name, gpus, lambda gpu: refuse(gpu) is None)
+    if gpu is not None and name != "auto":
+        return _card(gpu, gpus[0])
     if gpu is not None:
-        return _card_or_cpu(gpu, gpus[0], compare, refuse) if name == "auto" else _card(gpu, gpus[0])
+        why = refuse(gpu) if or_cpu else None
+        return _card_or_cpu(gpu, gpus[0], compare) if why is None else _cpu(why, _INSTEAD.format(why))
     if name != "auto":
         raise DeviceError(f"device {name!r} was asked for, but {_why_missing(name, gpus)}, or use --device cpu.")
     why = unused_gpu()
     return _cpu(f"this PyTorch ({torch.__version__}) sees no GPU") if why is None else _cpu_after_all(why)
 
 
-def _card_or_cpu(gpu: Gpu, first: Gpu, compare: Compare, refuse: Refuse) -> DeviceChoice:
-    """For "auto"."""
-    if (why := refuse(gpu)) is not None:
-        return _cpu(why, f"computing on the CPU: {why} (--device cpu accepts it).")
+def _card_or_cpu(gpu: Gpu, first: Gpu, compare: Compare) -> DeviceChoice:
+    """For "auto", of a card with room."""
     speeds = compare(gpu)
     if speeds is not None and speeds.failure is not None:
         return _cpu_after_all(f"{gpu.label} failed at a trial ({speeds.failure})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,14 +71,14 @@ def visible_gpus(device: str = "auto") -> list[Gpu]:
         return gpus
 
 
-def gpu_for(device: str, gpus: Sequence[Gpu]) -> Gpu | None:
+def gpu_for(device: str, gpus: Sequence[Gpu], has_room: Callable[[Gpu], bool] = lambda gpu: True) -> Gpu | None:
     """Which of `visible_gpus` a device is, None where it is not there or cannot be used.
 
-    Without a number it is the one that suits best, the first of equals.
+    Without a number it is the one that suits best, the first of equals; one with room before any without.
     """
     number = _number_of(device)
     usable = [gpu for gpu in gpus if gpu.problem is None and number in (None, gpu.index)]
-    return max(usable, key=lambda gpu: gpu.suitability, default=None)
+    return max(usable, key=lambda gpu: (has_room(gpu), gpu.suitability), default=None)
 
 
 def _number_of(device: str) -> int | None:

@@ -123,3 +123,19 @@ def test_the_self_test_fails_when_the_model_computes_wrongly(monkeypatch, tmp_pa
     result = self_test.self_test(folder, "cpu")
     assert not result.passed
     assert result.summary
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("ZAYA_CTX", "abc", "ZAYA_CTX is 'abc'; a whole number is needed."),
+        ("ZAYA_QUANT", "int7", "ZAYA_QUANT: quant is 'int7'; it must be one of int4, int8, nf4."),
+        ("ZAYA_GPU_MEMORY", "many", "ZAYA_GPU_MEMORY is 'many'; a number is needed."),
+    ],
+)
+def test_a_variable_that_holds_no_value_is_a_problem_among_others(report, monkeypatch, name, value, sentence):
+    monkeypatch.setenv(name, value)
+    findings, code = report("--no-self-test")
+    assert code == 1
+    assert sentence in [one["text"] for one in findings["variables"] if one["state"] == "problem"]
+    assert findings["disk"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from quant import card_products
 from tests.core.model_parts import layers_of, parts_of
 from tests.core.tiny_models import reference_model, save_native
 from zaya_core.cache.arrangement import BLOCK as BLOCK_OF_THE_CACHE
@@ -14,7 +15,7 @@ from zaya_core.cache.layout import CacheLayout
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.config.parse import parse_config, read_config
 from zaya_core.machine import card_fit
-from zaya_core.machine.card_fit import BLOCK, CHUNK, OnCard, usable_bytes
+from zaya_core.machine.card_fit import BLOCK, CHUNK, SLICE, OnCard, usable_bytes
 from zaya_core.machine.memory_fit import expert_bytes, loaded_bytes, packed_as, weight_bytes
 from zaya_core.model.model import PREFILL_CHUNK
 
@@ -24,7 +25,7 @@ INT4 = OnCard(packed_as(PUBLISHED, "int4"))
 
 
 def test_the_sizes_of_chunks_and_blocks_are_those_that_are_computed_with():
-    assert (CHUNK, BLOCK) == (PREFILL_CHUNK, BLOCK_OF_THE_CACHE)
+    assert (CHUNK, BLOCK, SLICE) == (PREFILL_CHUNK, BLOCK_OF_THE_CACHE, card_products.SLICE)
 
 
 @pytest.mark.parametrize(
