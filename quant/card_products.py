@@ -14,7 +14,7 @@ from torch import Tensor
 
 from quant.formats import TILE
 
-SLICE = 1 << 23  # weights: an expert's larger matrix of ZAYA1-8B is one, the vocabulary's 64; 16 MB in bf16
+SLICE = 1 << 23  # weights, 16 MB in bf16: as large as a matrix of an expert may be of which a step needs all
 
 
 def multiply_on_card(

@@ -35,7 +35,7 @@ class NF4Matrix(PackedMatrix):
     kind: ClassVar[Format] = "nf4"
 
     def _multiply_on_card(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        if dtype != x.dtype:  # bitsandbytes would round logits to bf16, in which many are equal
+        if dtype != x.dtype:  # bitsandbytes would round results to bf16, in which many are equal
             return super()._multiply_on_card(x, dtype)
         state = _state(self.scales, self.shape, dtype)
         product: Tensor = bitsandbytes().matmul_4bit(x, self.codes.view(-1, 1).t(), state)

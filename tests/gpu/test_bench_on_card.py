@@ -20,7 +20,7 @@ def quickly_read(monkeypatch):
 
 @pytest.mark.usefixtures("quickly_read")
 def test_a_bench_tells_launches_and_waits_of_a_step_and_the_card_s_own_speed():
-    flags = ("--model", "demo", "--device", "cuda", "-p", "8", "-n", "2", "-r", "1", "--threads", "1")
+    flags = ("--model", "demo", "--device", "cuda", "-p", "8", "-n", "1", "-r", "1", "--threads", "1")
     with simulated_cards(Card()):
         table = CliRunner().invoke(app, ["bench", *flags])
         found = CliRunner().invoke(app, ["bench", *flags, "--format", "json"])

@@ -34,13 +34,11 @@ def engine_on(device, folder, cpu_experts=0, dtype="float32"):
     return Engine(load_model(folder, device, dtype, cpu_experts=cpu_experts), load_tokenizer(folder))
 
 
-@pytest.mark.parametrize("cpu_experts", [1, 2])
-@pytest.mark.parametrize("flow", ["a prompt in chunks", "four rows", "log-probabilities"])
-def test_answers_are_those_of_a_card_that_has_all(card, folder, flow, cpu_experts):
-    wanted, _ = FLOWS[flow]
+def test_answers_are_those_of_a_card_that_has_all(card, folder):
+    wanted, _ = FLOWS["four rows"]
     with chosen_kernels("torch"):
-        expected, found = (run(engine_on("cuda", folder, count), wanted)[1] for count in (0, cpu_experts))
-    assert found == expected
+        expected, *found = (run(engine_on("cuda", folder, count), wanted)[1] for count in (0, 1, 2))
+    assert found == [expected, expected]
 
 
 def test_the_host_s_own_products_are_near(card, folder):

@@ -71,18 +71,17 @@ FLOWS = {
     "a budget of thought": (requests(2, thinking_budget=3), {}),
     "a penalty": ([replace(one, sampling=replace(GREEDY, repetition_penalty=1.3)) for one in requests(2)], {}),
 }
+CASES = [*((flow, "auto") for flow in FLOWS), ("four rows", "int8"), ("kept states", "int8")]
 
 
-@pytest.mark.parametrize("kv", ["auto", "int8"])
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize(("flow", "kv"), CASES)
 def test_an_engine_on_a_card_generates_what_it_does_on_a_cpu(card, on_both, flow, kv):
     wanted, engine = FLOWS[flow]
     (_, expected), (_, found) = on_both(wanted, kv, **engine)
     assert found == expected
 
 
-@pytest.mark.parametrize("kv", ["auto", "int8"])
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize(("flow", "kv"), CASES)
 def test_a_step_of_an_engine_asks_a_bounded_number_of_times(folder, tokenizer, flow, kv):
     """The most is a prompt's last chunk: a pass and two choices of tokens. Forks and kept states cost no wait."""
     wanted, settings = FLOWS[flow]
