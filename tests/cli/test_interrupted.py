@@ -22,8 +22,8 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there"),
 ]
 
-# It says when Python has started, which is when this program's first line can run.
-PROGRAM = "import os; os.write(1, b'.'); from zaya_cli.__main__ import main; main()"
+# It says when Python has found the program; an interrupt before that is Python's own.
+PROGRAM = "import os; from zaya_cli.__main__ import main; os.write(1, b'.'); main()"
 COMMANDS = [
     ("config", "show"),
     ("doctor", "--no-self-test"),
