@@ -35,7 +35,7 @@ class Int4Matrix(PackedMatrix):
 
 
 class Int4Stack(Stack[Int4Matrix]):
-    """A stack whose experts are multiplied by one call."""
+    """A stack whose experts are multiplied by one call where there are native products."""
 
     def __init__(self, matrices: Sequence[Int4Matrix]):
         super().__init__(matrices)
@@ -43,11 +43,9 @@ class Int4Stack(Stack[Int4Matrix]):
         self._scales = [matrix.scales for matrix in matrices]
 
     def _multiply_experts(self, x: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        if self._codes[0].device.type != "cpu":
-            return super()._multiply_experts(x, groups)
         expect_columns(x, x.shape[1], INPUTS, self._codes[0].device)
-        n = self.matrices[0].shape[0]
-        return multiply_int4_experts(x, self._codes, self._scales, groups, n).to(x.dtype)
+        product = multiply_int4_experts(x, self._codes, self._scales, groups, self.matrices[0].shape[0])
+        return super()._multiply_experts(x, groups) if product is None else product.to(x.dtype)
 
 
 def pack_rounded(rounded: Rounded) -> dict[str, Tensor]:

@@ -36,13 +36,15 @@ def multiply_int8(x: Tensor, codes: Tensor, scales: Tensor, n: int) -> Tensor:
 
 def multiply_int4_experts(
     x: Tensor, codes: Sequence[Tensor], scales: Sequence[Tensor], groups: Sequence[tuple[int, int]], n: int
-) -> Tensor:
-    """x: (M, K), sorted by expert; groups as in `Stack.matmul_experts` -> (M, N) float32."""
-    if native := _native_products(x):
-        experts, counts = zip(*groups, strict=True)
-        return native.matmul("int4", x, [codes[e] for e in experts], [scales[e] for e in experts], counts, n)
-    parts = x.split([count for _, count in groups])
-    return torch.cat([multiply_int4(part, codes[e], scales[e], n) for (e, _), part in zip(groups, parts, strict=True)])
+) -> Tensor | None:
+    """x: (M, K), sorted by expert; groups as in `Stack.matmul_experts` -> (M, N) float32.
+
+    None where there are no native products.
+    """
+    if (native := _native_products(x)) is None:
+        return None
+    experts, counts = zip(*groups, strict=True)
+    return native.matmul("int4", x, [codes[e] for e in experts], [scales[e] for e in experts], counts, n)
 
 
 def _native_products(x: Tensor) -> NativeProducts | None:

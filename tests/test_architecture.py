@@ -22,8 +22,8 @@ MOST_LINES = 60  # of a function
 # From the ground up: the folders and the modules at the root of a room. Each imports itself and those before it.
 FLOORS = {
     "zaya_cli": """
-        sizes user_files terminal system_errors machine models flags failures placing runtime answer rsa chat commands
-        app reference __main__
+        sizes user_files terminal system_errors machine models completion flags failures placing runtime answer rsa chat
+        commands app reference __main__
     """,
     "zaya_core": """
         errors whole_numbers redaction files proxies config checkpoint machine cache sampling model kernels load text

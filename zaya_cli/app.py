@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from zaya_cli.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.failures import reported
 from zaya_cli.flags import options
 from zaya_cli.flags.bench import BenchSettings
 from zaya_cli.flags.chat import ChatSettings
-from zaya_cli.flags.completion import Shell, complete_model, completion_script, prepare_completion
 from zaya_cli.flags.doctor import DoctorSettings
 from zaya_cli.flags.errors import wants_json
 from zaya_cli.flags.groups import given_flags, with_groups

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
+from tests.core.machine.simulated import Card, Machine
 from zaya_cli.machine import hardware
 from zaya_cli.machine.hardware import Memory
 
@@ -21,15 +20,9 @@ def simulate_card(
     host: int = 16,
 ) -> Memory:
     """A card of so many GiB in a host of so many GB, and its memory."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: name)
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: capability)
-    total = int(gib * GIB)
-    monkeypatch.setattr("torch.cuda.get_device_properties", lambda *_: SimpleNamespace(total_memory=total))
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda *_: (total - DRIVER, total))
-    monkeypatch.setattr("torch.cuda.get_arch_list", list)
-    monkeypatch.setattr("torch.version.hip", None)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=host * GB, available=(host - 4) * GB))
+    card = Card(name, int(gib * GIB), int(gib * GIB) - DRIVER, capability)
+    machine = Machine(cards=(card,), main_memory=(host * GB, (host - 4) * GB))
+    machine.enter_pytorch(monkeypatch)
+    machine.enter_main_memory(monkeypatch)
     monkeypatch.setattr(hardware, "memory_limit", lambda: None)
-    return Memory(name, total, total - DRIVER, card=0)
+    return Memory(name, card.total, card.free, card=0)

@@ -26,7 +26,7 @@ from tests.cli.conftest import biased_folder
 from tests.cli.pseudo_terminal import Terminal
 from tests.core.rsa.faulty_server import Behaviour, served
 from tests.fuzz.budget import rounds
-from zaya_cli.flags.completion import complete_model
+from zaya_cli.completion import complete_model
 from zaya_cli.models.folder import BUNDLED
 from zaya_cli.terminal import markdown
 from zaya_cli.terminal.output import VisibleConsole
@@ -370,7 +370,7 @@ def test_only_what_makes_text_visible_writes_to_the_terminal():
     root = Path(zaya_cli.__file__).parent
     terminal = {root / "terminal" / name for name in ("output.py", "echo.py", "progress.py")}
     chat = {root / "chat" / name for name in ("clipboard.py", "line_input.py")}
-    writers = {*terminal, *chat, root / "answer" / "render.py", root / "commands" / "bench_model.py"}
+    writers = {*terminal, *chat, root / "answer" / "render.py"}
     for path in sorted(root.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 from zaya_cli.flags.bench import BenchSettings
@@ -11,6 +10,7 @@ from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
 from zaya_cli.terminal.output import write_note
+from zaya_cli.terminal.progress import ProgressLine
 from zaya_core.config.parse import parse_config
 from zaya_core.config.weight_formats import DEFAULT_DENSE, DEFAULT_EXPERTS, EXPERT_FORMATS, FLOAT
 from zaya_core.errors import MemoryFitError, UsageError
@@ -45,9 +45,10 @@ def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) 
     if memory.card is not None:
         fit = CardFit.of(config, loaded_bytes(config), memory, context, settings.kv, use)
         layers = _fitting(replace(fit, made_by="zaya bench --dummy --quant"), f"a model of {name}")
-    with room_on_card(f"a model of {name}", memory):
+    with room_on_card(f"a model of {name}", memory), ProgressLine() as line:
+        progress = line.counting(f"making {name}")
         model = dummy_model(
-            quant, dense, device=settings.device, on_progress=_show_progress, kv=settings.kv, cpu_experts=layers
+            quant, dense, device=settings.device, on_progress=progress, kv=settings.kv, cpu_experts=layers
         )
     return model, name, layers
 
@@ -82,8 +83,3 @@ def _fitting(fit: CardFit, name: str) -> int:
         raise MemoryFitError(f"{fit.refusal(name)}.")
     bound_card(fit.memory)
     return fit.placed.cpu_experts
-
-
-def _show_progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\rmaking random weights {done:,} of {total:,}" + ("\r\x1b[K" if done == total else ""))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from zaya_cli.flags.completion import complete_model
+from zaya_cli.completion import complete_model
 from zaya_cli.terminal import output
 from zaya_core.config.kv_format import KVFormat
 

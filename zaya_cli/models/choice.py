@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.weight_formats import FLOAT, LARGEST_FIRST
 from zaya_core.errors import MemoryFitError, ModelNotFoundError
-from zaya_core.machine.memory_fit import USUAL_CONTEXT, MemoryNeed, Verdict
+from zaya_core.machine.memory_fit import USUAL_CONTEXT, Verdict
 
 _CLOSENESS = (FLOAT, "f32", *LARGEST_FIRST)  # to the weights as published; the closest first
 
@@ -93,17 +94,30 @@ def choose(
     tokens = context or USUAL_CONTEXT
     if memory.card is not None:
         return _choose_for_card(usable, memory, tokens, kv, use)
+    return _choose_for_host(usable, memory, tokens, kv)
+
+
+def _choose_for_host(usable: list[PresentModel], memory: Memory, tokens: int, kv: KVFormat) -> Choice:
     needs = {model.name: model.need(tokens, kv) for model in usable}
     verdicts = {name: need.verdict(memory.total, memory.free) for name, need in needs.items()}
+    of_all = f" of {gigabytes(memory.total)}"
+
+    def needed(model: PresentModel) -> str:
+        return gigabytes(needs[model.name].total)
+
+    def told(model: PresentModel) -> str:
+        free = "" if verdicts[model.name] == "does not fit" else f", {gigabytes(memory.free)} free"
+        return f"{needed(model)}{of_all}{free}"
+
     for wanted in ("fits", "tight"):
         fitting = [model for model in usable if verdicts[model.name] == wanted]
         if fitting:
             best = min(fitting, key=_preference)
-            return Choice(best, verdicts[best.name], _reason(best, usable, verdicts, memory, needs))
+            return Choice(best, verdicts[best.name], _reason(best, usable, needed(best), of_all, told))
     least = min(usable, key=lambda model: model.weight_bytes)
     raise MemoryFitError(
         f"No model on this machine fits into its memory ({gigabytes(memory.total)}): {least.name}, the smallest, needs "
-        f"{gigabytes(needs[least.name].total)}; pull or quantize a smaller format, or name a model and add --force."
+        f"{needed(least)}; pull or quantize a smaller format, or name a model and add --force."
     )
 
 
@@ -117,19 +131,12 @@ def _choose_for_card(usable: list[PresentModel], memory: Memory, tokens: int, kv
             "model and add --force."
         )
     best = min(fitting, key=lambda model: (fits[model.name].placed.cpu_experts, _preference(model)))
-    return Choice(best, "fits", _reason_on_card(best, usable, fits))
 
+    def told(model: PresentModel) -> str:
+        fit = fits[model.name]
+        return fit.in_words if fit.fits else fit.shortage
 
-def _reason_on_card(best: PresentModel, usable: list[PresentModel], fits: dict[str, CardFit]) -> str:
-    placed = fits[best.name].in_words
-    if len(usable) == 1:
-        return f"the only model here; needs {placed}"
-    better = [model for model in usable if _preference(model) < _preference(best)]
-    if not better:
-        return f"the closest to the published weights; needs {placed}"
-    closest = min(better, key=_preference)
-    fit = fits[closest.name]
-    return f"needs {placed}; {closest.name} needs {fit.in_words if fit.fits else fit.shortage}"
+    return Choice(best, "fits", _reason(best, usable, fits[best.name].in_words, "", told))
 
 
 def _fit(model: PresentModel, memory: Memory, tokens: int, kv: KVFormat, use: CardUse) -> CardFit:
@@ -148,23 +155,16 @@ def _preference(model: PresentModel) -> tuple[bool, int, int]:
 
 
 def _reason(
-    best: PresentModel,
-    usable: list[PresentModel],
-    verdicts: dict[str, Verdict],
-    memory: Memory,
-    needs: dict[str, MemoryNeed],
+    best: PresentModel, usable: list[PresentModel], need: str, of_all: str, told: Callable[[PresentModel], str]
 ) -> str:
-    need = gigabytes(needs[best.name].total)
+    """Why the best one: what it needs, of what there is, and what is told of one that is closer to the published."""
     if len(usable) == 1:
         return f"the only model here; needs {need}"
     better = [model for model in usable if _preference(model) < _preference(best)]
     if not better:
-        return f"the closest to the published weights; needs {need} of {gigabytes(memory.total)}"
+        return f"the closest to the published weights; needs {need}{of_all}"
     closest = min(better, key=_preference)
-    free = "" if verdicts[closest.name] == "does not fit" else f", {gigabytes(memory.free)} free"
-    return (
-        f"needs {need}; {closest.name} needs {gigabytes(needs[closest.name].total)} of {gigabytes(memory.total)}{free}"
-    )
+    return f"needs {need}; {closest.name} needs {told(closest)}"
 
 
 def _nothing_present(broken: list[PresentModel]) -> str:

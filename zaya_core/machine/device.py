@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -68,7 +69,7 @@ def choose_device(
         raise UsageError(
             f"device {name!r} is not offered: use auto, cpu, cuda or cuda:N (NVIDIA, and AMD with a ROCm PyTorch)."
         )
-    gpus = visible_gpus(name)
+    gpus, refuse = visible_gpus(name), cache(refuse)
     gpu = gpu_for(name, gpus, lambda gpu: refuse(gpu) is None)
     if gpu is not None and name != "auto":
         return _card(gpu, gpus[0])

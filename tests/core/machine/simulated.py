@@ -72,7 +72,8 @@ class Machine:
     def enter(self, patch: pytest.MonkeyPatch, root: Path) -> None:
         """This process is on that machine from now on."""
         self._enter_system(patch, root)
-        self._enter_pytorch(patch)
+        self.enter_pytorch(patch)
+        self.enter_main_memory(patch)
         for name in [name for name in os.environ if name in _VARIABLES or name.startswith(_OVERRIDE)]:
             patch.delenv(name)
         for name, value in self.environment.items():
@@ -92,10 +93,14 @@ class Machine:
         access = SimpleNamespace(**{name: getattr(os, name) for name in ("environ", "R_OK", "W_OK")})
         access.access = lambda path, mode: path not in closed
         patch.setattr(gpu_hardware, "os", access)
+
+    def enter_main_memory(self, patch: pytest.MonkeyPatch) -> None:
+        """How much there is of it, and how much is free."""
         total, available = self.main_memory
         patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=total, available=available))
 
-    def _enter_pytorch(self, patch: pytest.MonkeyPatch) -> None:
+    def enter_pytorch(self, patch: pytest.MonkeyPatch) -> None:
+        """What PyTorch says of its cards."""
         patch.setattr(torch.version, "cuda", self.cuda)
         patch.setattr(torch.version, "hip", self.hip)
         answers: dict[str, Callable[..., object]] = {

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from zaya_cli.flags.completion import complete_model
+from zaya_cli.completion import complete_model
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
