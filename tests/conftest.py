@@ -23,6 +23,7 @@ for _number in (signal.SIGINT, *ENDING):
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a test's second thread shall not spin beside the other tests' process
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported; 0: kernels run on the card that is there
 _HOME = tempfile.mkdtemp(prefix="zaya-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ |= {f"{kind}_HOME": _HOME for kind in ("HF", "XDG_CACHE", "XDG_CONFIG", "XDG_DATA", "XDG_STATE")}

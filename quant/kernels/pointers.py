@@ -48,6 +48,19 @@ def address(tensor: Tensor, name: str, shape: Sequence[int], *dtypes: torch.dtyp
     return tensor.data_ptr()
 
 
+def device_addresses(tensors: Sequence[Tensor], name: str) -> list[int]:
+    """Where tensors begin on the device that they share, for tables of addresses there.
+
+    Raises ValueError unless all are contiguous, of one shape, dtype and device.
+    """
+    first = tensors[0]
+    for one in tensors:
+        same = one.shape == first.shape and one.dtype == first.dtype and one.device == first.device
+        if not (same and strided(one, name).is_contiguous()):
+            raise ValueError(f"{name} must be contiguous and alike; {described(one)} is beside {described(first)}")
+    return [one.data_ptr() for one in tensors]
+
+
 def strided(tensor: Tensor | None, name: str) -> Tensor:
     """The tensor. Raises ValueError where it is none, or one without strides."""
     if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided:

@@ -117,6 +117,28 @@ class Scales:
 
 
 @dataclass(frozen=True)
+class HeadRows:
+    """(G, BLOCK, K) a block: the rows of a head lie one behind the other, as kernels of a card read them."""
+
+    heads: int
+    head_dim: int
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return self.heads, self.head_dim
+
+    @property
+    def block_shape(self) -> tuple[int, ...]:
+        return self.heads, BLOCK, self.head_dim
+
+    def write(self, storage: Tensor, block: Tensor, at: Tensor, rows: Tensor) -> None:
+        storage[block, :, at] = rows
+
+    def rows(self, blocks: Tensor) -> Tensor:
+        return blocks.transpose(-3, -2)
+
+
+@dataclass(frozen=True)
 class Rows:
     """(BLOCK, *row_shape) a block: position by position, so that torch can read blocks side by side where they lie."""
 
@@ -137,6 +159,12 @@ def plain_rows(heads: int, head_dim: int, dtype: torch.dtype) -> dict[str, Arran
     """As `packed_words`, for torch on a card."""
     scales = dict.fromkeys(("key_scales", "value_scales"), Rows((heads,))) if dtype == torch.int8 else {}
     return {**dict.fromkeys(("keys", "values"), Rows((heads, head_dim))), **scales}
+
+
+def head_rows(heads: int, head_dim: int, dtype: torch.dtype) -> dict[str, Arrangement]:
+    """As `packed_words`, for kernels of a card."""
+    scales = dict.fromkeys(("key_scales", "value_scales"), Scales(heads)) if dtype == torch.int8 else {}
+    return {**dict.fromkeys(("keys", "values"), HeadRows(heads, head_dim)), **scales}
 
 
 def packed_words(heads: int, head_dim: int, dtype: torch.dtype) -> dict[str, Arrangement]:

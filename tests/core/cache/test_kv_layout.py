@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zaya_core.cache.arrangement import BLOCK, Keys, Scales, Values
+from zaya_core.cache.arrangement import BLOCK, HeadRows, Keys, Scales, Values
 
 DTYPES = [torch.float32, torch.bfloat16, torch.int8]
 BLOCKS, HEADS = 3, 2
@@ -30,8 +30,11 @@ def test_what_is_put_at_a_slot_is_read_there_and_nowhere_else(kind, head_dim, dt
     assert (found[untouched] == 1).all()
 
 
-def test_scales_likewise():
-    rows, found = put_and_read_back(Scales(HEADS), torch.float32)
+@pytest.mark.parametrize(
+    ("arrangement", "dtype"), [(Scales(HEADS), torch.float32), (HeadRows(HEADS, 48), torch.bfloat16)]
+)
+def test_scales_and_rows_of_heads_likewise(arrangement, dtype):
+    rows, found = put_and_read_back(arrangement, dtype)
     assert torch.equal(found[SLOTS], rows)
 
 

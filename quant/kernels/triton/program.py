@@ -1,0 +1,43 @@
+"""A flat list of launches on fixed tensors: run one by one, replayed in the interpreter, or captured as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from quant.kernels.triton.launch import Launch, run_all
+
+
+class Program:
+    """Launches that always run together. Whoever runs it changes only what the tensors hold.
+
+    State: the graph, once captured. It holds on to kernels and tensors, which a replay reads where they were.
+    """
+
+    def __init__(self, launches: Sequence[Launch], device: torch.device):
+        self.launches = tuple(launches)
+        self.device = device
+        self._graph: Any = None
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether `run` replays a graph."""
+        return self._graph is not None
+
+    def run(self) -> None:
+        """On the current stream."""
+        if self._graph is None:
+            run_all(self.launches, self.device)
+        else:
+            self._graph.replay()
+
+    def capture(self) -> None:
+        """Record the launches as a graph, and run none of them. The program has run before: all is compiled."""
+        with torch.cuda.device(self.device):
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                run_all(self.launches, self.device)
+        self._graph = graph
