@@ -1,7 +1,7 @@
 """Rows' state in slots at fixed addresses, for a step that is recorded once and run on whatever the slots hold.
 
 Each row has a pair of slots: its state, and a spare one into which a pass writes the state behind it. After the pass
-they change places, so that a pass that is cut short leaves the state as it was, and no slot is read and written at once.
+they change places: a pass that is cut short leaves the state as it was, and no slot is read and written at once.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Slots:
 class SlotStates:
     """See `RowStates`. `tail` (L, slots, W, C), `delayed` (L, slots, G*K/2), in the model's dtype.
 
-    With `max_rows` the slots are allocated at once, as many as an Engine of so many rows needs, and do not move; without
-    there are more when more are needed. `generation` counts how often they have moved.
+    With `max_rows` the slots are allocated at once, as many as an Engine of so many rows needs, and do not move;
+    without, there are more when more are needed. `generation` counts how often they have moved.
     """
 
     def __init__(

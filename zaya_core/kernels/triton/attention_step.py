@@ -153,9 +153,9 @@ def attention_step(
     out: Tensor,
     shape: AttentionShape,
 ) -> tuple[Launch, Launch]:
-    """query, out: (B, H*K) float32. Each row sees its positions up to its own, the last `window` of them if there is one.
+    """query, out: (B, H*K) float32. Each row sees the positions up to its own; with a window the last so many of them.
 
-    positions (B) int32; table (B, blocks) int32. Raises ValueError for other tensors.
+    A row at position -1 sees none, and its output is zero. positions (B) int32; table (B, blocks) int32. Raises ValueError for other tensors.
     """
     rows, groups, head_dim = len(query), kv.groups, kv.head_dim
     heads = query.shape[1] // head_dim
