@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from quant.kernels.triton.choice import architecture, few_rows
+from quant.kernels.triton import choice
 from quant.kernels.triton.launch import DOT, Launch
 from quant.kernels.triton.tiles import add_product, codes_at, gated, rows_of_x, scaled, scales_at
 from quant.kernels.triton.weights import CardMatrix, CardStack
@@ -114,7 +114,7 @@ def down_of_few(
 
 
 def _constants(x: Tensor, bits: int, k: int) -> dict[str, object]:
-    shape = few_rows(architecture(x.device), bits)
+    shape = choice.few_rows(choice.architecture(x.device), bits)
     return {
         "K": k,
         "BITS": bits,

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from quant.kernels.triton.choice import architecture, one_row
+from quant.kernels.triton import choice
 from quant.kernels.triton.launch import Launch, power_of_two
 from quant.kernels.triton.tiles import codes_at, gated, row_times_rows, scales_at
 from quant.kernels.triton.weights import CardMatrix, CardStack
@@ -90,7 +90,7 @@ def down_of_row(
 
 
 def _constants(x: Tensor, bits: int, k: int) -> dict[str, int]:
-    shape = one_row(architecture(x.device), bits)
+    shape = choice.one_row(choice.architecture(x.device), bits)
     return {
         "K": k,
         "BITS": bits,

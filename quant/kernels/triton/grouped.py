@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from quant.kernels.triton.choice import architecture, many_rows
+from quant.kernels.triton import choice
 from quant.kernels.triton.launch import DOT, Launch, power_of_two
 from quant.kernels.triton.tiles import add_product, codes_at, gated, rows_of_x, scaled, scales_at
 from quant.kernels.triton.weights import CardMatrix, CardStack
@@ -146,7 +146,7 @@ def _grid(rows: int, n: int, stack: CardStack, constants: dict[str, int]) -> tup
 
 
 def _constants(x: Tensor, bits: int, k: int) -> dict[str, int]:
-    shape = many_rows(architecture(x.device), bits)
+    shape = choice.many_rows(choice.architecture(x.device), bits)
     return {
         "K": k,
         "BITS": bits,
