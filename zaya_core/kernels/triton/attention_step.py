@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quant.kernels.triton.choice import INTERPRETER
 from quant.kernels.triton.launch import DOT, Launch, power_of_two
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.kernels.triton.arguments import FLOAT32, INT32, expect_power_of_two, expect_tensors
@@ -30,9 +31,9 @@ class AttentionShape:
 
 
 def attention_shape(architecture: str, rows: int) -> AttentionShape:
-    """For so many rows. architecture: "sm_86", "gfx1100", or "interpreter"."""
+    """For so many rows."""
     splits = max(4, _PROGRAMS // power_of_two(rows))
-    if architecture == "interpreter":
+    if architecture == INTERPRETER:
         return AttentionShape(4, 64, 4)
     # With more positions at once RDNA keeps numbers in memory instead of registers.
     return AttentionShape(splits, 16 if architecture.startswith("gfx1") else 64, 4)
@@ -155,7 +156,8 @@ def attention_step(
 ) -> tuple[Launch, Launch]:
     """query, out: (B, H*K) float32. Each row sees the positions up to its own; with a window the last so many of them.
 
-    A row at position -1 sees none, and its output is zero. positions (B) int32; table (B, blocks) int32. Raises ValueError for other tensors.
+    A row at position -1 sees none, and its output is zero. positions (B) int32; table (B, blocks) int32. Raises
+    ValueError for other tensors.
     """
     rows, groups, head_dim = len(query), kv.groups, kv.head_dim
     heads = query.shape[1] // head_dim

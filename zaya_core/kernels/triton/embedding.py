@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from quant.formats import GROUP, TILE, stored_tensors
 from quant.kernels.triton.launch import Launch, power_of_two
-from zaya_core.kernels.triton.arguments import FLOAT32, FLOATS, INT32, expect_tensors
-
-_BITS = {torch.uint8: 4, torch.int8: 8, torch.bfloat16: 16, torch.float32: 32}
+from quant.kernels.triton.weights import CardMatrix
+from zaya_core.kernels.triton.arguments import FLOAT32, INT32, expect_tensors
 
 
 @triton.jit
@@ -41,45 +38,25 @@ def embed_rows(
 
 
 def embedding(
-    ids: Tensor,
-    positions: Tensor,
-    codes: Tensor,
-    scales: Tensor | None,
-    bias: Tensor,
-    scale: Tensor,
-    residual: Tensor,
+    ids: Tensor, positions: Tensor, embed_tokens: CardMatrix, bias: Tensor, scale: Tensor, residual: Tensor
 ) -> Launch:
     """ids, positions (B) int32 -> residual (B, D) float32, of which rows at position -1 are zero.
 
-    codes, scales: of an int4 or int8 matrix (V, D), or rows (V, D) and None. bias, scale: (D) float32. An id is a row
-    of the matrix: whoever sets it has checked it. Raises ValueError for other tensors.
+    embed_tokens: (V, D) without a bias of its own; bias, scale: (D) float32. An id is one of its rows: whoever sets it
+    has checked it. Raises ValueError for other tensors.
     """
     rows, width = residual.shape
-    device = residual.device
-    if codes.dtype not in _BITS:
-        raise ValueError(f"an embedding is int4, int8, bfloat16 or float32; this one has codes in {codes.dtype}")
-    bits = _BITS[codes.dtype]
-    if bits >= 16:
-        scales = codes  # not read
-        expect_tensors(device, codes=(codes, (codes.shape[0], width), FLOATS))
-    else:
-        vocabulary = codes.shape[0] * TILE
-        if scales is None or (bits == 4 and width % GROUP):
-            raise ValueError(f"an embedding in int{bits} has scales, and D in groups of {GROUP}; D is {width}")
-        stored = stored_tensors("int4" if bits == 4 else "int8", (vocabulary, width))
-        lines = scales.shape if bits == 8 and 0 <= vocabulary - len(scales) < TILE else stored["scales"].shape
-        expect_tensors(
-            device,
-            codes=(codes, stored["codes"].shape, (codes.dtype,)),
-            scales=(scales, lines, stored["scales"].dtypes),
-        )
+    if embed_tokens.shape[1] != width or embed_tokens.bias is not None:
+        raise ValueError(f"rows of an embedding are {width} wide and have no bias; these are {embed_tokens.shape[1]}")
     expect_tensors(
-        device,
+        embed_tokens.codes.device,
         ids=(ids, (rows,), INT32),
         positions=(positions, (rows,), INT32),
         bias=(bias, (width,), FLOAT32),
         scale=(scale, (width,), FLOAT32),
         residual=(residual, (rows, width), FLOAT32),
     )
-    options = {"D": width, "DP": power_of_two(width), "BITS": bits, "num_warps": 8}
+    codes = embed_tokens.codes
+    scales = codes if embed_tokens.scales is None else embed_tokens.scales
+    options = {"D": width, "DP": power_of_two(width), "BITS": embed_tokens.bits, "num_warps": 8}
     return Launch(embed_rows, (rows,), (ids, positions, codes, scales, bias, scale, residual), options)
