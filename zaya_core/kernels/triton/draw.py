@@ -102,9 +102,7 @@ def begin_draw(
     if is_drawn:
         uniform = tl.load(uniforms + row)
         limit = -float("inf")
-        token = propose(
-            changed + begin, own_weights, uniform, top, temperature, 0.0, limit, V, first, V, CHUNK, PADDED
-        )
+        token = propose(changed + begin, own_weights, uniform, top, temperature, 0.0, limit, V, first, V, CHUNK, PADDED)
         tl.store(picked + row, token)
         tl.store(answer + _IS_DONE, 0.0)
     else:

@@ -106,6 +106,9 @@ class CardExperts(Experts):
         if not is_few and can_skip:  # those that skip are not written
             out = torch.zeros_like(out) if kept is None else kept * weight[:, None]
             kept = None
-        both = gate_up(x, choice, self._gate_up, hidden, rows), down(hidden, choice, weight, self._down, out, kept, rows)
+        both = (
+            gate_up(x, choice, self._gate_up, hidden, rows),
+            down(hidden, choice, weight, self._down, out, kept, rows),
+        )
         run_all(both, x.device)
         return out

@@ -1,4 +1,4 @@
-"""The steps by kernels for cards: a new token a row is one recorded program, a prompt is torch's with their products."""
+"""The steps by kernels for cards: a new token a row is a recorded program, a prompt is torch's with their products."""
 
 from __future__ import annotations
 
