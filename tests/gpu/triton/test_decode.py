@@ -44,7 +44,9 @@ def pair_of(folder, kv="auto"):
     reference = assemble(parts, resolve_steps(parts), "")
     parts = parts_of(folder, kv=kv, device=str(PLACE))
     ours = assemble(parts, TritonSteps(parts, "", graphs=not IS_INTERPRETED), "")
-    return SimpleNamespace(reference=reference, ours=ours)
+    states = ours.steps.states(max_rows=20, max_blocks=60)  # as an Engine has them: they never move
+    states.pool.reserve(60)
+    return SimpleNamespace(reference=reference, ours=ours, states=states)
 
 
 class Both:
@@ -56,7 +58,7 @@ class Both:
     @classmethod
     def of(cls, pair, *lengths):
         """One row of each length."""
-        rows = [cls(pair, pair.reference.new_cache(), pair.ours.new_cache()) for _ in lengths]
+        rows = [cls(pair, pair.reference.new_cache(), Cache.empty(pair.states)) for _ in lengths]
         for row, length in zip(rows, lengths, strict=True):
             row.pass_of(torch.randint(3, VOCABULARY, (1, length)), is_prompt=True)
         return cls.joined(rows)
@@ -87,7 +89,7 @@ def test_a_replay_follows_rows_that_leave_join_fork_and_go_back(pair):
     """Over the end of a block of 256 positions, by one program for each number of rows, whose tensors stay."""
     rows = Both.of(pair, 254, 7)
     rows.steps(1)
-    at = addresses(pair.ours, 2)
+    at = addresses(step_of(pair, 2))
     rows.steps(2)
     start = rows.expected.snapshot(), rows.found.snapshot()
     rows = Both.joined([rows.changed(lambda cache: cache.select([0])), Both.of(pair, 40)])
@@ -97,24 +99,23 @@ def test_a_replay_follows_rows_that_leave_join_fork_and_go_back(pair):
     for cache, snapshot in zip((rows.expected, rows.found), start, strict=True):
         cache.restore(snapshot)
     rows.steps(1)
-    assert addresses(pair.ours, 2) == at
+    assert addresses(step_of(pair, 2)) == at
 
 
-def addresses(model, rows):
-    """Of all that the launches for so many rows read and write."""
-    launches = step_of(model, rows).program.launches
-    return [one.data_ptr() for launch in launches for one in launch.arguments if isinstance(one, torch.Tensor)]
+def addresses(step):
+    """Of all that its launches read and write."""
+    return [one.data_ptr() for launch in step.program.launches for one in tensors_of(launch)]
 
 
-def step_of(model, rows) -> DecodeStep:
-    return model.steps._steps[model.states]._steps[rows]
+def step_of(pair, rows) -> DecodeStep:
+    return pair.ours.steps._steps[pair.states]._steps[rows]
 
 
 def test_rows_are_padded_and_more_than_sixteen_take_turns(pair):
     rows = Both.of(pair, 3)
     rows = rows.changed(lambda cache: cache.fork(19))
     rows.steps(1)
-    assert sorted(pair.ours.steps._steps[pair.ours.states]._steps) == [2, 4, 16] or IS_INTERPRETED
+    assert {4, 16} <= pair.ours.steps._steps[pair.states]._steps.keys()
 
 
 @pytest.mark.skipif(not IS_INTERPRETED, reason="the interpreter is watched")
@@ -128,7 +129,7 @@ def test_no_launch_of_a_step_reads_or_writes_where_it_must_not(pair):
 
 def test_a_layer_of_a_step_is_at_most_eleven_launches(pair):
     Both.of(pair, 2).steps(1)
-    launches = [launch.name for launch in step_of(pair.ours, 1).program.launches]
+    launches = [launch.name for launch in step_of(pair, 1).program.launches]
     apart = len(pair.ours.steps._model.layers[0].qkv) - 1  # projections that are one matrix on a card
     assert (len(launches) - 4) / 2 - apart <= 10, launches
     assert launches.count("choose_expert") == 2
@@ -149,7 +150,7 @@ def is_noticed(pair, walk, place, argument):
     """Whether logits are others when one launch goes on with what one of its tensors held after the first step."""
     cache = Cache.from_snapshot(walk.start)
     pair.ours(walk.ids[0], cache)
-    step = step_of(pair.ours, 1)
+    step = step_of(pair, 1)
     whole = step.program
     launches = list(whole.launches)
     arguments = list(launches[place].arguments)
@@ -166,19 +167,29 @@ def is_noticed(pair, walk, place, argument):
 def changing(pair, walk):
     """(place, argument) of all tensors that differ between two steps.
 
-    But scratch, which is written before it is read, and positions where they only tell rows that fill a batch up.
+    But scratch, which is written before it is read, positions where they only tell rows that fill a batch up, and what
+    stands for a tensor that the first layer does not read.
     """
     cache, held = Cache.from_snapshot(walk.start), []
     for ids in (walk.ids[0], walk.ids[3]):
         pair.ours(ids, cache)
-        step = step_of(pair.ours, 1)
+        step = step_of(pair, 1)
         held.append([[one.clone() for one in tensors_of(launch)] for launch in step.program.launches])
     scratch, positions = step.buffers.scratch.data_ptr(), step.inputs.positions.data_ptr()
     for place, (launch, *both) in enumerate(zip(step.program.launches, *held, strict=True)):
         harmless = {scratch, *([positions] if launch.name in ("embed_rows", "choose_expert") else [])}
         for argument, (one, first, last) in enumerate(zip(tensors_of(launch), *both, strict=True)):
-            if not torch.equal(first, last) and one.data_ptr() not in harmless:
+            is_used = not (is_of_first(launch) and argument in UNUSED_BY_FIRST.get(launch.name, ()))
+            if is_used and not torch.equal(first, last) and one.data_ptr() not in harmless:
                 yield place, argument
+
+
+UNUSED_BY_FIRST = {"merge_and_norm": (0, 6), "choose_expert": (1,)}  # branch and the merged residual; the state before
+
+
+def is_of_first(launch):
+    """Whether there is no layer before, from which a branch or a router's state would come."""
+    return launch.options.get("MERGE") is False or launch.options.get("IS_FIRST") is True
 
 
 def tensors_of(launch):
@@ -187,7 +198,7 @@ def tensors_of(launch):
 
 
 def test_what_is_frozen_in_a_program_is_noticed_for_each_of_its_inputs(pair, walk):
-    step = step_of(pair.ours, 1)
+    step = step_of(pair, 1)
     readers = {"ids": "embed_rows", "positions": "cca_of_token", "slot_in": "cca_of_token", "slot_out": "cca_of_token"}
     for name, kernel in {**readers, "table": "attend_split"}.items():
         at = getattr(step.inputs, name).data_ptr()
@@ -199,7 +210,7 @@ def test_what_is_frozen_in_a_program_is_noticed_for_each_of_its_inputs(pair, wal
 
 def test_what_is_frozen_in_a_program_is_noticed_for_each_of_its_kernels(pair, walk):
     """The last of each kernel's tensors that change, in the second layer where it has one."""
-    launches = step_of(pair.ours, 1).program.launches
+    launches = step_of(pair, 1).program.launches
     last = {launches[place].name: (place, argument) for place, argument in changing(pair, walk)}
     assert len(last) >= 11
     for name, (place, argument) in last.items():
@@ -208,6 +219,6 @@ def test_what_is_frozen_in_a_program_is_noticed_for_each_of_its_kernels(pair, wa
 
 @pytest.mark.long
 def test_whatever_tensor_of_a_program_is_frozen_it_is_noticed(pair, walk):
-    launches = step_of(pair.ours, 1).program.launches
+    launches = step_of(pair, 1).program.launches
     for place, argument in changing(pair, walk):
         assert is_noticed(pair, walk, place, argument), (place, launches[place].name, argument)
