@@ -26,7 +26,7 @@ FLOORS = {
         commands app reference __main__
     """,
     "zaya_core": """
-        errors whole_numbers redaction files proxies config checkpoint machine cache sampling model kernels load text
+        errors whole_numbers redaction files proxies child_process config checkpoint machine cache sampling model kernels load text
         engine quantize measure answers rsa
     """,
     "quant": """

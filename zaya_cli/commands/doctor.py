@@ -13,7 +13,7 @@ from zaya_cli.commands.findings import guarded, report
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.flags.settings import Setting, read_config_file, unknown_variables
 from zaya_cli.machine.device_report import card_in_use, device_findings
-from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory, why_not_writable
+from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory
 from zaya_cli.machine.threads import default_threads
 from zaya_cli.machine.versions import installed_version
 from zaya_cli.models import hub
@@ -21,6 +21,7 @@ from zaya_cli.models.folder import BUNDLED
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import config_file, history_file, quantized_models, sessions_folder
 from zaya_core.errors import ZayaError
+from zaya_core.files.write_errors import why_not_writable
 from zaya_core.measure.checkup.finding import Finding
 from zaya_core.redaction import is_secret_name
 
