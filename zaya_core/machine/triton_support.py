@@ -42,6 +42,11 @@ def why_no_triton(gpu: Gpu) -> str | None:
     return _why_not_this_card(gpu) or _why_not_installed() or _why_no_compiler() or _why_no_cache()
 
 
+def is_interpreted() -> bool:
+    """Whether Triton computes on the CPU, statement by statement, as its variable asks."""
+    return os.environ.get(INTERPRETER_VARIABLE, "0").lower() in ("1", "true", "on", "yes", "y")
+
+
 def triton_version() -> str | None:
     """Of the installed Triton, None where there is none."""
     for name in _DISTRIBUTIONS:
@@ -67,7 +72,7 @@ def cache_in_use() -> tuple[Path, str | None]:
 def _why_not_this_card(gpu: Gpu) -> str | None:
     if not (torch.version.cuda or torch.version.hip):
         return f"this PyTorch ({torch.__version__}) is built for CPUs only"
-    if os.environ.get(INTERPRETER_VARIABLE, "0").lower() in ("1", "true", "on", "yes", "y"):
+    if is_interpreted():
         return f"{INTERPRETER_VARIABLE} makes Triton compute on the CPU: unset it"
     if gpu.capability is not None and gpu.capability < _SINCE:
         least, own = (".".join(map(str, one)) for one in (_SINCE, gpu.capability))
