@@ -52,8 +52,8 @@ def load_model(
     are copied, small parameters to float32. To a card each goes from the mapped files, one after the other.
     dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `kv_format`. cpu_experts:
     of so many layers the experts stay in host memory, if the rest is on a card. graphs: whether a card replays a decode
-    step as a recorded graph; "auto" where that was checked on it. Kernels of which nothing is known on a card are checked
-    first, see `card_choice`.
+    step as a recorded graph; "auto" where that was checked on it. Where nothing is known of the kernels on a card, they
+    are checked first: see `card_choice`.
     Raises: the errors of `open_checkpoint` and `choose_placement`; UsageError for another `kv` or `graphs`; ValueError
     for more `cpu_experts` than there are layers.
     """

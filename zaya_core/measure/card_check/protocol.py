@@ -10,8 +10,10 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from zaya_core.machine.kernel_verdict import KernelFailure
+if TYPE_CHECKING:
+    from zaya_core.machine.kernel_verdict import KernelFailure
 
 _GRACE = 5.0  # seconds
 
