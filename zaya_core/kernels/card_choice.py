@@ -54,8 +54,8 @@ def known_choice(device: torch.device, graphs: Graphs = "auto") -> CardChoice:
 
 def is_unchecked(gpu: Gpu) -> bool:
     """Whether `choose_for` would check the kernels on this card, which takes a minute or two."""
-    is_asked_for = wanted_kernels().partition(":")[0] in (TRITON, "torch", "reference")
-    return not is_asked_for and why_no_triton(gpu) is None and kept_verdict(gpu) is None
+    is_open = wanted_kernels().partition(":")[0] in ("auto", "native")  # the latter says something of CPUs alone
+    return is_open and why_no_triton(gpu) is None and kept_verdict(gpu) is None
 
 
 def _choose(device: torch.device, graphs: Graphs, verdict_of: Callable[[Gpu], Verdict | None]) -> CardChoice:

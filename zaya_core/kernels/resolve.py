@@ -15,6 +15,7 @@ from zaya_core.kernels.card_choice import TRITON, choose_for, known_choice
 from zaya_core.kernels.native import NativeSteps
 from zaya_core.kernels.reference import ReferenceSteps
 from zaya_core.kernels.sampling import NativeSampling
+from zaya_core.machine.triton_support import use_cache
 from zaya_core.model.steps import Declined, Steps
 from zaya_core.model.weights import ModelWeights
 from zaya_core.sampling.draw import Sampling
@@ -73,6 +74,7 @@ def _triton(weights: ModelWeights, declined: Sequence[str]) -> Steps:
     choice = choose_for(weights.layout.device, weights.graphs)
     if not choice.uses_kernels:
         raise Declined(choice.reason)
+    use_cache()
     from zaya_core.kernels.triton.steps import TritonSteps  # Triton is no dependency of a CPU
 
     return TritonSteps(weights, choice.reason, choice.graphs)

@@ -69,6 +69,19 @@ def cache_in_use() -> tuple[Path, str | None]:
     return ours, None if why_not_writable(ours) is None else f"nothing can be written into {own} ({why})"
 
 
+def cache_note() -> str | None:
+    """That Triton does not keep what it compiles in its own folder; None if it does, or can nowhere."""
+    own, (folder, why) = _triton_cache(), cache_in_use()
+    if folder == own or why is not None:
+        return None
+    return f"nothing can be written into {own}, where Triton keeps what it has compiled: {folder} is taken"
+
+
+def use_cache() -> None:
+    """Let Triton in this process, and in those that it starts, keep what it compiles where that can be kept."""
+    os.environ[CACHE_VARIABLE] = str(cache_in_use()[0])
+
+
 def _why_not_this_card(gpu: Gpu) -> str | None:
     if not (torch.version.cuda or torch.version.hip):
         return f"this PyTorch ({torch.__version__}) is built for CPUs only"
