@@ -105,11 +105,12 @@ def _idle(graphs: Graphs) -> tuple[str, ...]:
 def _with_kernels(device: torch.device, why: str, graphs: Graphs, verdict: Verdict | None) -> CardChoice:
     doubt = _doubt(verdict)
     on = graphs == "on" or (graphs == "auto" and doubt is None)
-    because = "" if on == (doubt is None) else f" ({'asked for' if doubt is None else doubt})"
-    notes = ()
+    because = "asked for" if graphs == "off" else doubt
+    notes: tuple[str, ...] = ()
     if on and doubt is not None:
         notes = (f"{device} replays recorded graphs ({doubt}): if answers are wrong, use --graphs off.",)
-    return CardChoice(TRITON, f"{why}; graphs {'on' if on else 'off'}{because}", on, notes)
+    said = f"graphs {'on' if on else 'off'}{f' ({because})' if because else ''}"
+    return CardChoice(TRITON, f"{why}; {said}", on, notes)
 
 
 def _doubt(verdict: Verdict | None) -> str | None:

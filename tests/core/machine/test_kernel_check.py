@@ -122,7 +122,8 @@ def test_a_check_that_hangs_is_ended_with_all_that_it_has_started(plant):
 
 @pytest.mark.processes
 def test_ctrl_c_ends_the_check(plant):
-    before, started = set(descendants()), []
+    before = set(descendants())
+    started: list[psutil.Process] = []
 
     def interrupt(doing):
         started.extend(set(descendants()) - before)
@@ -219,7 +220,7 @@ def test_a_verdict_counts_for_one_card_driver_and_version(monkeypatch):
 def test_a_changed_kernel_is_checked_anew(monkeypatch, tmp_path):
     (tmp_path / "kernels/triton").mkdir(parents=True)
     (tmp_path / "kernels/triton/gemv.py").write_text("x = 1\n")
-    monkeypatch.setattr(kernel_verdict.quant, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("quant.__file__", str(tmp_path / "__init__.py"))
     before = kernel_verdict._fingerprint.__wrapped__()
     assert kernel_verdict._fingerprint.__wrapped__() == before
     (tmp_path / "kernels/triton/gemv.py").write_text("x = 2\n")
@@ -236,10 +237,12 @@ def test_a_damaged_file_is_as_if_it_were_not_there():
         verdicts_file().write_bytes(damaged)
         assert kept_verdict(GPU) is None
     (entry,) = unsealed(whole)["verdicts"]
-    for change in (
-        {"passed": True}, {"passed": 0}, {"failed": []}, {"failed": [{}]}, {"worst": None}, {"day": 3}, {"more": 1},
-        {"failed": [{"kernel": 1, "difference": 0.3, "tolerance": 0.1, "error": None}]},
-    ):  # fmt: skip
+    unnamed = {"kernel": 1, "difference": 0.3, "tolerance": 0.1, "error": None}
+    changes: list[dict[str, object]] = [
+        {"passed": True}, {"passed": 0}, {"failed": []}, {"failed": [{}]}, {"failed": [unnamed]}, {"worst": None},
+        {"day": 3}, {"more": 1},
+    ]  # fmt: skip
+    for change in changes:
         verdicts_file().write_bytes(sealed({"verdicts": [{**entry, **change}]}))
         assert kept_verdict(GPU) is None, change
     keep_verdict(GPU, GOOD)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import zaya_core
 from tests.core.machine.simulated import AMD, AMD_LINUX, HOST_LINUX, NVIDIA, NVIDIA_LINUX, Card, Machine
 from zaya_core.machine.gpus import visible_gpus
 from zaya_core.machine.triton_support import cache_in_use, why_no_triton
 
+DEMO = Path(zaya_core.__file__).parent / "bundled" / "demo"
 GEFORCE, RADEON = Card("GeForce RTX 3060"), Card("Radeon RX 7900 XTX", gfx="gfx1100")
 TRITON = "Triton, which compiles them, is not installed"
 HEADERS = "Python's headers (Python.h), which Triton needs, are missing"
@@ -138,3 +142,14 @@ def test_triton_itself_looks_for_a_compiler_and_headers_where_we_do():
     source = Path(build.__file__).read_text(encoding="utf-8")
     for words in ('which("clang")', 'which("gcc")', "posix_prefix", '["include"]'):
         assert words in source
+
+
+@pytest.mark.processes
+def test_a_cpu_never_imports_triton():
+    """It takes a second, and is 0.7 GB that a CPU has no use for."""
+    code = (
+        "import sys, zaya_cli.app, zaya_cli.runtime, zaya_cli.machine.kernels, zaya_core; "
+        f"zaya_core.load_model({str(DEMO)!r}, device='cpu'); "
+        "sys.exit('triton' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
