@@ -1,8 +1,8 @@
 """Launches compiled for cards that are not here, and what the compiler made of them.
 
 A process without TRITON_INTERPRET: `python -m tests.gpu.triton.compiled TARGET...` prints one `Report` a line as JSON.
-Types, alignment and constants are those that Triton itself finds in a launch's arguments, which are tensors of the device
-"meta": of any size, without memory.
+Types, alignment and constants are those that Triton itself finds in a launch's arguments, which are tensors of the
+device "meta": of any size, without memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -119,9 +118,7 @@ def _of_amd(kernel: Any) -> dict[str, Any]:
     counted = {name: int(number) for name, number in re.findall(r"\.(\w+):\s+(\d+)", text)}
     names = re.findall(r"^\t([sv]_\w+|global_\w+|buffer_\w+|ds_\w+|scratch_\w+|flat_\w+)", text, re.M)
     loads = Counter(
-        _AMD_BITS.get(name.partition("load_")[2], 16)
-        for name in names
-        if re.match("(global|buffer|flat)_load", name)
+        _AMD_BITS.get(name.partition("load_")[2], 16) for name in names if re.match("(global|buffer|flat)_load", name)
     )
     return {
         "registers": counted["vgpr_count"],

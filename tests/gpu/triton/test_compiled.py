@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from tests.gpu.triton.compiled import TARGETS, Report  # noqa: E402
+from tests.gpu.triton.compiled import TARGETS, Report
 
 pytestmark = pytest.mark.processes
 
@@ -43,7 +43,9 @@ def compiled_for(targets: Iterable[str], cache: Path) -> list[Report]:
 
 def too_much(report: Report) -> str | None:
     """What is beyond the budget of a kernel."""
-    allowed = max((most for (case, on), (most, _) in SPILLS.items() if case in report.case and on == report.target), default=0)
+    allowed = max(
+        (most for (case, on), (most, _) in SPILLS.items() if case in report.case and on == report.target), default=0
+    )
     if report.spilled > allowed:
         return f"{report.case} on {report.target} spills {report.spilled} bytes"
     if report.shared > SHARED:

@@ -7,14 +7,14 @@ import torch
 
 pytest.importorskip("triton")
 
-from quant.dense import DenseMatrix  # noqa: E402
-from quant.int4 import Int4Matrix, quantize_int4  # noqa: E402
-from quant.int8 import Int8Matrix, quantize_int8  # noqa: E402
-from quant.kernels.triton.launch import run_all  # noqa: E402
-from quant.kernels.triton.product import down, gate_up, product  # noqa: E402
-from quant.kernels.triton.weights import card_matrix, card_stack  # noqa: E402
-from tests.gpu.triton.place import PLACE, assert_near  # noqa: E402
-from tests.gpu.triton.sanitizer import sanitized  # noqa: E402
+from quant.dense import DenseMatrix
+from quant.int4 import Int4Matrix, quantize_int4
+from quant.int8 import Int8Matrix, quantize_int8
+from quant.kernels.triton.launch import run_all
+from quant.kernels.triton.product import down, gate_up, product
+from quant.kernels.triton.weights import card_matrix, card_stack
+from tests.gpu.triton.place import PLACE, assert_near
+from tests.gpu.triton.sanitizer import sanitized
 
 FORMATS = ["int4", "int8", "bf16", "float32"]
 
@@ -48,7 +48,10 @@ def rows_of(*shape, seed=1):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(("rows", "n", "k"), [(1, 40, 64), (1, 96, 320), (2, 40, 192), (5, 16, 64), (16, 96, 320), (17, 40, 64), (33, 96, 192)])
+@pytest.mark.parametrize(
+    ("rows", "n", "k"),
+    [(1, 40, 64), (1, 96, 320), (2, 40, 192), (5, 16, 64), (16, 96, 320), (17, 40, 64), (33, 96, 192)],
+)
 def test_a_product(format, rows, n, k):
     if rows > 16 and format in ("bf16", "float32"):
         return
@@ -78,21 +81,28 @@ def test_experts(format, rows, experts, has_kept):
     if rows > 16 and has_kept:
         return
     width, d = 64, 64
-    stacks = [
-        [matrix_of(format, n, k, seed) for seed in range(experts)] for n, k in ((2 * width, d), (d, width))
-    ]
+    stacks = [[matrix_of(format, n, k, seed) for seed in range(experts)] for n, k in ((2 * width, d), (d, width))]
     x, weight = rows_of(rows, d), rows_of(rows, seed=2).abs()
     choice = torch.randint(0, experts + 1, (rows,), generator=torch.Generator().manual_seed(3)).int()
     kept = rows_of(rows, d, seed=4) if has_kept else None
     up_stack, down_stack = (card_stack([on_card(one) for one in stack]) for stack in stacks)
-    middle, out = torch.full((rows, width), float("nan"), device=PLACE), torch.full((rows, d), float("nan"), device=PLACE)
+    middle, out = (
+        torch.full((rows, width), float("nan"), device=PLACE),
+        torch.full((rows, d), float("nan"), device=PLACE),
+    )
     if rows > 16:
         out.zero_()
     launches = [
         gate_up(x.to(PLACE), choice.to(PLACE), up_stack, middle),
         down(middle, choice.to(PLACE), weight.to(PLACE), down_stack, out, kept),
     ]
-    tensors = [one for stack in (up_stack, down_stack) for m in stack.matrices for one in (m.codes, m.scales) if one is not None]
+    tensors = [
+        one
+        for stack in (up_stack, down_stack)
+        for m in stack.matrices
+        for one in (m.codes, m.scales)
+        if one is not None
+    ]
     with sanitized(*tensors):
         run_all(launches, PLACE)
     assert_near(out, reference_experts(x, choice, weight, stacks, kept))
