@@ -40,7 +40,7 @@ class Sanitizer:
     def begin(self, kernel, tensors):
         """A launch."""
         self.kernel, self.program, self.stretch = kernel, None, 0
-        spans = sorted({(one.data_ptr(), one.data_ptr() + one.nbytes) for one in (*tensors, *self.extra) if one.nbytes})
+        spans = sorted({_span(one) for one in (*tensors, *self.extra) if one.nbytes})
         merged: list[list[int]] = []
         for begin, end in spans:  # views of one tensor overlap
             if merged and begin <= merged[-1][1]:
@@ -99,6 +99,12 @@ class Sanitizer:
         reader = memory.reader[places]
         memory.reader[places] = np.where((reader == _NOBODY) | (reader == number), number, _SEVERAL)
         memory.read_in[places] = self.stretch
+
+
+def _span(tensor):
+    """From the first to behind the last number: the rows of a slice may lie apart."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.itemsize
 
 
 @contextmanager
