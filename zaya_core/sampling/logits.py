@@ -20,9 +20,7 @@ def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     seen: ids, each once. Raises IndexError for one that is none, ValueError for logits of another form.
     """
     expect_logits(logits)
-    expect_index(seen, len(logits))
-    if seen.dim() != 1:
-        raise ValueError(f"the ids that were seen must be a row; they are {described(seen)}")
+    expect_seen(seen, len(logits))
     index = seen.to(logits.device)
     old = logits[index]
     return logits.scatter(0, index, torch.where(old > 0, old / penalty, old * penalty))
@@ -31,20 +29,38 @@ def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 def biased(logits: Tensor, bias: Mapping[int, float]) -> Tensor:
     """Logits (V) with a number added to those of some ids. Raises IndexError for one that is none, ValueError."""
     expect_logits(logits)
-    index = torch.tensor(list(bias), dtype=torch.int64)
-    expect_index(index, len(logits))
-    added = torch.tensor(list(bias.values()), dtype=logits.dtype, device=logits.device)
-    return logits.index_add(0, index.to(logits.device), added)
+    index, added = bias_of(bias, len(logits))
+    return logits.index_add(0, index.to(logits.device), added.to(logits.device))
 
 
 def masked(logits: Tensor, allowed: Tensor) -> Tensor:
     """Logits (V) where no other token can be chosen. allowed: (V) bool. Raises ValueError for another mask."""
     expect_logits(logits)
-    if allowed.shape != logits.shape or allowed.dtype != torch.bool:
-        raise ValueError(f"a mask of allowed tokens must be ({len(logits)},) bool; it is {described(allowed)}")
+    expect_allowed(allowed, len(logits))
+    return logits.masked_fill(~allowed.to(logits.device), -torch.inf)
+
+
+def expect_seen(seen: Tensor, count: int) -> None:
+    """Raises IndexError for ids of which one is none of `count`, ValueError for what is no row of ids."""
+    expect_index(seen, count)
+    if seen.dim() != 1:
+        raise ValueError(f"the ids that were seen must be a row; they are {described(seen)}")
+
+
+def bias_of(bias: Mapping[int, float], count: int) -> tuple[Tensor, Tensor]:
+    """Ids (n) int64 and what is added to their logits (n) float32, on the CPU. Raises IndexError for an id that is none
+    of `count`."""
+    index = torch.tensor(list(bias), dtype=torch.int64)
+    expect_index(index, count)
+    return index, torch.tensor(list(bias.values()), dtype=torch.float32)
+
+
+def expect_allowed(allowed: Tensor, count: int) -> None:
+    """Raises ValueError for what is no mask of `count` tokens, or one that allows none."""
+    if allowed.shape != (count,) or allowed.dtype != torch.bool:
+        raise ValueError(f"a mask of allowed tokens must be ({count},) bool; it is {described(allowed)}")
     if not bool(allowed.any()):
         raise ValueError("a mask must allow a token")
-    return logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
 
 def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -20,16 +20,16 @@ from zaya_core.sampling.params import LEAST_TEMPERATURE
 from zaya_core.whole_numbers import expect_whole
 
 
-def draw_sorted(logits: Tensor, rows: Sequence[RowDraw]) -> list[Drawn | Exception]:
+def draw_sorted(logits: Tensor, rows: Sequence[RowDraw], number: int = 0) -> list[Drawn | Exception]:
     """The next token of each row, or why it has none, as `draw.draw_row` says. logits: (B, V) float32.
 
-    One synchronisation, whatever the rows ask for.
+    One synchronisation, whatever the rows ask for. number: which random number of the step decides.
     """
     chosen_from, errors = _adjusted(logits, rows)
     # An id that is none would be an index out of bounds, after which a card answers nobody any more.
     able = [replace(row, forced=None) if place in errors else row for place, row in enumerate(rows)]
-    read = _read(logits, _chosen(chosen_from, able), able)
-    drawn = [_drawn(numbers, row) for numbers, row in zip(read, rows, strict=True)]
+    read = _read(logits, _chosen(chosen_from, able, number), able)
+    drawn = [drawn_of(numbers, row) for numbers, row in zip(read, rows, strict=True)]
     return [errors.get(place, one) for place, one in enumerate(drawn)]
 
 
@@ -51,21 +51,21 @@ def _adjusted(logits: Tensor, rows: Sequence[RowDraw]) -> tuple[Tensor, dict[int
     return logits, errors
 
 
-def _chosen(logits: Tensor, rows: Sequence[RowDraw]) -> tuple[Tensor, Tensor]:
+def _chosen(logits: Tensor, rows: Sequence[RowDraw], number: int) -> tuple[Tensor, Tensor]:
     """(B) each: the ids, and a number that is not finite where a row's logits are none."""
     if all(row.params.is_greedy or row.forced is not None for row in rows):
         ids, whole = logits.argmax(-1), logits.new_zeros(len(rows), dtype=torch.float64)
     else:
-        ids, whole = _sampled(logits, rows)
+        ids, whole = _sampled(logits, rows, number)
     if all(row.forced is None for row in rows):
         return ids, whole
     forced = torch.tensor([-1 if row.forced is None else row.forced for row in rows]).to(logits.device)
     return torch.where(forced < 0, ids, forced), whole
 
 
-def _sampled(logits: Tensor, rows: Sequence[RowDraw]) -> tuple[Tensor, Tensor]:
+def _sampled(logits: Tensor, rows: Sequence[RowDraw], number: int) -> tuple[Tensor, Tensor]:
     """As `_chosen`. All three cuts keep a beginning of the sorted row, from which the token is drawn in proportion."""
-    temperature, top_p, top_k, min_p, uniform = _numbers(rows, logits.shape[1]).to(logits.device).unbind(1)
+    temperature, top_p, top_k, min_p, uniform = _numbers(rows, logits.shape[1], number).to(logits.device).unbind(1)
     ordered, ids = logits.sort(dim=-1, descending=True, stable=True)  # equal ones by id
     weights = ((ordered - ordered[:, :1]) / temperature[:, None]).float().exp()
     del ordered  # a vocabulary's worth of each row, when most is in use
@@ -82,14 +82,14 @@ def _sampled(logits: Tensor, rows: Sequence[RowDraw]) -> tuple[Tensor, Tensor]:
     return ids.gather(-1, at)[:, 0], whole
 
 
-def _numbers(rows: Sequence[RowDraw], vocabulary: int) -> Tensor:
+def _numbers(rows: Sequence[RowDraw], vocabulary: int, number: int) -> Tensor:
     """(B, 5) float64: temperature, top-p, top-k, min-p, and the random number. Greedy rows keep the first."""
     numbers = []
     for row in rows:
         params, is_first = row.params, row.params.is_greedy or row.forced is not None
         top_k = 1 if is_first else params.top_k or vocabulary
         top_p = params.top_p if 0 < params.top_p < 1 and not is_first else math.inf
-        uniform = 0.0 if is_first else row.key.uniform(row.step)
+        uniform = 0.0 if is_first else row.key.uniform(row.step, number)
         numbers.append([max(params.temperature, LEAST_TEMPERATURE), top_p, top_k, params.min_p, uniform])
     return torch.tensor(numbers, dtype=torch.float64)
 
@@ -97,16 +97,23 @@ def _numbers(rows: Sequence[RowDraw], vocabulary: int) -> Tensor:
 def _read(logits: Tensor, chosen: tuple[Tensor, Tensor], rows: Sequence[RowDraw]) -> list[list[float]]:
     """Of each row: id, its logit, the normaliser, whether there are numbers, then pairs of the likeliest."""
     ids, whole = chosen
-    count = min(max((row.top_logprobs for row in rows), default=0), logits.shape[1])
     numbers = [ids, logits.gather(-1, ids[:, None])[:, 0], torch.logsumexp(logits, -1), whole]
-    if count:
-        values, best = logits.topk(count)
-        numbers += [column for pair in zip(best.unbind(1), values.unbind(1), strict=True) for column in pair]
+    numbers += likeliest_pairs(logits, rows)
     read: list[list[float]] = torch.stack([one.double() for one in numbers], dim=1).tolist()
     return read
 
 
-def _drawn(numbers: list[float], row: RowDraw) -> Drawn | Exception:
+def likeliest_pairs(logits: Tensor, rows: Sequence[RowDraw]) -> list[Tensor]:
+    """(B) each: ids of the likeliest tokens and their logits in turn, for the row that asks for most of them."""
+    count = min(max((row.top_logprobs for row in rows), default=0), logits.shape[1])
+    if not count:
+        return []
+    values, ids = logits.topk(count)
+    return [column for pair in zip(ids.unbind(1), values.unbind(1), strict=True) for column in pair]
+
+
+def drawn_of(numbers: Sequence[float], row: RowDraw) -> Drawn | Exception:
+    """A row's answer from its id, the id's logit, the normaliser, the sum of weights, then pairs of the likeliest."""
     token_id, logit, normaliser, whole, *best = numbers
     if not (math.isfinite(normaliser) and (math.isfinite(whole) or row.params.is_greedy or row.forced is not None)):
         return no_numbers()
