@@ -28,7 +28,7 @@ def multiply_few(
     n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     total = tl.zeros((16, COLUMNS), tl.float32)
     for start in tl.range(0, K, 64, num_stages=STAGES):
-        part = rows_of_x(x, row * K, row < M, start, K)
+        part = rows_of_x(x, row * K, row < M, start, K, DOT)
         total = add_product(total, part, codes, scales, n, N, start, K, BITS, DOT)
     total = scaled(total, scales, n, N, BITS)
     if HAS_BIAS:
@@ -51,7 +51,7 @@ def gate_up_few(
         gate = tl.zeros((16, COLUMNS), tl.float32)
         up = tl.zeros((16, COLUMNS), tl.float32)
         for start in tl.range(0, K, 64, num_stages=STAGES):
-            part = rows_of_x(x, row * K, mine, start, K)
+            part = rows_of_x(x, row * K, mine, start, K, DOT)
             gate = add_product(gate, part, codes, scales, n, WIDTH, start, K, BITS, DOT)
             up = add_product(up, part, codes, scales, WIDTH + n, 2 * WIDTH, start, K, BITS, DOT)
         gate = scaled(gate, scales, n, WIDTH, BITS)
@@ -76,7 +76,7 @@ def down_few(
         if expert < E:
             codes, scales = codes_at(code_table, expert, BITS), scales_at(scale_table, expert, BITS)
             for start in tl.range(0, K, 64, num_stages=STAGES):
-                part = rows_of_x(x, row * K, mine, start, K)
+                part = rows_of_x(x, row * K, mine, start, K, DOT)
                 total = add_product(total, part, codes, scales, n, N, start, K, BITS, DOT)
             total = scaled(total, scales, n, N, BITS)
         elif HAS_KEPT:

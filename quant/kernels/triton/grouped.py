@@ -44,7 +44,7 @@ def multiply_many(
     n = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in tl.range(0, K, 64, num_stages=STAGES):
-        part = rows_of_x(x, row.to(tl.int64) * K, row < M, start, K)
+        part = rows_of_x(x, row.to(tl.int64) * K, row < M, start, K, DOT)
         total = add_product(total, part, codes, scales, n, N, start, K, BITS, DOT)
     total = scaled(total, scales, n, N, BITS)
     if HAS_BIAS:
@@ -81,7 +81,7 @@ def gate_up_many(
         gate = tl.zeros((ROWS, COLUMNS), tl.float32)
         up = tl.zeros((ROWS, COLUMNS), tl.float32)
         for start in tl.range(0, K, 64, num_stages=STAGES):
-            part = rows_of_x(x, row.to(tl.int64) * K, inside, start, K)
+            part = rows_of_x(x, row.to(tl.int64) * K, inside, start, K, DOT)
             gate = add_product(gate, part, codes, scales, n, WIDTH, start, K, BITS, DOT)
             up = add_product(up, part, codes, scales, WIDTH + n, 2 * WIDTH, start, K, BITS, DOT)
         gate = scaled(gate, scales, n, WIDTH, BITS)
@@ -103,7 +103,7 @@ def down_many(
         n = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
         total = tl.zeros((ROWS, COLUMNS), tl.float32)
         for start in tl.range(0, K, 64, num_stages=STAGES):
-            part = rows_of_x(x, row.to(tl.int64) * K, inside, start, K)
+            part = rows_of_x(x, row.to(tl.int64) * K, inside, start, K, DOT)
             total = add_product(total, part, codes, scales, n, N, start, K, BITS, DOT)
         total = scaled(total, scales, n, N, BITS) * tl.load(weight + row, mask=inside, other=0.0)[:, None]
         at = out + row.to(tl.int64)[:, None] * N + n[None, :]

@@ -113,11 +113,11 @@ def _row_times_floats(x, rows, first, N, K: tl.constexpr, COLUMNS: tl.constexpr,
 
 
 @triton.jit
-def rows_of_x(x, at, inside, start, K: tl.constexpr):
-    """64 columns of x from `start` on: rows that begin at the offsets `at`, those not inside as zeros."""
+def rows_of_x(x, at, inside, start, K: tl.constexpr, DOT: tl.constexpr):
+    """64 columns of x from `start` on as DOT: rows that begin at the offsets `at`, those not inside as zeros."""
     k = start + tl.arange(0, 64)
     mask = inside[:, None] if K % 64 == 0 else inside[:, None] & (k < K)[None, :]
-    return tl.load(x + at[:, None] + k[None, :], mask=mask, other=0.0).to(tl.float32)
+    return tl.load(x + at[:, None] + k[None, :], mask=mask, other=0.0).to(DOT)
 
 
 @triton.jit
@@ -127,18 +127,18 @@ def add_product(total, x, codes, scales, n, N, start, K: tl.constexpr, BITS: tl.
     For int8 the scales of the rows are still to be multiplied by: `scaled`.
     """
     if BITS == 4:
-        part = tl.dot(x.to(DOT), _int4_columns(codes, n, N, start // 64, K).to(DOT), input_precision="ieee")
+        part = tl.dot(x, _int4_columns(codes, n, N, start // 64, K, DOT), input_precision="ieee")
         tile, last = n // 16, (N - 1) // 16
         at = scales + (tile.to(tl.int64) * (K // 64) + start // 64) * 16 + n % 16
         total += part * tl.load(at, mask=tile <= last, other=0.0).to(tl.float32)[None, :]
     elif BITS == 8:
-        w = _int8_columns(codes, n, N, start // 64, K).to(DOT)
-        total = tl.dot(x.to(DOT), w, total, input_precision="ieee")
+        w = _int8_columns(codes, n, N, start // 64, K, DOT)
+        total = tl.dot(x, w, total, input_precision="ieee")
     else:
         k = start + tl.arange(0, 64)
         at = codes + n.to(tl.int64)[None, :] * K + k[:, None]
-        w = tl.load(at, mask=(n < N)[None, :] & (k < K)[:, None], other=0.0).to(tl.float32)
-        total = tl.dot(x.to(DOT), w.to(DOT), total, input_precision="ieee")
+        w = tl.load(at, mask=(n < N)[None, :] & (k < K)[:, None], other=0.0).to(DOT)
+        total = tl.dot(x, w, total, input_precision="ieee")
     return total
 
 
@@ -151,26 +151,50 @@ def scaled(total, scales, n, N, BITS: tl.constexpr):
 
 
 @triton.jit
-def _int4_columns(codes, n, N, group, K: tl.constexpr):
-    """A group of the rows n -> (64, COLUMNS) float32 codes, in their order."""
-    line, j = tl.arange(0, 8), tl.arange(0, 8)
-    tile = n // 16
-    at = codes + ((tile.to(tl.int64) * (K // 64) + group) * 128 + n % 16)[None, :] + line[:, None] * 16
-    word = tl.load(at, mask=(tile <= (N - 1) // 16)[None, :], other=0)
-    shift = 8 * (j % 4) + 4 * (j // 4)
-    code = (word[:, None, :] >> shift[None, :, None]) & 15
-    return tl.reshape((code | 0x4B000000).to(tl.float32, bitcast=True) - 8388616.0, (64, n.shape[0]))
+def _exactly(code, DOT: tl.constexpr):
+    """float32 of which only the upper half is used -> DOT. Cards without an instruction for it round in eight."""
+    if DOT == tl.bfloat16:
+        y = (code.to(tl.int32, bitcast=True) >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)
+    else:
+        y = code.to(DOT)
+    return y
 
 
 @triton.jit
-def _int8_columns(codes, n, N, group, K: tl.constexpr):
-    """64 columns of the rows n -> (64, COLUMNS) float32 codes, in their order."""
-    line, j = tl.arange(0, 16), tl.arange(0, 4)
+def _int4_columns(codes, n, N, group, K: tl.constexpr, DOT: tl.constexpr):
+    """A group of the rows n -> (64, COLUMNS) codes as DOT, in their order. A thread joins the codes of its words."""
     tile = n // 16
-    at = codes + ((tile.to(tl.int64) * (K // 64) + group) * 256 + n % 16)[None, :] + line[:, None] * 16
-    word = tl.load(at, mask=(tile <= (N - 1) // 16)[None, :], other=0)
-    code = (word[:, None, :] << (24 - 8 * j)[None, :, None]) >> 24
-    return tl.reshape(code.to(tl.float32), (64, n.shape[0]))
+    at = codes + ((tile.to(tl.int64) * (K // 64) + group) * 128 + n % 16)[:, None] + tl.arange(0, 8)[None, :] * 16
+    word = tl.load(at, mask=(tile <= (N - 1) // 16)[:, None], other=0)
+    even = tl.join(_low_and_high(word, 0, DOT), _low_and_high(word, 16, DOT))
+    odd = tl.join(_low_and_high(word, 8, DOT), _low_and_high(word, 24, DOT))
+    return tl.trans(tl.reshape(tl.join(even, odd), (n.shape[0], 64)))
+
+
+@triton.jit
+def _low_and_high(word, BIT: tl.constexpr, DOT: tl.constexpr):
+    return tl.join(_nibble(word, BIT, DOT), _nibble(word, BIT + 4, DOT))
+
+
+@triton.jit
+def _nibble(word, BIT: tl.constexpr, DOT: tl.constexpr):
+    return _exactly((((word >> BIT) & 15) | 0x4B000000).to(tl.float32, bitcast=True) - 8388616.0, DOT)
+
+
+@triton.jit
+def _int8_columns(codes, n, N, group, K: tl.constexpr, DOT: tl.constexpr):
+    """64 columns of the rows n -> (64, COLUMNS) codes as DOT, in their order."""
+    tile = n // 16
+    at = codes + ((tile.to(tl.int64) * (K // 64) + group) * 256 + n % 16)[:, None] + tl.arange(0, 16)[None, :] * 16
+    word = tl.load(at, mask=(tile <= (N - 1) // 16)[:, None], other=0)
+    even = tl.join(_byte(word, 0, DOT), _byte(word, 16, DOT))
+    odd = tl.join(_byte(word, 8, DOT), _byte(word, 24, DOT))
+    return tl.trans(tl.reshape(tl.join(even, odd), (n.shape[0], 64)))
+
+
+@triton.jit
+def _byte(word, BIT: tl.constexpr, DOT: tl.constexpr):
+    return _exactly(((word << (24 - BIT)) >> 24).to(tl.float32), DOT)
 
 
 @triton.jit
