@@ -10,6 +10,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from quant.kernels.triton.numbers import to_bf16_bits
+
 
 @triton.jit
 def codes_at(table, index, BITS: tl.constexpr):
@@ -113,11 +115,15 @@ def _row_times_floats(x, rows, first, N, K: tl.constexpr, COLUMNS: tl.constexpr,
 
 
 @triton.jit
-def rows_of_x(x, at, inside, start, K: tl.constexpr, DOT: tl.constexpr):
+def rows_of_x(x, at, inside, start, K: tl.constexpr, DOT: tl.constexpr, BY_BITS: tl.constexpr = True):
     """64 columns of x from `start` on as DOT: rows that begin at the offsets `at`, those not inside as zeros."""
     k = start + tl.arange(0, 64)
     mask = inside[:, None] if K % 64 == 0 else inside[:, None] & (k < K)[None, :]
-    return tl.load(x + at[:, None] + k[None, :], mask=mask, other=0.0).to(DOT)
+    value = tl.load(x + at[:, None] + k[None, :], mask=mask, other=0.0)
+    if BY_BITS and value.dtype == tl.float32:
+        return to_bf16_bits(value).to(tl.bfloat16, bitcast=True)
+    else:
+        return value.to(DOT)
 
 
 @triton.jit
