@@ -54,10 +54,10 @@ def spoil(cache, table, positions):
                 tensor[row[position // BLOCK], :, position % BLOCK + 1 :] = math.nan
 
 
-def step_of(positions, heads, groups, head_dim, kv, window, shape, tables=None):
+def step_of(positions, heads, groups, head_dim, kv, window, shape):
     """By the kernels, and by the reference."""
     rows = len(positions)
-    table, blocks = tables_of(rows, max(positions) // BLOCK + 1) if tables is None else tables
+    table, blocks = tables_of(rows, max(positions) // BLOCK + 1)
     cache, keys, values = cache_of(blocks, groups, head_dim, kv)
     spoil(cache, table, positions)
     query = random(rows, heads * head_dim, seed=3).to(PLACE)
@@ -112,11 +112,12 @@ def test_one_key_that_outweighs_all_others_is_found_in_any_split(at):
 
 
 def test_splits_and_steps_by_architecture():
-    assert attention_shape(INTERPRETER, 3).step == 64
+    assert attention_shape(INTERPRETER, 3, torch.int8).step == 64
     for architecture in ("sm_86", "sm_120", "gfx1100", "gfx1201", "gfx942"):
-        shapes = [attention_shape(architecture, rows) for rows in (1, 2, 4, 8, 16)]
+        shapes = [attention_shape(architecture, rows, torch.bfloat16) for rows in (1, 2, 4, 8, 16)]
         assert [shape.splits for shape in shapes] == [64, 32, 16, 8, 4]
         assert {shape.step for shape in shapes} == {16 if architecture.startswith("gfx1") else 64}
+        assert attention_shape(architecture, 5, torch.float32) == AttentionShape(8, 16, 8)
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,14 @@ class AttentionShape:
     warps: int
 
 
-def attention_shape(architecture: str, rows: int) -> AttentionShape:
-    """For so many rows."""
-    splits = max(4, _PROGRAMS // power_of_two(rows))
+def attention_shape(architecture: str, rows: int, kv: torch.dtype) -> AttentionShape:
+    """For so many rows, and keys and values in this dtype: what leaves all numbers in registers."""
     if architecture == INTERPRETER:
         return AttentionShape(4, 64, 4)
-    # With more positions at once RDNA keeps numbers in memory instead of registers.
-    return AttentionShape(splits, 16 if architecture.startswith("gfx1") else 64, 4)
+    splits = max(4, _PROGRAMS // power_of_two(rows))
+    if kv == torch.float32:
+        return AttentionShape(splits, 16, 8)
+    return AttentionShape(splits, 16 if architecture.startswith("gfx1") else 64, 4)  # gfx1...: RDNA
 
 
 @dataclass(frozen=True)
