@@ -9,18 +9,19 @@ import torch
 
 pytest.importorskip("triton")
 
-from quant.kernels.triton.choice import INTERPRETER  # noqa: E402
-from quant.kernels.triton.launch import run_all  # noqa: E402
-from tests.gpu.triton.layer_parts import cache_of, random, tables_of, whole  # noqa: E402
-from tests.gpu.triton.place import EXACT, PLACE, assert_near  # noqa: E402
-from tests.gpu.triton.sanitizer import sanitized  # noqa: E402
-from zaya_core.cache.arrangement import BLOCK  # noqa: E402
-from zaya_core.kernels.triton.attention_step import (  # noqa: E402
+from quant.kernels.triton.choice import INTERPRETER
+from quant.kernels.triton.launch import run_all
+from tests.gpu.triton.layer_parts import cache_of, random, tables_of, whole
+from tests.gpu.triton.place import EXACT, PLACE, assert_near
+from tests.gpu.triton.sanitizer import sanitized
+from zaya_core.cache.arrangement import BLOCK
+from zaya_core.kernels.triton.attention_step import (
     AttentionShape,
     Parts,
     attention_shape,
     attention_step,
 )
+from zaya_core.kernels.triton.prompt_attention import PromptShape, prompt_attention, prompt_launch
 
 KV = ["float32", "bfloat16", "int8"]
 
@@ -120,6 +121,63 @@ def test_splits_and_steps_by_architecture():
         assert attention_shape(architecture, 5, torch.float32) == AttentionShape(8, 16, 8)
 
 
+def chunk_of(lengths, past, heads, groups, head_dim, kv, window, shape, dtype=torch.float32, columns=None):
+    """A chunk's attention by the kernel, and by the reference."""
+    rows, columns = len(lengths), columns or max(lengths)
+    ends = [start + new for start, new in zip(past, lengths, strict=True)]
+    table, blocks = tables_of(rows, max(ends) // BLOCK + 1)
+    cache, keys, values = cache_of(blocks, groups, head_dim, kv)
+    spoil(cache, table, [end - 1 for end in ends])
+    query = random(rows, columns, heads, head_dim, seed=3).to(dtype).to(PLACE)
+    out = torch.full_like(query, math.nan)
+    with sanitized():
+        launch = prompt_launch(query, cache, table, whole(ends), whole(lengths), window, out, shape)
+        run_all([launch], PLACE)
+    expected = torch.zeros(rows, columns, heads * head_dim)
+    for row, new in enumerate(lengths):
+        for t in range(new):
+            one = query[row, t].float()
+            expected[row, t] = expected_of(one, keys, values, table[row].tolist(), past[row] + t, window)
+    return out.flatten(2), expected
+
+
+@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize(
+    ("lengths", "past", "heads", "groups", "head_dim", "window", "shape"),
+    [
+        ([9], [250], 4, 2, 16, None, PromptShape(16, 64, 4)),
+        ([7, 0, 3], [254, 9, 0], 6, 2, 16, 5, PromptShape(16, 16, 4)),
+        ([40], [0], 8, 1, 32, None, PromptShape(32, 32, 4)),
+        ([3, 21], [255, 130], 4, 1, 64, 200, PromptShape(32, 64, 4)),
+    ],
+    ids=["end of a block", "rows padded, a small window", "a whole prompt", "window"],
+)
+def test_a_chunk(lengths, past, heads, groups, head_dim, kv, window, shape):
+    out, expected = chunk_of(lengths, past, heads, groups, head_dim, kv, window, shape)
+    assert_near(out, expected, EXACT)
+    for row, length in enumerate(lengths):
+        assert out[row, length:].abs().sum() == 0
+
+
+def test_a_chunk_in_bfloat16_is_rounded_to_the_nearest():
+    out, expected = chunk_of([20], [3], 4, 2, 16, "bfloat16", None, PromptShape(32, 64, 4), torch.bfloat16)
+    assert out.dtype == torch.bfloat16
+    assert_near(out, expected, 2**-8)
+    exact = (out == expected.to(out.dtype).to(PLACE)).float().mean()
+    assert exact > (0.98 if PLACE.type == "cpu" else 0.5)
+
+
+def test_a_chunk_by_the_shape_of_this_device_with_tables_as_a_pass_has_them():
+    table, blocks = tables_of(2, 1)
+    cache, keys, values = cache_of(blocks, 2, 16, "float32")
+    query = random(2, 3, 4, 16).to(PLACE)
+    lengths, ends = (torch.tensor(one, device=PLACE) for one in ([3, 1], [8, 1]))
+    out = prompt_attention(query, cache, table.long(), ends, lengths, None)
+    expected = expected_of(query[0, 2], keys, values, table[0].tolist(), 7, None)
+    assert_near(out[0, 2].flatten(), expected, EXACT)
+    assert out[1, 1:].abs().sum() == 0
+
+
 @pytest.mark.parametrize(
     "wrong", ["a long query", "positions in int64", "a table of one row", "three splits", "no window", "odd heads"]
 )
@@ -140,6 +198,10 @@ def test_wrong_arguments_reach_no_kernel(wrong):
         window = 0
     else:
         query = torch.zeros(2, 48, device=PLACE)
+    long = query.view(2, 1, -1, 16) if query.shape[1] % 16 == 0 else query.view(2, 1, 3, -1)
+    if wrong not in ("positions in int64", "three splits"):
+        with pytest.raises(ValueError, match=r"\d"):
+            prompt_attention(long, cache, table, whole([2, 3]), whole([1, 1]), window)
     parts = Parts.empty(2, query.shape[1] // 16, 16, splits, PLACE)
     with pytest.raises(ValueError, match=r"\d"):
         attention_step(query, cache, positions, table, window, parts, query.clone(), AttentionShape(splits, 64, 4))

@@ -9,10 +9,10 @@ import torch
 
 pytest.importorskip("triton")
 
-from quant.dense import DenseMatrix  # noqa: E402
-from quant.int8 import nearest_int8  # noqa: E402
-from quant.kernels.triton.launch import run_all  # noqa: E402
-from tests.gpu.triton.layer_parts import (  # noqa: E402
+from quant.dense import DenseMatrix
+from quant.int8 import nearest_int8
+from quant.kernels.triton.launch import run_all
+from tests.gpu.triton.layer_parts import (
     cache_of,
     cca_of,
     norm_of,
@@ -23,18 +23,18 @@ from tests.gpu.triton.layer_parts import (  # noqa: E402
     tables_of,
     whole,
 )
-from tests.gpu.triton.place import PLACE, assert_near  # noqa: E402
-from tests.gpu.triton.sanitizer import sanitized  # noqa: E402
-from tests.gpu.triton.test_products import FORMATS, matrix_of, on_card  # noqa: E402
-from zaya_core.cache.arrangement import BLOCK  # noqa: E402
-from zaya_core.config.rope import RopeParameters  # noqa: E402
-from zaya_core.kernels.triton.angles import angles  # noqa: E402
-from zaya_core.kernels.triton.cca import CCAState, CCAWeights, cca  # noqa: E402
-from zaya_core.kernels.triton.embedding import embedding  # noqa: E402
-from zaya_core.kernels.triton.merge_norm import first_norm, merge_norm  # noqa: E402
-from zaya_core.kernels.triton.router import RouterWeights, router_choice, router_down  # noqa: E402
-from zaya_core.model.rope import RotaryEmbedding, rotate  # noqa: E402
-from zaya_core.model.weights import Embedding  # noqa: E402
+from tests.gpu.triton.place import PLACE, assert_near
+from tests.gpu.triton.sanitizer import sanitized
+from tests.gpu.triton.test_products import FORMATS, matrix_of, on_card
+from zaya_core.cache.arrangement import BLOCK
+from zaya_core.config.rope import RopeParameters
+from zaya_core.kernels.triton.angles import angles
+from zaya_core.kernels.triton.cca import CCAState, CCAWeights, cca
+from zaya_core.kernels.triton.embedding import embedding
+from zaya_core.kernels.triton.merge_norm import first_norm, merge_norm
+from zaya_core.kernels.triton.router import RouterWeights, router_choice, router_down
+from zaya_core.model.rope import RotaryEmbedding, rotate
+from zaya_core.model.weights import Embedding
 
 EXACT = 2e-5  # these steps multiply in float32, on a card too
 
