@@ -28,6 +28,13 @@ class CCATensors(NamedTuple):
         return self.conv_tail.nbytes + self.delayed.nbytes
 
 
+class Written:
+    """Instead of numbers: a pass has written them itself, where the rows' owner said that the new state belongs."""
+
+
+WRITTEN = Written()
+
+
 class RowStates(Protocol):
     """Owner of all state of an Engine's rows, or of other caches, on one device: K and V in `pool`, CCA's as it likes.
 
@@ -50,7 +57,7 @@ class RowStates(Protocol):
     def tensors(self, state: Any) -> CCATensors:
         """The state's numbers on the device, for steps that do not know better."""
 
-    def advance(self, state: Any, new: CCATensors) -> Any:
+    def advance(self, state: Any, new: CCATensors | Written) -> Any:
         """The state of the same rows behind a pass that made these numbers."""
 
     def snapshot(self, state: Any) -> Any:
@@ -83,10 +90,8 @@ class TensorStates:
         self._empty_delayed = empty_delayed
 
     def empty(self, rows: int) -> CCATensors:
-        """The only place that knows the empty state: zero columns on the left, once, before the first convolution."""
-        layout = self.pool.layout
-        conv_tail = torch.zeros(layout.state_shapes(rows)[0], dtype=layout.dtype, device=layout.device)
-        return CCATensors(conv_tail, self._empty_delayed[:, None].repeat(1, rows, 1))
+        """See `RowStates`."""
+        return empty_state(self.pool.layout, self._empty_delayed, rows)
 
     def join(self, states: Sequence[CCATensors]) -> CCATensors:
         """See `RowStates`."""
@@ -101,8 +106,10 @@ class TensorStates:
         """See `RowStates`."""
         return state
 
-    def advance(self, state: CCATensors, new: CCATensors) -> CCATensors:
+    def advance(self, state: CCATensors, new: CCATensors | Written) -> CCATensors:
         """See `RowStates`."""
+        if isinstance(new, Written):
+            raise ValueError("a state of tensors says nowhere where a pass might write the next one")
         return new
 
     def snapshot(self, state: CCATensors) -> CCATensors:
@@ -123,13 +130,26 @@ class TensorStates:
 
     def expect(self, state: CCATensors, rows: int) -> None:
         """See `RowStates`."""
-        layout = self.pool.layout
-        for tensor, shape in zip(state, layout.state_shapes(rows), strict=True):
-            if tensor.shape != shape or tensor.dtype != layout.dtype or tensor.device.type != layout.device.type:
-                found = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
-                wanted = f"{shape} {layout.dtype} on {layout.device}"
-                raise ValueError(f"a state of {rows} rows must be {wanted}; it is {found}")
+        expect_state(self.pool.layout, state, rows)
 
     def nbytes(self, state: CCATensors) -> int:
         """See `RowStates`."""
         return state.nbytes
+
+
+def empty_state(layout: CacheLayout, empty_delayed: Tensor, rows: int) -> CCATensors:
+    """Of rows that have seen nothing. empty_delayed: (L, G*K/2), V's delayed half for no token at all.
+
+    The only place that knows the empty state: zero columns on the left, once, before the first convolution.
+    """
+    conv_tail = torch.zeros(layout.state_shapes(rows)[0], dtype=layout.dtype, device=layout.device)
+    return CCATensors(conv_tail, empty_delayed[:, None].repeat(1, rows, 1))
+
+
+def expect_state(layout: CacheLayout, state: CCATensors, rows: int) -> None:
+    """Raises ValueError unless these are the tensors of so many rows."""
+    for tensor, shape in zip(state, layout.state_shapes(rows), strict=True):
+        if tensor.shape != shape or tensor.dtype != layout.dtype or tensor.device.type != layout.device.type:
+            found = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
+            wanted = f"{shape} {layout.dtype} on {layout.device}"
+            raise ValueError(f"a state of {rows} rows must be {wanted}; it is {found}")

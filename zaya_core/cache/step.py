@@ -15,7 +15,7 @@ from torch import Tensor
 from quant.int8 import nearest_int8
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache
-from zaya_core.cache.states import CCATensors
+from zaya_core.cache.states import WRITTEN, CCATensors, Written
 from zaya_core.whole_numbers import expect_all_whole, expect_whole
 
 GATHERED = 1 << 16  # most positions of several rows whose keys and values are gathered together on a card
@@ -43,7 +43,7 @@ class CacheStep:
         self.is_padded = any(new != columns for new in new_lengths)
         self._tails: list[Tensor] = []
         self._delayed: list[Tensor] = []
-        self._states: CCATensors | None = None
+        self._states: CCATensors | Written | None = None
 
     @classmethod
     def begin(cls, cache: Cache, columns: int, new_lengths: Sequence[int] | Tensor | None = None) -> CacheStep:
@@ -209,6 +209,10 @@ class CacheStep:
     def replace_states(self, conv_tail: Tensor, delayed: Tensor) -> None:
         """Note the new state of all layers at once: (L, B, W, C) and (L, B, G*K/2)."""
         self._states = CCATensors(conv_tail, delayed)
+
+    def states_are_written(self) -> None:
+        """Note that the new state of all layers lies where the rows' owner wants it (`SlotStates`)."""
+        self._states = WRITTEN
 
     def store(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Write the new keys and values into their slots. key, value: (B, T, G, K), rounded only as the cache is."""

@@ -17,28 +17,42 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.core.cache.slot_states import SlotSteps, WritingSteps
+from tests.core.model_parts import parts_of
 from tests.core.tiny_models import reference_model, save_native
 from zaya_core.cache import blocks
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache
 from zaya_core.cache.step import CacheStep
-from zaya_core.load import load_model
+from zaya_core.load import assemble, load_model
 from zaya_core.model.model import Cancelled
+from zaya_core.sampling.reference import ReferenceSampling
 
 pytest.importorskip("transformers")
 TOLERANCE = 1e-5
 VARIANTS = ["base", "attention_bias", "one_sliding_layer", "longer_convolutions"]
 INT8 = "int8_kv"  # one_sliding_layer with keys and values in int8
-FIXED = [*VARIANTS, INT8]  # for fixed numbers only: of random ones a few lie so close to half a step that they may flip
+# CCA's state in slots; which pass writes them differs
+IN_SLOTS = {"base in slots": SlotSteps, "one_sliding_layer in slots": WritingSteps, "int8_kv in slots": WritingSteps}
+FIXED = [
+    *VARIANTS,
+    INT8,
+    *IN_SLOTS,
+]  # for fixed numbers only: of random ones a few lie so close to half a step that they may flip
 IDS = torch.randint(3, 131, (1, 9), generator=torch.Generator().manual_seed(1))
 
 
 @cache
 def model_of(variant):
-    reference = reference_model("one_sliding_layer" if variant == INT8 else variant)
+    name = variant.partition(" ")[0]
+    reference = reference_model("one_sliding_layer" if name == INT8 else name)
+    kv = "int8" if name == INT8 else "auto"
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # which may be mapped
         saved = save_native(reference, Path(folder))
-        return load_model(saved, device="cpu", kv="int8" if variant == INT8 else "auto")
+        if variant not in IN_SLOTS:
+            return load_model(saved, device="cpu", kv=kv)
+        parts = parts_of(saved, kv=kv)
+        return assemble(parts, IN_SLOTS[variant](parts, ReferenceSampling(), variant, ""), "")
 
 
 def random_ids(count, rows=1, seed=0):
@@ -92,7 +106,7 @@ def test_single_steps_equal_the_whole(variant):
 @settings(max_examples=30, deadline=None)
 @example(variant=INT8, lengths=[(5, 0, 7), (12, 3, 1), (0, 9, 4)])
 @given(
-    variant=st.sampled_from(VARIANTS),
+    variant=st.sampled_from([*VARIANTS, "base in slots"]),
     lengths=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(1, 12)), min_size=2, max_size=5),
 )
 def test_rows_of_different_lengths_equal_each_row_alone(variant, lengths):
@@ -135,7 +149,7 @@ def test_a_snapshot_stays_valid_whatever_is_written_later(variant):
         model(other, kv)
 
 
-@pytest.mark.parametrize("variant", ["one_sliding_layer", INT8])
+@pytest.mark.parametrize("variant", ["one_sliding_layer", INT8, "one_sliding_layer in slots"])
 def test_an_older_and_then_a_newer_snapshot_restore_across_blocks(variant):
     model, ids = model_of(variant), random_ids(2 * BLOCK + 30)
     kv, snapshots = model.new_cache(), {}
@@ -163,8 +177,9 @@ def test_forks_go_their_own_ways(variant):
     equal(model(ways[:1], kv)[0], model(torch.cat([prefix, ways[:1]], dim=1))[0, prefix.shape[1] :])
 
 
-def test_forks_share_full_blocks_and_copy_the_partial_one_when_they_write():
-    model = model_of("base")
+@pytest.mark.parametrize("variant", ["base", "base in slots"])
+def test_forks_share_full_blocks_and_copy_the_partial_one_when_they_write(variant):
+    model = model_of(variant)
     kv = model.new_cache()
     model(random_ids(3 * BLOCK + 10), kv)
     before = kv.pool.blocks_in_use
@@ -172,7 +187,7 @@ def test_forks_share_full_blocks_and_copy_the_partial_one_when_they_write():
     assert rows.pool.blocks_in_use == before
     model(random_ids(1, rows=16), rows)
     assert rows.pool.blocks_in_use == before + 16
-    assert rows.nbytes < kv.nbytes + 16 * (kv.pool.layout.bytes_per_block + kv.cca.nbytes) + 1
+    assert rows.nbytes < kv.nbytes + 16 * (kv.pool.layout.bytes_per_block + kv.states.nbytes(kv.cca)) + 1
     assert len({table.blocks[0] for table in rows.tables}) == 1
 
 
@@ -190,7 +205,7 @@ def test_blocks_return_to_the_pool_when_nobody_needs_them():
     assert model.states.pool.blocks_in_use == 0
 
 
-@pytest.mark.parametrize("variant", ["one_sliding_layer", INT8])
+@pytest.mark.parametrize("variant", ["one_sliding_layer", INT8, *IN_SLOTS])
 def test_select_and_join_move_rows_between_batches(variant):
     model, ids = model_of(variant), random_ids(12, rows=3)
     kv = model.new_cache(3)
@@ -200,8 +215,9 @@ def test_select_and_join_move_rows_between_batches(variant):
     equal(model(ids[order, 8:], mixed), model(ids)[order, 8:])
 
 
-def test_a_cut_chunk_leaves_the_cache_as_before():
-    model, ids = model_of("one_sliding_layer"), random_ids(60)
+@pytest.mark.parametrize("variant", ["one_sliding_layer", "one_sliding_layer in slots"])
+def test_a_cut_chunk_leaves_the_cache_as_before(variant):
+    model, ids = model_of(variant), random_ids(60)
     for stop_at_layer in range(3):
         kv = model.new_cache()
         model(ids[:, :20], kv)
@@ -235,8 +251,9 @@ def test_what_is_no_number_in_a_row_does_not_reach_shorter_rows_beside_a_longer_
     equal(logits[1], expected[0])
 
 
-def test_a_pass_whose_state_cannot_be_kept_leaves_the_cache_as_it_was(monkeypatch):
-    model = model_of("base")
+@pytest.mark.parametrize("variant", ["base", "base in slots"])
+def test_a_pass_whose_state_cannot_be_kept_leaves_the_cache_as_it_was(monkeypatch, variant):
+    model = model_of(variant)
     kv = model.new_cache()
     expected = model(random_ids(9))
     model(random_ids(9)[:, :4], kv, is_prompt=True)
