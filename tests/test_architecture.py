@@ -26,8 +26,8 @@ FLOORS = {
         commands app reference __main__
     """,
     "zaya_core": """
-        errors whole_numbers redaction files proxies config checkpoint machine cache sampling model kernels load text
-        engine quantize measure answers rsa
+        errors whole_numbers redaction files proxies child_process config checkpoint machine cache sampling model
+        kernels load text engine quantize measure answers rsa
     """,
     "quant": """
         formats large_pages kernels matrix card_products tiles rounding compensation products packed dense int4 int8 nf4

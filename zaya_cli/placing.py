@@ -35,12 +35,16 @@ def choose_device_for(
     from zaya_core.machine.device import choose_device
 
     def compare(gpu: Gpu) -> Speeds | None:
+        from zaya_cli.machine.kernels import check_kernels
         from zaya_cli.machine.speeds import SpeedRecord
         from zaya_core.measure.cpu_or_card import trial_of
 
         trial = trial_of(found.config, use.rows)
+        if trial is None:
+            return None
         wait([tokenizer])  # it would slow the CPU down
-        return None if trial is None else SpeedRecord(gpu, threads).kept_or_measured(trial)
+        check_kernels(gpu)
+        return SpeedRecord(gpu, threads).kept_or_measured(trial)
 
     def refuse(gpu: Gpu) -> str | None:
         return None if settings.force else _why_too_small(gpu, found, settings, use)

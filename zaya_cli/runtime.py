@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.machine.hardware import memory_of
+from zaya_cli.machine.kernels import prepare_kernels
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.models.card_fit import CardFit, room_on_card
 from zaya_cli.models.choice import find_model
@@ -73,6 +74,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
         settings = replace(settings, device=device if isinstance(device, str) else str(device.device))
         memory = memory_of(settings.device).at_most(use.gpu_memory)
         card = expect_room(found, settings, memory, use)
+        prepare_kernels(settings.device, settings.card.graphs)
         cpu_experts = 0 if card is None else card.placed.cpu_experts
         with room_on_card(found.name, memory):
             model = _load_model(found, device, settings, threads, cpu_experts)
@@ -124,7 +126,8 @@ def _load_model(
     products_in_use()  # what ZAYA_KERNELS asks for must be there
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = load_model(found.folder, device, settings.dtype, settings.kv, cpu_experts=cpu_experts)
+    graphs = settings.card.graphs
+    model = load_model(found.folder, device, settings.dtype, settings.kv, cpu_experts=cpu_experts, graphs=graphs)
     spare_the_collector()
     return model
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from platformdirs import user_cache_path, user_config_path, user_data_path, user_state_path
+from platformdirs import user_config_path, user_data_path, user_state_path
 
 from zaya_core.errors import MissingFileError
+from zaya_core.files.user_cache import user_cache
 
 CONFIG_VARIABLE = "ZAYA_CONFIG"
 _APPLICATION = "zaya"
@@ -49,4 +50,4 @@ def sessions_folder() -> Path:
 
 def speeds_file() -> Path:
     """What was measured of CPU and cards: `$XDG_CACHE_HOME/zaya/speeds.json`, or its like on other systems."""
-    return user_cache_path(_APPLICATION, appauthor=False) / "speeds.json"
+    return user_cache() / "speeds.json"

@@ -17,6 +17,7 @@ from zaya_core.cache.layout import CacheLayout
 from zaya_core.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.checkpoint.native_shapes import RESIDUAL_PARTS
+from zaya_core.config.graphs import Graphs, expect_graphs
 from zaya_core.config.kv_format import KVFormat, expect_kv_format
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.errors import CheckpointError
@@ -43,33 +44,42 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     kv: KVFormat = "auto",
     cpu_experts: int = 0,
+    graphs: Graphs = "auto",
 ) -> ZayaModel:
     """Load a model folder of either layout.
 
     On a CPU packed matrices, and float ones in the stored dtype, stay in the mapped files where they are large; others
     are copied, small parameters to float32. To a card each goes from the mapped files, one after the other.
     dtype: "auto" (as stored), "bfloat16" or "float32". kv: how keys and values are kept, see `kv_format`. cpu_experts:
-    of so many layers the experts stay in host memory, if the rest is on a card.
-    Raises: the errors of `open_checkpoint` and `choose_placement`; UsageError for another `kv`; ValueError for more
-    `cpu_experts` than there are layers.
+    of so many layers the experts stay in host memory, if the rest is on a card. graphs: whether a card replays a decode
+    step as a recorded graph; "auto" where that was checked on it. Where nothing is known of the kernels on a card, they
+    are checked first: see `card_choice`.
+    Raises: the errors of `open_checkpoint` and `choose_placement`; UsageError for another `kv` or `graphs`; ValueError
+    for more `cpu_experts` than there are layers.
     """
     expect_kv_format(kv)
+    expect_graphs(graphs)
     folder = ModelFolder.of(path)
     config = folder.config
     if config.quantization is not None:
         expect_library(config.quantization.experts)
     checkpoint = open_checkpoint(folder)
-    return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv, cpu_experts)
+    return build_model(config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv, cpu_experts, graphs)
 
 
 def build_model(
-    config: ModelConfig, checkpoint: Checkpoint, placement: Placement, kv: KVFormat = "auto", cpu_experts: int = 0
+    config: ModelConfig,
+    checkpoint: Checkpoint,
+    placement: Placement,
+    kv: KVFormat = "auto",
+    cpu_experts: int = 0,
+    graphs: Graphs = "auto",
 ) -> ZayaModel:
     """Choose who computes, and hand the weights over. See `load_model`."""
     checkpoint.expect_equal_head()
     # Sums of parts of a product would else be rounded to bf16 on cards.
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    parts = ModelParts(config, checkpoint, placement, kv, cpu_experts)
+    parts = ModelParts(config, checkpoint, placement, kv, cpu_experts, graphs)
     reason = f"{placement.reason}; computed in float32 by the reference" if in_float32() else placement.reason
     if parts.cpu_experts:
         reason += f"; the experts of {parts.cpu_experts} of {config.num_hidden_layers} layers on the CPU"
@@ -97,7 +107,7 @@ class ModelParts:
     """The parts of a model by name, on the device and in the dtype of the placement (see `ModelWeights`).
 
     Weights that the float32 reference multiplies stay in the dtype they are stored in. cpu_experts: of so many layers
-    the experts are to stay in host memory; 0 where all is there.
+    the experts are to stay in host memory; 0 where all is there. graphs: see `ModelWeights`.
     """
 
     def __init__(
@@ -107,9 +117,11 @@ class ModelParts:
         placement: Placement,
         kv: KVFormat = "auto",
         cpu_experts: int = 0,
+        graphs: Graphs = "auto",
     ):
         """Raises ValueError for more `cpu_experts` than there are layers."""
         layers = expect_whole("cpu_experts", cpu_experts, 0, config.num_hidden_layers)
+        self.graphs = graphs
         self.cpu_experts = 0 if placement.device.type == "cpu" else layers
         self.config = config
         self.checkpoint = checkpoint

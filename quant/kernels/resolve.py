@@ -29,22 +29,29 @@ class CpuProducts:
         return self.native if self.native and (format != "bf16" or self.native.has_bf16) else None
 
 
+def wanted_kernels() -> str:
+    """What ZAYA_KERNELS asks for."""
+    return os.environ.get(VARIABLE, "auto")
+
+
 @cache
 def cpu_products() -> CpuProducts:
     """What ZAYA_KERNELS asks for, or the best there is.
 
-    ZAYA_KERNELS: auto, torch, reference, native, or native:NAME for one instruction set.
+    ZAYA_KERNELS: auto, torch, reference, native, native:NAME for one instruction set, or triton, which is for cards and
+    the same as auto here.
     Raises: ValueError for a name that is not offered, or is not there.
     """
-    return _choose(os.environ.get(VARIABLE, "auto"), supported_instruction_sets())
+    return _choose(wanted_kernels(), supported_instruction_sets())
 
 
 def _choose(wanted: str, sets: Mapping[str, NativeProducts]) -> CpuProducts:
     kind, _, instruction_set = wanted.partition(":")
     if kind in ("torch", "reference"):
         return CpuProducts(kind, f"{VARIABLE}={wanted}", None, is_reference=kind == "reference")
+    kind = "auto" if wanted == "triton" else kind
     if kind not in ("auto", "native"):
-        raise ValueError(f"{VARIABLE}={wanted}: use auto, torch, reference, native or native:INSTRUCTION_SET.")
+        raise ValueError(f"{VARIABLE}={wanted}: use auto, torch, reference, native, native:INSTRUCTION_SET or triton.")
     if instruction_set and instruction_set not in sets:
         raise ValueError(f"{VARIABLE}={wanted}: this machine and build have {', '.join(sets) or 'no native products'}.")
     if not sets and kind == "native":

@@ -224,6 +224,11 @@ def test_what_is_no_amount_is_refused(zaya, loads, command, flag, value, sentenc
         (("--cpu-experts", "auto"), "--cpu-experts does nothing here"),
         (("--cpu-experts", "3"), "--cpu-experts does nothing here"),
         (("--gpu-memory", "7.5", "--cpu-experts", "3"), "--gpu-memory and --cpu-experts do nothing here"),
+        (("--graphs", "off"), "--graphs does nothing here"),
+        (
+            ("--gpu-memory", "7.5", "--cpu-experts", "3", "--graphs", "on"),
+            "--gpu-memory, --cpu-experts and --graphs do nothing here",
+        ),
         (("--cpu-experts", "0"), None),
         ((), None),
     ],
@@ -235,6 +240,29 @@ def test_on_a_cpu_they_are_said_to_do_nothing(zaya, loads, command, flags, said)
     assert (result.code, loads) == (0, [0])
     assert result.err.startswith(f"zaya: {said}: the CPU computes, and no card is used.\n" if said else "")
     assert ("nothing here" in result.err) == (said is not None)
+
+
+@pytest.mark.parametrize("command", [RUN, BENCH])
+@pytest.mark.usefixtures("quickly_read")
+def test_whether_graphs_are_replayed_reaches_the_model_that_is_loaded(zaya, card, monkeypatch, tmp_path, command):
+    asked: list[str] = []
+
+    class Parts(load.ModelParts):
+        def __init__(self, *arguments, **more):
+            super().__init__(*arguments, **more)
+            asked.append(self.graphs)
+
+    monkeypatch.setattr(load, "ModelParts", Parts)
+    card(24)
+    (tmp_path / "mine.toml").write_text('graphs = "on"\n')
+    assert zaya(*command).code == 0
+    monkeypatch.setenv("ZAYA_CONFIG", str(tmp_path / "mine.toml"))
+    assert zaya(*command).code == 0
+    monkeypatch.setenv("ZAYA_GRAPHS", "off")
+    assert zaya(*command).code == 0
+    assert zaya(*command, "--graphs", "auto").code == 0
+    assert asked == ["auto", "on", "off", "auto"]
+    assert "--graphs" in zaya(*command, "--graphs", "always").err
 
 
 def test_variables_and_the_settings_file_set_them_too(zaya, card, loads, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from zaya_cli.flags.bench import BenchSettings
 from zaya_cli.machine.hardware import Memory, memory_of
+from zaya_cli.machine.kernels import prepare_kernels
 from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
@@ -28,11 +29,13 @@ def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str, i
     Raises: MemoryFitError for what does not fit on a card; UsageError; the errors of `choose_device` and of loading.
     """
     use = settings.card.use()
-    for note in choose_device(settings.device).notes:
+    choice = choose_device(settings.device)
+    for note in choice.notes:
         write_note(f"zaya: {note}")
     memory = memory_of(settings.device).at_most(use.gpu_memory)
     if memory.card is None:
         settings.card.say_unused()
+    prepare_kernels(str(choice.device), settings.card.graphs)
     return (_dummy if settings.dummy else _present)(settings, use, memory, context)
 
 
@@ -48,7 +51,13 @@ def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) 
     with room_on_card(f"a model of {name}", memory), ProgressLine() as line:
         progress = line.counting(f"making {name}")
         model = dummy_model(
-            quant, dense, device=settings.device, on_progress=progress, kv=settings.kv, cpu_experts=layers
+            quant,
+            dense,
+            device=settings.device,
+            on_progress=progress,
+            kv=settings.kv,
+            cpu_experts=layers,
+            graphs=settings.card.graphs,
         )
     return model, name, layers
 
@@ -61,7 +70,9 @@ def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int
         fit = CardFit.of(found.config, found.folder.weight_bytes, memory, context, settings.kv, use)
         layers = _fitting(fit, found.name)
     with room_on_card(found.name, memory):
-        model = load_model(found.folder, settings.device, kv=settings.kv, cpu_experts=layers)
+        model = load_model(
+            found.folder, settings.device, kv=settings.kv, cpu_experts=layers, graphs=settings.card.graphs
+        )
     return model, found.name, layers
 
 

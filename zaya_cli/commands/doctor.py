@@ -12,8 +12,9 @@ import psutil
 from zaya_cli.commands.findings import guarded, report
 from zaya_cli.flags.options import InfoKind
 from zaya_cli.flags.settings import Setting, read_config_file, unknown_variables
-from zaya_cli.machine.device_report import card_in_use, device_findings
-from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory, why_not_writable
+from zaya_cli.machine.device_report import device_findings
+from zaya_cli.machine.hardware import free_disk, memory_of, processor, system_memory
+from zaya_cli.machine.kernels import kernel_findings
 from zaya_cli.machine.threads import default_threads
 from zaya_cli.machine.versions import installed_version
 from zaya_cli.models import hub
@@ -21,6 +22,7 @@ from zaya_cli.models.folder import BUNDLED
 from zaya_cli.sizes import gigabytes
 from zaya_cli.user_files import config_file, history_file, quantized_models, sessions_folder
 from zaya_core.errors import ZayaError
+from zaya_core.files.write_errors import why_not_writable
 from zaya_core.measure.checkup.finding import Finding
 from zaya_core.redaction import is_secret_name
 
@@ -46,7 +48,7 @@ def _findings(
 ) -> Iterator[Finding]:
     """A part that fails is a finding, and the rest goes on."""
     parts: list[Callable[[], Iterator[Finding]]] = [
-        _versions, _system, lambda: device_findings(device), lambda: _products(device), _disk,
+        _versions, _system, lambda: device_findings(device), lambda: kernel_findings(device, run_self_test), _disk,
         lambda: _configuration(settings, wrong), _models, lambda: _memory_fit(device),
     ]  # fmt: skip
     if run_self_test:
@@ -72,13 +74,6 @@ def _system() -> Iterator[Finding]:
     names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
     shown = (f"{name}={'(set)' if is_secret_name(name) else os.environ[name]}" for name in names)
     yield Finding("variables", ", ".join(shown) or "none that matter here")
-
-
-def _products(device: str) -> Iterator[Finding]:
-    from zaya_core.kernels.resolve import products_in_use
-
-    for products in products_in_use(card_in_use(device)):
-        yield Finding("kernels", f"{products.name} ({products.reason})", "ok" if products.is_fast else "note")
 
 
 def _disk() -> Iterator[Finding]:

@@ -16,7 +16,6 @@ from zaya_cli.commands.pull_plan import announced_plan, expect_model
 from zaya_cli.commands.pull_snapshot import fetch_all, link_snapshot
 from zaya_cli.flags.pull import PullSettings
 from zaya_cli.flags.quantize import QuantizeCommand
-from zaya_cli.machine.hardware import why_not_writable
 from zaya_cli.models import hub
 from zaya_cli.models.download import Fetcher
 from zaya_cli.models.folder import DEFAULT_REPO, bundled_names
@@ -26,6 +25,7 @@ from zaya_cli.models.names import expect_supported, repo_of
 from zaya_cli.models.quantized_folder import SourceName, default_out
 from zaya_cli.terminal.output import stderr_console, stdout_console, write_answer
 from zaya_core.errors import ModelNotFoundError, UsageError
+from zaya_core.files.write_errors import why_not_writable
 
 
 def pull(settings: PullSettings) -> None:

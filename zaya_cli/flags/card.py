@@ -1,4 +1,4 @@
-"""What only a graphics card has a use for: how much of its memory, and how many experts beside it."""
+"""What only a graphics card has a use for: how much of its memory, how many experts beside it, and recorded graphs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from zaya_cli.flags.options import MODEL_PANEL
 from zaya_cli.models.card_fit import CardUse
 from zaya_cli.terminal.output import write_note
+from zaya_core.config.graphs import Graphs
 from zaya_core.errors import UsageError
 
 _AUTO = "auto"
@@ -18,7 +19,7 @@ _AUTO = "auto"
 
 @dataclass(frozen=True)
 class CardFlags:
-    """`--gpu-memory` and `--cpu-experts`, as given."""
+    """`--gpu-memory`, `--cpu-experts` and `--graphs`, as given."""
 
     gpu_memory: Annotated[
         float | None,
@@ -34,6 +35,13 @@ class CardFlags:
             help="Leave the experts of N layers in main memory, for the CPU; auto: as few as a small card needs.",
         ),
     ] = "0"  # fmt: skip
+    graphs: Annotated[
+        Graphs,
+        typer.Option(
+            "--graphs", envvar="ZAYA_GRAPHS", rich_help_panel=MODEL_PANEL,
+            help="Replay a token's kernels on the card as a recorded graph; auto: where that was checked, not on ROCm.",
+        ),
+    ] = "auto"  # fmt: skip
 
     def use(self, dtype: str = "auto", rows: int | None = None) -> CardUse:
         """What is asked for. Raises UsageError."""
@@ -65,6 +73,8 @@ class CardFlags:
         """What was asked for has no meaning where the CPU computes."""
         flags = [] if self.gpu_memory is None else ["--gpu-memory"]
         flags += [] if self.cpu_experts == "0" else ["--cpu-experts"]
+        flags += [] if self.graphs == "auto" else ["--graphs"]
         if flags:
             do = "does" if len(flags) == 1 else "do"
-            write_note(f"zaya: {' and '.join(flags)} {do} nothing here: the CPU computes, and no card is used.")
+            named = " and ".join([*([", ".join(flags[:-1])] if flags[:-1] else []), flags[-1]])
+            write_note(f"zaya: {named} {do} nothing here: the CPU computes, and no card is used.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,16 +80,6 @@ def system_memory() -> Memory:
 def free_disk(folder: Path) -> int:
     """Bytes free on the disk where `folder` is, or would be made."""
     return shutil.disk_usage(_existing(folder)).free
-
-
-def why_not_writable(folder: Path) -> str | None:
-    """Why no file can be made in `folder`, or the folder itself; None if that works. Leaves nothing."""
-    try:
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with tempfile.TemporaryFile(dir=nearest):
-            return None
-    except OSError as error:
-        return error.strerror or str(error)
 
 
 def on_same_disk(one: Path, other: Path) -> bool:

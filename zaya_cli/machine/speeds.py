@@ -70,7 +70,7 @@ class SpeedRecord:
             *(installed_version(name) for name in (DISTRIBUTION, "torch", "triton")),
             processor(),
             self.threads,
-            [one.name for one in products_in_use()],
+            [one.name for one in products_in_use(torch.device("cuda", self.gpu.index))],
         ]
 
 

@@ -15,11 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from zaya_core.answers.bounds import LONGEST_COMPARISON
 from zaya_core.answers.patience import Patience
+from zaya_core.child_process import can_have_children, ended_after, search_path
 
 _START = "import sys; sys.path[:] = sys.argv[1:]; from zaya_core.answers.algebra import serve; serve()"
 _LONGEST_START = 30.0  # seconds, on a slow disk
@@ -35,7 +35,7 @@ class Worker:
         self._longest = longest
         self._patience = Patience()
         self._process: subprocess.Popen[str] | None = None
-        self._is_available = bool(sys.executable) and not getattr(sys, "frozen", False) and _IS_WORKER not in os.environ
+        self._is_available = can_have_children() and _IS_WORKER not in os.environ
         self._lock = threading.Lock()
         atexit.register(self.stop)
         if hasattr(os, "register_at_fork"):
@@ -74,7 +74,7 @@ class Worker:
     def _start(self) -> bool:
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", self._code, *_search_path()],
+                [sys.executable, "-c", self._code, *search_path()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -96,7 +96,7 @@ class Worker:
         assert process.stdin is not None and process.stdout is not None
         reply = ""
         try:
-            with _killed_after(process, longest) as was_killed, contextlib.suppress(OSError):
+            with ended_after(longest, process.kill) as was_killed, contextlib.suppress(OSError):
                 if line is not None:
                     process.stdin.write(line + "\n")
                     process.stdin.flush()
@@ -122,28 +122,3 @@ def _close_pipes(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(OSError):  # what was not sent yet need not be
             if pipe is not None:
                 pipe.close()
-
-
-@contextlib.contextmanager
-def _killed_after(process: subprocess.Popen[str], seconds: float) -> Iterator[threading.Event]:
-    """Kill the process unless the block ends before; the event tells that it was. Works where no pipe can be polled."""
-    was_killed = threading.Event()
-
-    def kill() -> None:
-        was_killed.set()
-        process.kill()
-
-    timer = threading.Timer(seconds, kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield was_killed
-    finally:
-        timer.cancel()
-        timer.join()
-
-
-def _search_path() -> list[str]:
-    """Where this process finds its modules, without the working directory; and where this package lies."""
-    package = str(Path(__file__).parents[2])
-    return [*(path for path in sys.path if path), package]

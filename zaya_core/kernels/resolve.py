@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import torch
 
 from quant.kernels.abi import StaleLibraryError
-from quant.kernels.resolve import CpuProducts, cpu_products
+from quant.kernels.resolve import CpuProducts, cpu_products, wanted_kernels
 from zaya_core.errors import DeviceError, UsageError
 from zaya_core.kernels.abi import steps_of
+from zaya_core.kernels.card_choice import TRITON, choose_for, known_choice
 from zaya_core.kernels.native import NativeSteps
 from zaya_core.kernels.reference import ReferenceSteps
 from zaya_core.kernels.sampling import NativeSampling
+from zaya_core.machine.triton_support import use_cache
 from zaya_core.model.steps import Declined, Steps
 from zaya_core.model.weights import ModelWeights
 from zaya_core.sampling.draw import Sampling
 from zaya_core.sampling.reference import ReferenceSampling
-
-_NO_KERNELS = "zaya has no kernels of its own for cards; torch unpacks the weights slice by slice, bitsandbytes nf4"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def products_in_use(device: torch.device | None = None) -> list[ProductsInUse]:
     chosen = _cpu_products()
     in_use = [ProductsInUse(f"CPU: {chosen.name}", chosen.reason, chosen.native is not None)]
     if device is not None and device.type != "cpu":
-        in_use.append(ProductsInUse(f"{device}: torch", _NO_KERNELS, is_fast=False))
+        on_card = known_choice(device)
+        in_use.append(ProductsInUse(f"{device}: {on_card.name}", on_card.reason, on_card.uses_kernels))
     return in_use
 
 
@@ -55,7 +56,7 @@ def resolve_steps(weights: ModelWeights) -> Steps:
     Raises UsageError as `products_in_use`.
     """
     declined: list[str] = []
-    for candidate in _CANDIDATES:
+    for candidate in _candidates(weights.layout.device):
         try:
             return candidate(weights, declined)
         except Declined as why:
@@ -67,6 +68,16 @@ def resolve_sampling(device: torch.device) -> Sampling:
     """Who chooses tokens from logits on a device. Raises UsageError as `products_in_use`."""
     native = _cpu_products().native if device.type == "cpu" else None
     return ReferenceSampling() if native is None else NativeSampling(native)
+
+
+def _triton(weights: ModelWeights, declined: Sequence[str]) -> Steps:
+    choice = choose_for(weights.layout.device, weights.graphs)
+    if not choice.uses_kernels:
+        raise Declined(choice.reason)
+    use_cache()
+    from zaya_core.kernels.triton.steps import TritonSteps  # Triton is no dependency of a CPU
+
+    return TritonSteps(weights, choice.reason, choice.graphs)
 
 
 def _native(weights: ModelWeights, declined: Sequence[str]) -> Steps:
@@ -84,8 +95,14 @@ def _reference(weights: ModelWeights, declined: Sequence[str]) -> Steps:
     return ReferenceSteps(weights, resolve_sampling(weights.layout.device), name, "; ".join(declined))
 
 
-# In the order in which they are asked; a new implementation is one more.
-_CANDIDATES: tuple[Callable[[ModelWeights, Sequence[str]], Steps], ...] = (_native, _reference)
+_Candidate = Callable[[ModelWeights, Sequence[str]], Steps]
+
+
+def _candidates(device: torch.device) -> tuple[_Candidate, ...]:
+    """In the order in which they are asked; a new implementation is one more."""
+    if device.type != "cpu":
+        return _triton, _reference
+    return (_triton, _native, _reference) if wanted_kernels() == TRITON else (_native, _reference)
 
 
 def _cpu_products() -> CpuProducts:

@@ -17,6 +17,7 @@ from zaya_core.checkpoint.accounting import TensorInfo
 from zaya_core.checkpoint.checkpoint import Checkpoint
 from zaya_core.checkpoint.dtypes import NAMES
 from zaya_core.checkpoint.names import expected_tensors, packed_parameters
+from zaya_core.config.graphs import Graphs
 from zaya_core.config.kv_format import KVFormat
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.parse import parse_config
@@ -97,11 +98,12 @@ def dummy_model(
     kv: KVFormat = "auto",
     vocabulary: int = VOCABULARY,
     cpu_experts: int = 0,
+    graphs: Graphs = "auto",
 ) -> ZayaModel:
     """A model of the real sizes in any format.
 
-    on_progress: (tensors made, of how many). cpu_experts: see `load_model`. Raises: ConfigError for formats that do not
-    go together; DeviceError for one whose library is missing.
+    on_progress: (tensors made, of how many). cpu_experts, graphs: see `load_model`. Raises: ConfigError for formats
+    that do not go together; DeviceError for one whose library is missing.
     """
     config = parse_config(full_size_config(layers, experts, dense, vocabulary))
     if experts != FLOAT:
@@ -111,4 +113,4 @@ def dummy_model(
     shard = _RandomShard(config, torch.device("cpu") if cpu_experts else placement.device, on_progress)
     infos = {name: TensorInfo(_SHARD, shape, NAMES[dtype]) for name, (shape, dtype) in shard.expected.items()}
     checkpoint = Checkpoint(Path(_SHARD), config, {_SHARD: shard}, infos)
-    return build_model(config, checkpoint, placement, kv, cpu_experts)
+    return build_model(config, checkpoint, placement, kv, cpu_experts, graphs)

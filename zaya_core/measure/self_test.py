@@ -41,11 +41,11 @@ def _run(path: Path, device: str) -> tuple[bool, str]:
     """In float32 both ways must agree; in the stored dtype, whose rounding may differ, logits must be finite."""
     folder = ModelFolder(path)
     ids = load_tokenizer(folder).render_chat([{"role": "user", "content": _QUESTION}])
-    _, stored = _greedy(load_model(folder, device), ids)
+    _, stored = greedy(load_model(folder, device), ids, _TOKENS)
     if not bool(torch.isfinite(stored).all()):
         return False, "some logits are not finite"
     model = load_model(folder, device, "float32")
-    tokens, steps = _greedy(model, ids)
+    tokens, steps = greedy(model, ids, _TOKENS)
     whole = model(torch.tensor([ids + tokens], device=model.device))[0, len(ids) - 1 :]
     difference = float((steps - whole).abs().max() / whole.std())
     agrees = difference <= _LARGEST_DIFFERENCE  # False also for NaN
@@ -53,12 +53,12 @@ def _run(path: Path, device: str) -> tuple[bool, str]:
     return agrees, f"{_TOKENS} tokens step by step {relation} one pass on {model.device} (difference {difference:.0e})"
 
 
-def _greedy(model: ZayaModel, ids: list[int]) -> tuple[list[int], torch.Tensor]:
-    """The likeliest tokens after `ids`, and the logits before and after each: (tokens + 1, V) float32."""
+def greedy(model: ZayaModel, ids: list[int], count: int) -> tuple[list[int], torch.Tensor]:
+    """The `count` likeliest tokens after `ids`, and the logits before and after each: (count + 1, V) float32."""
     cache = model.new_cache()
     rows = [model(torch.tensor([ids], device=model.device), cache, last_only=True)[0, -1]]
     tokens: list[int] = []
-    for _ in range(_TOKENS):
+    for _ in range(count):
         tokens.append(int(rows[-1].argmax()))
         rows.append(model(torch.tensor([tokens[-1:]], device=model.device), cache)[0, -1])
     return tokens, torch.stack(rows)

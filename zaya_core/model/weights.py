@@ -10,6 +10,7 @@ from torch import Tensor
 
 from quant.matrix import Matrix
 from zaya_core.cache.layout import CacheLayout
+from zaya_core.config.graphs import Graphs
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.model.layer import DecoderLayer
 from zaya_core.model.norm import RMSNorm
@@ -41,10 +42,12 @@ class Head:
 
 
 class ModelWeights(Protocol):
-    """A checkpoint's parts on a device, made anew at each call. `layout`: of what its rows keep."""
+    """A checkpoint's parts on a device, made anew at each call. `layout`: of what its rows keep; `graphs`: whether a
+    card is to replay a decode step as a recorded graph."""
 
     config: ModelConfig
     layout: CacheLayout
+    graphs: Graphs
 
     def embedding(self) -> Embedding: ...
 

@@ -207,7 +207,7 @@ def test_what_a_speed_depends_on_is_part_of_the_key(entered, measured, monkeypat
     elif change == "versions":
         monkeypatch.setattr(speeds, "installed_version", lambda name: "9.9")
     elif change == "products":
-        monkeypatch.setattr(speeds, "products_in_use", list)
+        monkeypatch.setattr(speeds, "products_in_use", lambda device: [])
     entered(other)
     assert record(threads).kept() == {}
     record(threads).kept_or_measured(INT4)

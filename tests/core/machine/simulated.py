@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from zaya_core.machine import gpu_hardware, gpu_kernels, gpu_notes, unused_gpu, watchdog
+from zaya_core.machine import gpu_hardware, gpu_kernels, gpu_notes, triton_support, unused_gpu, watchdog
 
 GB = 10**9
 NVIDIA, AMD = "0x10de", "0x1002"
@@ -30,7 +30,8 @@ def kfd(*versions: int) -> dict[str, str]:
     return {f"{nodes}/{number}/properties": text.format(version) for number, version in enumerate(versions)}
 
 
-_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
+_OF_CARDS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
+_OF_TRITON = ("TRITON_INTERPRET", "TRITON_CACHE_DIR", "TRITON_HOME", "CC", "CPATH", "C_INCLUDE_PATH", "ZAYA_KERNELS")
 _OVERRIDE = "HSA_OVERRIDE_GFX_VERSION"
 
 
@@ -55,7 +56,8 @@ class Card:
 @dataclass(frozen=True)
 class Machine:
     """files: below the root, in place of what this system has. pci: vendors of display cards. kernels: as PyTorch
-    lists them. start_error: of the first call into the driver. closed: files that may not be opened."""
+    lists them. start_error: of the first call into the driver. closed: files that may not be opened. programs: that can
+    be found. has_headers: whether those of Python are there."""
 
     platform: str = "linux"
     files: dict[str, str] = field(default_factory=lambda: HOST_LINUX)
@@ -68,14 +70,19 @@ class Machine:
     environment: dict[str, str] = field(default_factory=dict)
     closed: tuple[str, ...] = ()
     main_memory: tuple[int, int] = (64 * GB, 40 * GB)
+    programs: tuple[str, ...] = ("gcc", "apt")
+    has_triton: bool = True
+    has_headers: bool = True
 
     def enter(self, patch: pytest.MonkeyPatch, root: Path) -> None:
         """This process is on that machine from now on."""
         self._enter_system(patch, root)
+        self._enter_triton(patch, root)
         self.enter_pytorch(patch)
         self.enter_main_memory(patch)
-        for name in [name for name in os.environ if name in _VARIABLES or name.startswith(_OVERRIDE)]:
+        for name in [name for name in os.environ if name in _OF_CARDS + _OF_TRITON or name.startswith(_OVERRIDE)]:
             patch.delenv(name)
+        patch.setenv("TRITON_HOME", str(root / "home"))
         for name, value in self.environment.items():
             patch.setenv(name, value)
 
@@ -93,6 +100,23 @@ class Machine:
         access = SimpleNamespace(**{name: getattr(os, name) for name in ("environ", "R_OK", "W_OK")})
         access.access = lambda path, mode: path not in closed
         patch.setattr(gpu_hardware, "os", access)
+
+    def _enter_triton(self, patch: pytest.MonkeyPatch, root: Path) -> None:
+        include = root / "include"
+        include.mkdir(parents=True, exist_ok=True)
+        if self.has_headers:
+            (include / "Python.h").touch()
+        says = {
+            "sys": SimpleNamespace(platform=self.platform, version_info=SimpleNamespace(minor=11)),
+            "shutil": SimpleNamespace(which=lambda name: name if name in self.programs else None),
+            "find_spec": lambda name: name if self.has_triton else None,
+            "requires": lambda name: ["sympy>=1.13", "triton==3.7.1; platform_system == 'Linux'"],
+            "sysconfig": SimpleNamespace(
+                get_default_scheme=lambda: "posix_prefix", get_paths=lambda scheme: {"include": str(include)}
+            ),
+        }
+        for name, said in says.items():
+            patch.setattr(triton_support, name, said)
 
     def enter_main_memory(self, patch: pytest.MonkeyPatch) -> None:
         """How much there is of it, and how much is free."""

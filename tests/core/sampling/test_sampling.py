@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,33 +13,69 @@ from hypothesis import strategies as st
 
 from quant.kernels.resolve import cpu_products
 from tests.core.sampling.row import SampledRow
+from tests.gpu.triton.draw_twin import twin_ids
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.kernels.sampling import NativeSampling
-from zaya_core.sampling.draw import Drawn, RowDraw, Sampling
+from zaya_core.sampling.draw import Drawn, RowDraw, Sampling, no_numbers
 from zaya_core.sampling.logits import expect_logits, largest, penalise_repetition
 from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.sampling.reference import ReferenceSampling
 from zaya_core.sampling.sorted import draw_sorted
 
 
-class SortedSampling(ReferenceSampling):
-    """Rows one by one, as a card draws them together."""
+class CardSampling(ReferenceSampling):
+    """Rows one by one, as a card draws them together: `draw_all` as `draw_sorted`."""
+
+    def __init__(self, draw_all):
+        self.draw_all = draw_all
 
     def draw(self, logits, params, key, step):
         expect_logits(logits)
-        drawn = draw_sorted(logits[None], [RowDraw(params, key, step)])[0]
+        drawn = self.draw_all(logits[None], [RowDraw(params, key, step)])[0]
         return None if isinstance(drawn, Exception) else drawn.token_id
 
 
-WAYS: dict[str, Sampling] = {"torch": ReferenceSampling(), "sorted": SortedSampling()}
+class KernelSampling(CardSampling):
+    """By the kernels for cards, in the interpreter or on a card."""
+
+    def normalise(self, logits):
+        expect_logits(logits)
+        drawn = self.draw_all(logits[None], [RowDraw(SamplingParams(temperature=0), RandomKey(0), 0)])[0]
+        if isinstance(drawn, Exception):
+            return math.nan, 0
+        return float(logits[drawn.token_id]) - drawn.logprob, drawn.token_id
+
+
+def draw_as_twin(logits, rows):
+    """By the twin of the kernels for cards, with as many rounds as they need."""
+    if not bool(torch.logsumexp(logits, 1).isfinite().all()):
+        return [no_numbers() for _ in rows]
+    return [Drawn(id_, 0.0) for id_ in twin_ids(logits, rows, rounds=500)[0]]
+
+
+WAYS: dict[str, Sampling] = {
+    "torch": ReferenceSampling(),
+    "sorted": CardSampling(draw_sorted),
+    "twin": CardSampling(draw_as_twin),
+}
+MARKS = {"kernels": pytest.mark.long}
+if find_spec("triton"):
+    from tests.gpu.triton.place import PLACE
+    from tests.gpu.triton.quick_calls import quicken_calls
+    from zaya_core.kernels.triton.sampling import TritonSampling
+
+    _kernels = TritonSampling()
+    WAYS["kernels"] = KernelSampling(lambda logits, rows: _kernels.draw(logits.to(PLACE), rows))
 if (native := cpu_products().native) is not None:
     WAYS["native"] = NativeSampling(native)
 _way = ["torch"]  # of the test that runs
 
 
-@pytest.fixture(autouse=True, params=WAYS)
-def _sampling(request):
+@pytest.fixture(autouse=True, params=[pytest.param(way, marks=MARKS.get(way, ())) for way in WAYS])
+def _sampling(request, monkeypatch):
     _way[0] = request.param
+    if _way == ["kernels"]:
+        quicken_calls(monkeypatch)
 
 
 def normalise(logits):
@@ -51,14 +88,15 @@ def draw(logits, params, key, step):
 
 def drawn_at(steps, logits, params, key):
     """A token for each step; on a card as rows of one batch."""
-    if _way != ["sorted"]:
+    way = WAYS[_way[0]]
+    if not isinstance(way, CardSampling):
         return [draw(logits, params, key, step) for step in steps]
     rows = [RowDraw(params, key, step) for step in steps]
     parts = [rows[start : start + 500] for start in range(0, len(rows), 500)]
     return [
         one.token_id
         for part in parts
-        for one in draw_sorted(logits.expand(len(part), -1), part)
+        for one in way.draw_all(logits.expand(len(part), -1), part)
         if isinstance(one, Drawn)
     ]
 
@@ -101,6 +139,7 @@ class Swept(RandomKey):
 
 
 STEPS = 1001
+SPARING = {"twin": 4, "kernels": 20}  # who takes long does one of so many draws
 
 
 class Stepped(RandomKey):
@@ -156,9 +195,10 @@ def test_exactly_the_kept_tokens_can_be_drawn(name):
     logits, params = DISTRIBUTIONS[name]
     expected, closest = plain_distribution(logits, params)
     assert closest > SURE
-    found = set(drawn_at(range(2000), logits, params, Swept(1)))
+    every = SPARING.get(_way[0], 1)
+    found = set(drawn_at(range(0, 2000, every), logits, params, Swept(1)))
     before_cuts, _ = plain_distribution(logits, SamplingParams(params.temperature, top_p=1.0, min_p=0.0))
-    assert {id_ for id_ in expected if before_cuts[id_] > 1 / 1900} <= found <= set(expected)
+    assert {id_ for id_ in expected if before_cuts[id_] > every / 1900} <= found <= set(expected)
 
 
 @pytest.mark.parametrize(
@@ -180,13 +220,14 @@ def test_frequencies_are_those_of_the_definition(name):
     """Chi-square of many draws; tokens expected less than 8 times are counted together."""
     logits, params = DISTRIBUTIONS[name]
     expected, _ = plain_distribution(logits, params)
-    if _way != ["torch"]:  # the others ask for one number: those between 0 and 1 in equal steps tell all
+    if _way[0] in ("sorted", "native"):  # they ask for one number: those between 0 and 1 in equal steps tell all
         found = Counter(drawn_at(range(STEPS), logits, params, Stepped(1)))
         assert set(found) <= set(expected)
         assert all(abs(found[id_] - share * STEPS) < 1.05 for id_, share in expected.items())
         return
     draws = 20_000 if name.startswith("peaked") else 4000  # torch takes long for the others
-    found = Counter(draw(logits, params, RandomKey(11), step) for step in range(draws))
+    draws //= SPARING.get(_way[0], 1)
+    found = Counter(drawn_at(range(draws), logits, params, RandomKey(11)))
     assert set(found) <= set(expected)
     bins = [(found[id_], share * draws) for id_, share in expected.items() if share * draws >= 8]
     bins.append((draws - sum(count for count, _ in bins), draws - math.fsum(mean for _, mean in bins)))
@@ -208,9 +249,10 @@ def test_any_logits_are_cut_by_the_definition(values, temperature, top_p, top_k,
     params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     expected, closest = plain_distribution(logits, params)
     assume(closest > SURE)
-    found = set(drawn_at(range(0, 2000, 20), logits, params, Swept(1)))
+    every = 5 * max(4, SPARING.get(_way[0], 1))
+    found = set(drawn_at(range(0, 2000, every), logits, params, Swept(1)))
     before_cuts, _ = plain_distribution(logits, SamplingParams(temperature, top_p=1.0, min_p=0.0))
-    assert {id_ for id_ in expected if before_cuts[id_] > 1 / 95} <= found <= set(expected)
+    assert {id_ for id_ in expected if before_cuts[id_] > every / 1900} <= found <= set(expected)
 
 
 @pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.95])
@@ -322,8 +364,10 @@ def test_penalised_rows_follow_the_penalised_distribution():
     sampler.observe(0, 3)
     logits = torch.tensor([2.0, 1.0, 0.5, -1.0])
     expected, _ = plain_distribution(torch.tensor([1.0, 1.0, 0.5, -2.0]), params)
-    found = Counter(sampler.sample(logits, step).token_id for step in range(5000))
-    assert all(abs(found[id_] / 5000 - share) < 0.03 for id_, share in expected.items())
+    every = SPARING.get(_way[0], 1)
+    draws = 5000 // every
+    found = Counter(sampler.sample(logits, step).token_id for step in range(draws))
+    assert all(abs(found[id_] / draws - share) < 0.03 * math.sqrt(every) for id_, share in expected.items())
 
 
 def test_without_a_penalty_nothing_is_remembered():

@@ -15,6 +15,7 @@ from quant.kernels.triton import choice
 from quant.kernels.triton.launch import Launch
 from quant.kernels.triton.product import down, gate_up, product
 from quant.kernels.triton.weights import CardMatrix, card_matrix, card_stack
+from tests.gpu.triton.layer_cases import layer_steps
 
 D, QKV, WIDTH, EXPERTS, VOCABULARY = 2048, 1536, 2048, 16, 262_272
 META = torch.device("meta")
@@ -22,8 +23,13 @@ META = torch.device("meta")
 
 def launches(target: str) -> Iterator[tuple[str, Launch]]:
     """All cases by name, as they are launched on a card of this kind."""
-    with mock.patch.object(choice, "architecture", lambda device: target):
+<<<<<<< HEAD
+    with mock.patch.object(choice, "architecture", return_value=target):
         for group in (products,):
+=======
+    with mock.patch.object(choice, "architecture", lambda device: target):
+        for group in (products, layers):
+>>>>>>> layer
             yield from group()
 
 
@@ -34,11 +40,18 @@ def products() -> Iterator[tuple[str, Launch]]:
             if format != "bf16" or rows <= 16:
                 yield f"product {format} {rows}", product(floats(rows, D), matrix(format, QKV, D), floats(rows, QKV))
             up, down_ = (card_stack([matrix(format, *shape)] * EXPERTS) for shape in ((2 * WIDTH, D), (D, WIDTH)))
-            x, middle, chosen = floats(rows, D), floats(rows, WIDTH), numbers(rows)
+            dtype = torch.float32 if rows <= 16 else torch.bfloat16
+            x, middle, chosen = floats(rows, D, dtype=dtype), floats(rows, WIDTH, dtype=dtype), numbers(rows)
             yield f"gate_up {format} {rows}", gate_up(x, chosen, up, middle)
             yield f"down {format} {rows}", down(middle, chosen, floats(rows), down_, floats(rows, D))
         head = matrix(format, VOCABULARY, D)
-        yield f"head {format} 1", product(floats(1, D), head, floats(1, VOCABULARY))
+        for rows in (1, 16):
+            yield f"head {format} {rows}", product(floats(rows, D), head, floats(rows, VOCABULARY))
+
+
+def layers() -> Iterator[tuple[str, Launch]]:
+    """The steps of a layer."""
+    yield from layer_steps({format: matrix(format, VOCABULARY, D) for format in ("int4", "int8", "bf16")})
 
 
 def floats(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

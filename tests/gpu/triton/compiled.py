@@ -1,8 +1,8 @@
 """Launches compiled for cards that are not here, and what the compiler made of them.
 
 A process without TRITON_INTERPRET: `python -m tests.gpu.triton.compiled TARGET...` prints one `Report` a line as JSON.
-Types, alignment and constants are those that Triton itself finds in a launch's arguments, which are tensors of the device
-"meta": of any size, without memory.
+Types, alignment and constants are those that Triton itself finds in a launch's arguments, which are tensors of the
+device "meta": of any size, without memory.
 """
 
 from __future__ import annotations

@@ -136,7 +136,9 @@ def _watch(sanitizer, patch):
     barrier, call = builder.create_barrier, executor.__call__
 
     def addresses(pointers, mask):
-        return pointers.data[np.broadcast_to(mask.data, pointers.data.shape)].astype(np.int64).ravel()
+        # Of two masks at once the interpreter makes numbers, which numpy would take for places.
+        lanes = np.broadcast_to(mask.data, pointers.data.shape).astype(bool)
+        return pointers.data[lanes].astype(np.int64).ravel()
 
     def watched_load(self, pointers, mask, *rest):
         size = interpreter._get_np_dtype(pointers.get_element_ty()).itemsize

@@ -52,6 +52,25 @@ def test_a_planted_fault_is_found(kind, planted):
         run(**planted)
 
 
+@triton.jit
+def copied_if(wanted, x, y, N, REACH: tl.constexpr):
+    """y[i] = x[i] where the one number says so."""
+    i = tl.arange(0, REACH)
+    mask = (i < N) & (tl.load(wanted) > 0)
+    tl.store(y + i, tl.load(x + i, mask=mask, other=0.0), mask=mask)
+
+
+def test_a_mask_of_lanes_and_one_of_all_of_them_are_seen_as_one():
+    x, y = torch.ones(12)[8:], torch.zeros(8)
+    with sanitized():
+        Launch(copied_if, (1,), (torch.tensor([0]), x[:0], y, 4), {"REACH": 8}).run()
+    with sanitized():
+        Launch(copied_if, (1,), (torch.tensor([1]), x, y, 4), {"REACH": 8}).run()
+    with expected_fault("out of bounds read"):
+        Launch(copied_if, (1,), (torch.tensor([1]), x, y, 5), {"REACH": 8}).run()
+    assert y.tolist() == [1] * 4 + [0] * 4
+
+
 def test_a_table_of_addresses_needs_its_targets_named():
     with expected_fault("out of bounds read"):
         Launch(through_table, (1,), (torch.tensor([HIDDEN.data_ptr()]), torch.zeros(4))).run()

@@ -14,10 +14,9 @@ from quant.kernels.triton.choice import INTERPRETER
 from quant.kernels.triton.launch import DOT, Launch, power_of_two
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.kernels.triton.arguments import FLOAT32, INT32, expect_power_of_two, expect_tensors
+from zaya_core.kernels.triton.online_softmax import LEAST_DOT, LOG2_E, attend_run, slots_of_run
 from zaya_core.kernels.triton.paged_cache import LayerKV
 
-_LOG2_E = 1.4426950408889634
-_LEAST_DOT = 16  # rows that a card multiplies at least
 _PROGRAMS = 64  # splits of all rows of a head, so that a card has work for all of its processors
 
 
@@ -30,13 +29,14 @@ class AttentionShape:
     warps: int
 
 
-def attention_shape(architecture: str, rows: int) -> AttentionShape:
-    """For so many rows."""
-    splits = max(4, _PROGRAMS // power_of_two(rows))
+def attention_shape(architecture: str, rows: int, kv: torch.dtype) -> AttentionShape:
+    """For so many rows, and keys and values in this dtype: what leaves all numbers in registers."""
     if architecture == INTERPRETER:
         return AttentionShape(4, 64, 4)
-    # With more positions at once RDNA keeps numbers in memory instead of registers.
-    return AttentionShape(splits, 16 if architecture.startswith("gfx1") else 64, 4)
+    splits = max(4, _PROGRAMS // power_of_two(rows))
+    if kv == torch.float32:
+        return AttentionShape(splits, 16, 8)
+    return AttentionShape(splits, 16 if architecture.startswith("gfx1") else 64, 4)  # gfx1...: RDNA
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,6 @@ class Parts:
         """New ones; a splits without positions hands nothing on."""
         shape = (rows, heads, splits)
         return cls(torch.empty(*shape, head_dim, device=device), *torch.empty(2, *shape, device=device))
-
-
-@triton.jit
-def scores_of(q, keys, key_scales, at, slot, seen, softmax_scale, DOT: tl.constexpr):
-    """q: (QP, K), at: (STEP, K) -> (QP, STEP), where not seen -1e30. Codes of int8 are multiplied as they are."""
-    k = tl.load(keys + at, mask=seen[:, None], other=0.0).to(tl.float32)
-    scores = tl.dot(q.to(DOT), tl.trans(k.to(DOT)), input_precision="ieee") * softmax_scale
-    if keys.dtype.element_ty == tl.int8:
-        scores *= tl.load(key_scales + slot, mask=seen, other=0.0)[None, :]
-    return tl.where(seen[None, :], scores, -1e30)
-
-
-@triton.jit
-def weighted(weight, values, value_scales, at, slot, seen, DOT: tl.constexpr):
-    """weight: (QP, STEP), at: (STEP, K) -> (QP, K)."""
-    v = tl.load(values + at, mask=seen[:, None], other=0.0).to(tl.float32)
-    if values.dtype.element_ty == tl.int8:
-        weight *= tl.load(value_scales + slot, mask=seen, other=0.0)[None, :]
-    return tl.dot(weight.to(DOT), v.to(DOT), input_precision="ieee")
 
 
 @triton.jit
@@ -112,17 +93,11 @@ def attend_split(
     total, out = tl.zeros((QUERIES,), tl.float32), tl.zeros((QUERIES, K), tl.float32)
     for start in range(begin // STEP * STEP + split * STEP, length, SPLITS * STEP):
         p = start + tl.arange(0, STEP)
-        seen = (p >= begin) & (p < length)
-        block = tl.load(table + row * blocks + start // BLOCK).to(tl.int64)
-        slot = (block * G + g) * BLOCK + p % BLOCK
-        at = slot[:, None] * K + d[None, :]
-        scores = scores_of(q, keys, key_scales, at, slot, seen, softmax_scale, DOT)
-        larger = tl.maximum(largest, tl.max(scores, 1))
-        weight = tl.where(seen[None, :], tl.exp2(scores - larger[:, None]), 0.0)
-        factor = tl.exp2(largest - larger)
-        total = total * factor + tl.sum(weight, 1)
-        out = out * factor[:, None] + weighted(weight, values, value_scales, at, slot, seen, DOT)
-        largest = larger
+        seen = ((p >= begin) & (p < length))[None, :]
+        slot = slots_of_run(table + row * blocks, start, g, G, BLOCK, STEP)
+        largest, total, out = attend_run(
+            largest, total, out, q, keys, values, key_scales, value_scales, slot, seen, softmax_scale, K, DOT
+        )
     at = (row * H + g * each + h) * SPLITS + split
     tl.store(maxima + at, largest, mask=is_query)
     tl.store(sums + at, total, mask=is_query)
@@ -166,9 +141,9 @@ def attention_step(
         raise ValueError(f"a window of {window} positions, or {heads} heads over {groups}, cannot be")
     dot = DOT if kv.keys.dtype != torch.float32 else tl.float32
     sizes = {"H": heads, "G": groups, "K": head_dim, "BLOCK": BLOCK, "STEP": shape.step, "SPLITS": shape.splits}
-    queries = max(_LEAST_DOT, power_of_two(heads // groups))
+    queries = max(LEAST_DOT, power_of_two(heads // groups))
     handed = (parts.values, parts.maxima, parts.sums)
-    scale = head_dim**-0.5 * _LOG2_E
+    scale = head_dim**-0.5 * LOG2_E
     arguments = (query, *kv.read, positions, table, *handed, table.shape[1], window or 0, scale)
     options = {**sizes, "QUERIES": queries, "DOT": dot, "num_warps": shape.warps}
     of_heads = {"H": heads, "K": head_dim, "SPLITS": shape.splits, "num_warps": 4}

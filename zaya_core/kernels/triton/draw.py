@@ -1,4 +1,4 @@
-"""A token drawn without sorting, by the definition in `zaya_core/sampling/draw.py`: the way of `ReferenceSampling.draw`.
+"""A token drawn without sorting, by the definition in `zaya_core/sampling/draw.py`, as `ReferenceSampling.draw` does.
 
 A token is proposed in proportion to the weights of the candidates, at first of all. If a cut refuses it, what sorts
 before it (and min-p keeps) is the next, smaller list of candidates. Sums over these tell both whether it is refused and
@@ -44,7 +44,8 @@ def weight(x, top, temperature):
 
 @triton.jit
 def propose(
-    own, sums, uniform, top, temperature, min_p, limit, limit_id, likeliest, V, CHUNK: tl.constexpr, PADDED: tl.constexpr
+    own, sums, uniform, top, temperature, min_p, limit, limit_id, likeliest, V,
+    CHUNK: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     """`_draw_in_proportion` of `ReferenceSampling`: the id of one of the candidates.
 

@@ -18,7 +18,7 @@ from zaya_core.model.residual import ResidualScaling
 from zaya_core.model.router import Router
 
 _OUTPUTS = 8  # of the way down, by one program
-_CHUNK = 32  # inputs of a layer of the MLP that are multiplied at once
+_CHUNK = 64  # inputs of a layer of the MLP that are multiplied at once
 
 
 @triton.jit

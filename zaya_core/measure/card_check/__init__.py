@@ -1,0 +1,4 @@
+"""The check of zaya's kernels on a card, as a program of its own: `python -m zaya_core.measure.card_check`.
+
+It may crash or hang; `zaya_core/machine/kernel_check.py` runs it, listens, and ends it.
+"""
