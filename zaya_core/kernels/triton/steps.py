@@ -13,6 +13,8 @@ from zaya_core.cache.slots import SlotStates
 from zaya_core.kernels.reference import ReferenceSteps
 from zaya_core.kernels.triton.card_weights import CardWeights
 from zaya_core.kernels.triton.decode import DecodeSteps
+from zaya_core.kernels.triton.paged_cache import LayerKV
+from zaya_core.kernels.triton.prompt_attention import prompt_attention
 from zaya_core.kernels.triton.sampling import TritonSampling
 from zaya_core.kernels.triton.step_inputs import RowInput
 from zaya_core.model.forward_pass import ForwardPass
@@ -48,8 +50,12 @@ class TritonSteps:
         return self._prompts.project(layer, residual, pass_)
 
     def attend(self, layer: int, qkv: Qkv, pass_: ForwardPass) -> Tensor:
-        """See `Steps`."""
-        return self._prompts.attend(layer, qkv, pass_)
+        """See `Steps`. Without a score that is written down, or a wait."""
+        step = pass_.step
+        step.store(layer, qkv.key, qkv.value)
+        kv, window = LayerKV.of(step.cache.pool, layer), pass_.inputs(layer).window
+        out = prompt_attention(qkv.query.contiguous(), kv, step.tables, step.ends, step.lengths, window)
+        return out.flatten(2)
 
     def mix(
         self, layer: int, attended: Tensor, residual: Tensor, router_state: Tensor | None
