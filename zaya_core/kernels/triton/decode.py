@@ -124,7 +124,7 @@ class StepLaunches:
             kind: (torch.zeros(rows, len(one), device=layout.device), torch.zeros(rows, len(one), device=layout.device))
             for kind, one in model.frequencies.items()
         }
-        self._shape = attention_shape(architecture(layout.device), rows)
+        self._shape = attention_shape(architecture(layout.device), rows, layout.kv_dtype)
         heads = config.num_attention_heads
         self._parts = Parts.empty(rows, heads, layout.head_dim, self._shape.splits, layout.device)
 
