@@ -67,10 +67,10 @@ class _Staged:
     """Host memory that a copy to the device may still be reading when the next step is prepared."""
 
     def __init__(self, size: int, device: torch.device):
-        is_pinned = device.type == "cuda"
-        self._tensor = torch.zeros(size, dtype=torch.int32, pin_memory=is_pinned)
+        is_card, numbers = device.type != "cpu", torch.zeros(size, dtype=torch.int32)
+        self._tensor = numbers.pin_memory() if is_card else numbers
         self.numbers: Any = self._tensor.numpy()
-        self._copied: Any = torch.cuda.Event() if is_pinned else None
+        self._copied: Any = torch.cuda.Event() if is_card else None
 
     def wait(self) -> None:
         """Until the last copy has been made."""
