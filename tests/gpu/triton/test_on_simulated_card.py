@@ -84,13 +84,14 @@ def test_a_prompt_is_computed_without_a_wait(kernels, folder, tokenizer):
     assert traffic.synchronisations.total() == 0, traffic.synchronisations
 
 
-def test_a_graph_that_computes_something_else_is_not_used(kernels, folder, tokenizer, monkeypatch):
+@pytest.mark.parametrize("left_out", [3, -2])
+def test_a_graph_that_leaves_a_launch_out_is_not_used(kernels, folder, tokenizer, monkeypatch, left_out):
     wanted = [replace(one, max_tokens=3) for one in requests(1, 5)]
     _, expected = run(engine_on_card(folder, tokenizer), wanted)
 
     def spoiled(program):
         capture(program)
-        program._graph.launches.pop(3)
+        program._graph.launches.pop(left_out)
 
     capture = Program.capture
     monkeypatch.setattr(Program, "capture", spoiled)

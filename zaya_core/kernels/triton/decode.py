@@ -80,6 +80,15 @@ class Buffers:
         )
 
 
+    def spoil(self) -> None:
+        """Fill with what no step leaves there, so that a launch that is left out is noticed."""
+        pairs = (*self.residual, *self.router_state)
+        alone = self.normed, self.branch, self.qkv, self.query, self.attended, self.own, self.weight, self.hidden
+        for tensor in (*pairs, *alone, self.scratch, self.logits):
+            tensor.fill_(torch.nan)
+        self.choices.zero_()
+
+
 class DecodeStep:
     """A step of up to `rows` rows, a power of two up to 16, whose state is in `states` as it lies now.
 
@@ -107,7 +116,7 @@ class DecodeStep:
         """A graph that does not compute what its launches do is not used."""
         expected = self.buffers.logits.clone()
         self.program.capture()
-        self.buffers.logits.zero_()
+        self.buffers.spoil()
         self.program.run()
         if not torch.equal(self.buffers.logits, expected):
             self.program.release()
