@@ -1,6 +1,6 @@
-"""What each architecture is launched with: warps, widths of tiles, loads in flight. Chosen by what compilers make of it.
+"""What each architecture is launched with: warps, widths of tiles, loads in flight.
 
-docs/gpu.md has the registers and instructions. Nothing here changes what is computed but the order of sums.
+Chosen by registers and instructions of compiled kernels (docs/gpu.md). It changes the order of sums, nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _WIDE = 8192  # columns of `out`: from here on there are programs for every proc
 class Shape:
     """Of a product's programs.
 
-    rows, columns: of `out` that one computes. groups: of 64 columns of K that it multiplies side by side, each by a warp
-    of its own. chunk: columns of K that it loads before it uses the first. stages: loads in flight in a loop. by_bits:
+    rows, columns: of `out` that one computes. groups: of 64 columns of K that it multiplies side by side, each by a
+    warp of its own. chunk: columns of K that it loads before it uses the first. stages: loads in flight in a loop. by_bits:
     whether the card has no instruction that rounds to bfloat16.
     """
 
@@ -72,4 +72,4 @@ def many_rows(architecture: str, bits: int, pairs: bool) -> Shape:
     columns = 32 if pairs else 64
     if architecture.startswith("gfx"):
         return Shape(rows=32, columns=columns, warps=4, by_bits=True)
-    return Shape(rows=64, columns=columns, warps=4, stages=2)
+    return Shape(rows=64, columns=columns, warps=4 if pairs else 8, stages=2)
