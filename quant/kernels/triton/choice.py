@@ -21,8 +21,8 @@ class Shape:
     """Of a product's programs.
 
     rows, columns: of `out` that one computes. groups: of 64 columns of K that it multiplies side by side, each by a
-    warp of its own. chunk: columns of K that it loads before it uses the first. stages: loads in flight in a loop. by_bits:
-    whether the card has no instruction that rounds to bfloat16.
+    warp of its own. chunk: columns of K that it loads before it uses the first. stages: loads in flight in a loop.
+    by_bits: whether the card has no instruction that rounds to bfloat16.
     """
 
     rows: int
@@ -55,14 +55,16 @@ def one_row(architecture: str, bits: int) -> Shape:
 def few_rows(architecture: str, bits: int, n: int) -> Shape:
     """Of products of 2 to 16 rows. n: columns of `out`.
 
-    Few programs have to keep much in flight: warps read different columns of K, and add at the end. On NVIDIA loads are
-    copied ahead to shared memory; on AMD the compiler's way to do it takes twice the registers.
+    Few programs have to keep much in flight: warps read different columns of K, and add at the end. Loads are ahead of
+    their use, but where the compiler makes it worse: on AMD it takes twice the registers, and int8 is copied by words.
     """
     if architecture == INTERPRETER:
         return Shape(rows=16, columns=32, warps=4, groups=2)
     if architecture.startswith("gfx"):
         return Shape(rows=16, columns=16, warps=8, groups=8, by_bits=True)
-    return Shape(rows=16, columns=16 if n < _WIDE or bits >= 16 else 32, warps=4, groups=4, stages=2)
+    if bits == 8:
+        return Shape(rows=16, columns=16, warps=8, groups=8)
+    return Shape(rows=16, columns=32 if bits == 4 and n >= _WIDE else 16, warps=4, groups=4, stages=2)
 
 
 def many_rows(architecture: str, bits: int, pairs: bool) -> Shape:

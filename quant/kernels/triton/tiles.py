@@ -78,7 +78,7 @@ def _byte(word, BIT: tl.constexpr, DOT: tl.constexpr):
 @triton.jit
 def _exactly(code, DOT: tl.constexpr):
     """float32 of which only the upper half is used -> DOT. Cards without an instruction for it round in eight."""
-    if DOT is tl.bfloat16:
+    if DOT == tl.bfloat16:  # noqa: SIM300
         y = (code.to(tl.int32, bitcast=True) >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)
     else:
         y = code.to(DOT)
