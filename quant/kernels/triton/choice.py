@@ -1,6 +1,6 @@
-"""What each architecture is launched with: warps, widths of tiles, loads in flight. Chosen by what compilers make of it.
+"""What each architecture is launched with: warps, widths of tiles, loads in flight.
 
-docs/gpu.md has the registers and instructions. Nothing here changes what is computed but the order of sums.
+Chosen by registers and instructions of compiled kernels (docs/gpu.md). It changes the order of sums, nothing else.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _WIDE = 8192  # columns of `out`: from here on there are programs for every proc
 class Shape:
     """Of a product's programs.
 
-    rows, columns: of `out` that one computes. groups: of 64 columns of K that it multiplies side by side, each by a warp
-    of its own. chunk: columns of K that it loads before it uses the first. stages: loads in flight in a loop. by_bits:
-    whether the card has no instruction that rounds to bfloat16.
+    rows, columns: of `out` that one computes. groups: of 64 columns of K that it multiplies side by side, each by a
+    warp of its own. chunk: columns of K that it loads before it uses the first. stages: loads in flight in a loop.
+    by_bits: whether the card has no instruction that rounds to bfloat16.
     """
 
     rows: int
@@ -55,14 +55,16 @@ def one_row(architecture: str, bits: int) -> Shape:
 def few_rows(architecture: str, bits: int, n: int) -> Shape:
     """Of products of 2 to 16 rows. n: columns of `out`.
 
-    Few programs have to keep much in flight: warps read different columns of K, and add at the end. On NVIDIA loads are
-    copied ahead to shared memory; on AMD the compiler's way to do it takes twice the registers.
+    Few programs have to keep much in flight: warps read different columns of K, and add at the end. Loads are ahead of
+    their use, but where the compiler makes it worse: on AMD it takes twice the registers, and int8 is copied by words.
     """
     if architecture == INTERPRETER:
         return Shape(rows=16, columns=32, warps=4, groups=2)
     if architecture.startswith("gfx"):
         return Shape(rows=16, columns=16, warps=8, groups=8, by_bits=True)
-    return Shape(rows=16, columns=16 if n < _WIDE or bits >= 16 else 32, warps=4, groups=4, stages=2)
+    if bits == 8:
+        return Shape(rows=16, columns=16, warps=8, groups=8)
+    return Shape(rows=16, columns=32 if bits == 4 and n >= _WIDE else 16, warps=4, groups=4, stages=2)
 
 
 def many_rows(architecture: str, bits: int, pairs: bool) -> Shape:
@@ -72,4 +74,4 @@ def many_rows(architecture: str, bits: int, pairs: bool) -> Shape:
     columns = 32 if pairs else 64
     if architecture.startswith("gfx"):
         return Shape(rows=32, columns=columns, warps=4, by_bits=True)
-    return Shape(rows=64, columns=columns, warps=4, stages=2)
+    return Shape(rows=64, columns=columns, warps=4 if pairs else 8, stages=2)

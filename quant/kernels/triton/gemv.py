@@ -8,7 +8,7 @@ from torch import Tensor
 
 from quant.kernels.triton import choice
 from quant.kernels.triton.launch import Launch, power_of_two
-from quant.kernels.triton.tiles import codes_at, float_of, gated, scales_at
+from quant.kernels.triton.tiles import codes_at, gated, scales_at
 from quant.kernels.triton.weights import CardMatrix, CardStack
 
 
@@ -46,17 +46,19 @@ def _row_times_int4(x, codes, scales, tile, K: tl.constexpr, LINES: tl.constexpr
         for j in tl.static_range(8):
             value = tl.load(at + j, mask=inside, other=0.0)
             if j % 4 < 2 or j == 2:
-                part += _code_times(word, value, 8 * (j % 4) + 4 * (j // 4), 15, 8.0)
+                part += _nibble_times(word, value, 8 * (j % 4) + 4 * (j // 4))
             else:
-                part += _code_times(upper, value, 8 * (j % 4) + 4 * (j // 4) - 12, 15, 8.0)
+                part += _nibble_times(upper, value, 8 * (j % 4) + 4 * (j // 4) - 12)
         total += part * scale
     return tl.sum(total, axis=0)
 
 
 @triton.jit
-def _code_times(word, value, BIT: tl.constexpr, MASK: tl.constexpr, ZERO: tl.constexpr):
-    """The code at a bit of a word, minus ZERO, times a value. It is not shifted down: the value is made smaller."""
-    return float_of(word & (MASK << BIT), ZERO * (1 << BIT)) * (value * (1.0 / (1 << BIT)))
+def _nibble_times(word, value, BIT: tl.constexpr):
+    """The code at a bit of a word, times a value. 2^23 plus a number has the number's bits in its own: it is neither
+    converted nor shifted, but the value made smaller."""
+    code = ((word & (15 << BIT)) | 0x4B000000).to(tl.float32, bitcast=True) - (8388608.0 + 8.0 * (1 << BIT))
+    return code * (value * (1.0 / (1 << BIT)))
 
 
 @triton.jit
@@ -68,12 +70,10 @@ def _row_times_int8(x, codes, scales, tile, K: tl.constexpr, LINES: tl.constexpr
         line = start + tl.arange(0, LINES)
         inside = (line < K // 4)[:, None]
         word = tl.load(codes + line[:, None] * 16 + lane[None, :], mask=inside, other=0)
-        word = word ^ -2139062144  # each byte plus 128, which is never negative
-        upper = word >> 16
         at = x + line[:, None] * 4 + lane[None, :] * 0
         for j in tl.static_range(4):
             value = tl.load(at + j, mask=inside, other=0.0)
-            total += _code_times(word if j < 2 else upper, value, 8 * (j % 2), 255, 128.0)
+            total += ((word << (24 - 8 * j)) >> 24).to(tl.float32) * value
     return tl.sum(total, axis=0) * tl.load(scales + tile * 16 + lane)
 
 

@@ -42,8 +42,9 @@ def product(x: Tensor, matrix: CardMatrix, out: Tensor) -> Launch:
 def gate_up(x: Tensor, choice: Tensor, stack: CardStack, out: Tensor, rows: SortedRows | None = None) -> Launch:
     """x: (M, K), choice: (M) int32, stack: (E, N, K) -> out: (M, N / 2), silu(gate) * up of each row's expert.
 
-    x, out: float32, or from 17 rows on also bfloat16. Gates are the first half of N. Where `choice` is E, a row skips, and its part of `out` stays as it is. rows: the
-    choice as `sorted_by_expert` sorts it, for more than 16 rows; sorted here where it is None. Raises ValueError.
+    x, out: float32, or from 17 rows on also bfloat16. Gates are the first half of N. Where `choice` is E, a row skips,
+    and its part of `out` stays as it is. rows: the choice as `sorted_by_expert` sorts it, for more than 16 rows; sorted
+    here where it is None. Raises ValueError.
     """
     n, k = stack.shape
     if n % 2 or (stack.bits < 16 and n % 32):

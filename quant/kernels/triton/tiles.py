@@ -44,13 +44,6 @@ def rounded(x, DOT: tl.constexpr, BY_BITS: tl.constexpr):
 
 
 @triton.jit
-def float_of(number, ZERO: tl.constexpr):
-    """Whole numbers below 2^23, minus ZERO, as float32. 2^23 + number has the number's bits in its own: cards convert
-    few whole numbers at a time."""
-    return (number | 0x4B000000).to(tl.float32, bitcast=True) - (8388608.0 + ZERO)
-
-
-@triton.jit
 def int4_codes(word, DOT: tl.constexpr):
     """Words (...) -> their codes (..., 2, 2, 2) as DOT, in order: a thread joins the codes of its own words."""
     even = tl.join(_low_and_high(word, 0, DOT), _low_and_high(word, 16, DOT))
@@ -65,13 +58,13 @@ def _low_and_high(word, BIT: tl.constexpr, DOT: tl.constexpr):
 
 @triton.jit
 def _nibble(word, BIT: tl.constexpr, DOT: tl.constexpr):
-    return _exactly(float_of((word >> BIT) & 15, 8.0), DOT)
+    # 2^23 plus a number has the number's bits in its own: whole numbers need not be converted.
+    return _exactly((((word >> BIT) & 15) | 0x4B000000).to(tl.float32, bitcast=True) - 8388616.0, DOT)
 
 
 @triton.jit
 def int8_codes(word, DOT: tl.constexpr):
     """Words (...) -> their codes (..., 2, 2) as DOT, in order."""
-    word = word ^ -2139062144  # each byte plus 128, which is never negative
     even = tl.join(_byte(word, 0, DOT), _byte(word, 16, DOT))
     odd = tl.join(_byte(word, 8, DOT), _byte(word, 24, DOT))
     return tl.join(even, odd)
@@ -79,13 +72,13 @@ def int8_codes(word, DOT: tl.constexpr):
 
 @triton.jit
 def _byte(word, BIT: tl.constexpr, DOT: tl.constexpr):
-    return _exactly(float_of((word >> BIT) & 255, 128.0), DOT)
+    return _exactly(((word << (24 - BIT)) >> 24).to(tl.float32), DOT)
 
 
 @triton.jit
 def _exactly(code, DOT: tl.constexpr):
     """float32 of which only the upper half is used -> DOT. Cards without an instruction for it round in eight."""
-    if DOT is tl.bfloat16:
+    if DOT == tl.bfloat16:  # noqa: SIM300
         y = (code.to(tl.int32, bitcast=True) >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)
     else:
         y = code.to(DOT)

@@ -31,17 +31,16 @@ def launches(target: str) -> Iterator[tuple[str, Launch]]:
 def products() -> Iterator[tuple[str, Launch]]:
     """Attention's input, the head and experts, of one row, 16 rows and a prompt."""
     for format in ("int4", "int8", "bf16"):
-        for rows in (1, 16, 1024):
+        for rows, dtype in ((1, torch.float32), (16, torch.float32), (1024, torch.bfloat16)):
             if format != "bf16" or rows <= 16:
-                yield f"product {format} {rows}", product(floats(rows, D), matrix(format, QKV, D), floats(rows, QKV))
+                x = floats(rows, D, dtype=dtype)
+                yield f"product {format} {rows}", product(x, matrix(format, QKV, D), floats(rows, QKV))
             up, down_ = (card_stack([matrix(format, *shape)] * EXPERTS) for shape in ((2 * WIDTH, D), (D, WIDTH)))
-            dtype = torch.float32 if rows <= 16 else torch.bfloat16
             x, middle, chosen = floats(rows, D, dtype=dtype), floats(rows, WIDTH, dtype=dtype), numbers(rows)
             yield f"gate_up {format} {rows}", gate_up(x, chosen, up, middle)
             yield f"down {format} {rows}", down(middle, chosen, floats(rows), down_, floats(rows, D))
         head = matrix(format, VOCABULARY, D)
-        for rows in (1, 16):
-            yield f"head {format} {rows}", product(floats(rows, D), head, floats(rows, VOCABULARY))
+        yield f"head {format} 16", product(floats(16, D), head, floats(16, VOCABULARY))
 
 
 def layers() -> Iterator[tuple[str, Launch]]:
