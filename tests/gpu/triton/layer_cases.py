@@ -97,16 +97,13 @@ def _router_steps(rows: int, dtype: torch.dtype) -> Iterator[tuple[str, Launch]]
         out_proj,
         floats(CLASSES),
     )
-    of_rows = [floats(rows, D) for _ in range(4)]
-    yield (
-        f"router_down {dtype}",
-        router_down(*of_rows[:2], *merging(), weights, *of_rows[2:], floats(rows, R)),
-    )
+    branch, residual, merged, normed = (floats(rows, D) for _ in range(4))
+    scaling, norm = merging()
+    down = router_down(branch, residual, scaling, norm, weights, merged, normed, floats(rows, R))
+    yield f"router_down {dtype}", down
     buffers = floats(rows, R), floats(rows, 3, R), whole(rows), floats(rows)
-    yield (
-        f"router_choice {dtype}",
-        router_choice(floats(rows, R), floats(rows, R), weights, whole(rows), *buffers),
-    )
+    chosen = router_choice(floats(rows, R), floats(rows, R), weights, whole(rows), *buffers)
+    yield f"router_choice {dtype}", chosen
 
 
 def _attention_steps(rows: int, kv: torch.dtype) -> Iterator[tuple[str, Launch]]:
