@@ -24,6 +24,7 @@ from zaya_core.cache import blocks
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache
 from zaya_core.cache.step import CacheStep
+from zaya_core.config.kv_format import KVFormat
 from zaya_core.load import assemble, load_model
 from zaya_core.model.model import Cancelled
 from zaya_core.sampling.reference import ReferenceSampling
@@ -46,7 +47,7 @@ IDS = torch.randint(3, 131, (1, 9), generator=torch.Generator().manual_seed(1))
 def model_of(variant):
     name = variant.partition(" ")[0]
     reference = reference_model("one_sliding_layer" if name == INT8 else name)
-    kv = "int8" if name == INT8 else "auto"
+    kv: KVFormat = "int8" if name == INT8 else "auto"
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # which may be mapped
         saved = save_native(reference, Path(folder))
         if variant not in IN_SLOTS:

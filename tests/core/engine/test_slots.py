@@ -39,7 +39,8 @@ def test_texts_are_those_of_states_that_are_tensors(models, tokenizer, max_block
     (_, expected), (events, found) = (run(engine, wanted) for engine in engines)
     assert found == expected
     assert any(isinstance(event, Parked) for event in events) == (max_blocks is not None)
-    assert engines[1].states.generation == 1, "slots have moved"
+    slotted: Any = engines[1].states
+    assert slotted.generation == 1, "slots have moved"
 
 
 def test_slots_are_free_again_when_nobody_has_their_rows(models, tokenizer):

@@ -16,6 +16,7 @@ from zaya_core.kernels.triton.cca import CCAState, CCAWeights, cca
 from zaya_core.kernels.triton.embedding import embedding
 from zaya_core.kernels.triton.merge_norm import merge_norm
 from zaya_core.kernels.triton.paged_cache import LayerKV
+from zaya_core.kernels.triton.prompt_attention import prompt_launch, prompt_shape
 from zaya_core.kernels.triton.router import RouterWeights, router_choice, router_down
 from zaya_core.model.norm import RMSNorm
 from zaya_core.model.residual import ResidualScaling
@@ -60,6 +61,7 @@ def layer_steps(matrix_of: dict[str, CardMatrix], rows: int = 1) -> Iterator[tup
         yield from _router_steps(rows, dtype)
     for kv in (*FLOATS, torch.int8):
         yield from _attention_steps(rows, kv)
+        yield f"prompt_attention {kv}", _prompt_attention(1024, kv)
 
 
 def _cca_steps(rows: int, dtype: torch.dtype) -> Iterator[tuple[str, Launch]]:
@@ -95,16 +97,13 @@ def _router_steps(rows: int, dtype: torch.dtype) -> Iterator[tuple[str, Launch]]
         out_proj,
         floats(CLASSES),
     )
-    of_rows = [floats(rows, D) for _ in range(4)]
-    yield (
-        f"router_down {dtype}",
-        router_down(*of_rows[:2], *merging(), weights, *of_rows[2:], floats(rows, R)),
-    )
+    branch, residual, merged, normed = (floats(rows, D) for _ in range(4))
+    scaling, norm = merging()
+    down = router_down(branch, residual, scaling, norm, weights, merged, normed, floats(rows, R))
+    yield f"router_down {dtype}", down
     buffers = floats(rows, R), floats(rows, 3, R), whole(rows), floats(rows)
-    yield (
-        f"router_choice {dtype}",
-        router_choice(floats(rows, R), floats(rows, R), weights, whole(rows), *buffers),
-    )
+    chosen = router_choice(floats(rows, R), floats(rows, R), weights, whole(rows), *buffers)
+    yield f"router_choice {dtype}", chosen
 
 
 def _attention_steps(rows: int, kv: torch.dtype) -> Iterator[tuple[str, Launch]]:
@@ -114,3 +113,12 @@ def _attention_steps(rows: int, kv: torch.dtype) -> Iterator[tuple[str, Launch]]
     attend, combine = attention_step(query, cache(kv), whole(rows), table, 4096, parts, floats(rows, H * K), shape)
     yield f"attend_split {kv}", attend
     yield f"combine_splits {kv}", combine
+
+
+def _prompt_attention(columns: int, kv: torch.dtype) -> Launch:
+    """Of a chunk of one row."""
+    dtype = torch.bfloat16 if kv == torch.int8 else kv
+    query, out = (floats(1, columns, H, K, dtype=dtype) for _ in range(2))
+    table, numbers = floats(1, OF_A_ROW, dtype=torch.int64), floats(1, dtype=torch.int64)
+    shape = prompt_shape(choice.architecture(META), kv)
+    return prompt_launch(query, cache(kv), table, numbers, numbers, 4096, out, shape)

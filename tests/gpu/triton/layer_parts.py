@@ -59,7 +59,7 @@ def router_of(width, hidden, biases, is_first=False, seed=3):
 def cca_of(heads, groups, head_dim, width, seed=4):
     """The reference's projection, and its norm of queries and keys."""
     channels, half = (heads + groups) * head_dim, groups * head_dim // 2
-    taps, bias, grouped_bias = random(channels, 1, 2, seed=seed), *random(2, channels, seed=seed + 1)
+    taps, (bias, grouped_bias) = random(channels, 1, 2, seed=seed), random(2, channels, seed=seed + 1)
     grouped = random(channels, head_dim, 2, seed=seed + 2) * head_dim**-0.5
     convolutions = CausalConvolutions(placed(taps, bias), placed(grouped, grouped_bias), head_dim)
     rows = (heads * head_dim, groups * head_dim, half, half)

@@ -54,11 +54,11 @@ def run(*launches):
 @pytest.mark.parametrize("width", [64, 320])
 def test_embedding(format, width):
     matrix = matrix_of(format, 37, width, seed=1)
-    table, vectors = on_card(matrix), placed(*random(2, width, seed=2))
+    table, (bias, scale) = on_card(matrix), placed(*random(2, width, seed=2))
     positions, residual = [4, -1, 0, 7, 9], empty(5, width)
-    run(embedding(whole([36, 1 << 30, 0, 17, 15]), whole(positions), table, *vectors, residual))
+    run(embedding(whole([36, 1 << 30, 0, 17, 15]), whole(positions), table, bias, scale, residual))
     matrix = matrix.dequantize() if format in ("int4", "int8") else matrix.weight.float()
-    expected = Embedding(DenseMatrix(matrix.to(PLACE)), *vectors)(torch.tensor([[36, 0, 0, 17, 15]]).to(PLACE))[0]
+    expected = Embedding(DenseMatrix(matrix.to(PLACE)), bias, scale)(torch.tensor([[36, 0, 0, 17, 15]]).to(PLACE))[0]
     expected[1] = 0
     assert_near(residual, expected, 1e-6)
 

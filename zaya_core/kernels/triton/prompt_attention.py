@@ -76,9 +76,10 @@ def attend_chunk(
     past = tl.load(ends + b).to(tl.int32) - length
     m, d = tl.arange(0, ROWS), tl.arange(0, K)
     t, j = first + m // EACH, m % EACH
-    at = ((b * T + t).to(tl.int64) * H + g * (H // G) + j)[:, None] * K + d[None, :]
+    base = ((b * T + first).to(tl.int64) * H + g * (H // G)) * K
+    at = (m // EACH * H + j)[:, None] * K + d[None, :]
     is_query = (t < T) & (j < H // G)
-    q = tl.load(query + at, mask=(is_query & (t < length))[:, None], other=0.0).to(tl.float32)
+    q = tl.load(query + base + at, mask=(is_query & (t < length))[:, None], other=0.0).to(tl.float32)
     begin = tl.maximum(past + first + 1 - window, 0)
     if window == 0:
         begin = 0
@@ -98,7 +99,7 @@ def attend_chunk(
             largest, total, mixed, q, keys, values, key_scales, value_scales, slot, seen, softmax_scale, K, DOT
         )
     y = mixed / tl.where(total > 0, total, 1.0)[:, None]
-    store_float(out + at, y, is_query[:, None])
+    store_float(out + base + at, y, is_query[:, None])
 
 
 def prompt_attention(
