@@ -15,6 +15,7 @@ from quant.kernels.triton import choice
 from quant.kernels.triton.launch import Launch
 from quant.kernels.triton.product import down, gate_up, product
 from quant.kernels.triton.weights import CardMatrix, card_matrix, card_stack
+from tests.gpu.triton.sampling_cases import choice_of_tokens
 
 D, QKV, WIDTH, EXPERTS, VOCABULARY = 2048, 1536, 2048, 16, 262_272
 META = torch.device("meta")
@@ -23,7 +24,7 @@ META = torch.device("meta")
 def launches(target: str) -> Iterator[tuple[str, Launch]]:
     """All cases by name, as they are launched on a card of this kind."""
     with mock.patch.object(choice, "architecture", return_value=target):
-        for group in (products,):
+        for group in (products, tokens):
             yield from group()
 
 
@@ -41,6 +42,11 @@ def products() -> Iterator[tuple[str, Launch]]:
         head = matrix(format, VOCABULARY, D)
         for rows in (1, 16):
             yield f"head {format} {rows}", product(floats(rows, D), head, floats(rows, VOCABULARY))
+
+
+def tokens() -> Iterator[tuple[str, Launch]]:
+    """What chooses them from logits."""
+    yield from choice_of_tokens(VOCABULARY)
 
 
 def floats(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -18,10 +18,11 @@ from tests.gpu.triton.place import PLACE
 from tests.gpu.triton.quick_calls import quicken_calls
 from tests.gpu.triton.sanitizer import sanitized
 from zaya_core.errors import CheckpointError, UsageError
-from zaya_core.kernels.triton import adjust, draw, normalise, sampling
-from zaya_core.kernels.triton.draw_buffers import DrawBuffers
-from zaya_core.kernels.triton.draw_requests import request_of, requests_of
-from zaya_core.kernels.triton.sampling import TritonSampling
+from zaya_core.kernels.triton.sampling import adjust, draw, normalise
+from zaya_core.kernels.triton.sampling import rows as drawing
+from zaya_core.kernels.triton.sampling.buffers import DrawBuffers
+from zaya_core.kernels.triton.sampling.requests import request_of, requests_of
+from zaya_core.kernels.triton.sampling.rows import TritonSampling
 from zaya_core.sampling.draw import Drawn, RowDraw, adjusted
 from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.sampling.sorted import draw_sorted
@@ -167,7 +168,7 @@ def test_rows_that_two_rounds_do_not_finish_take_more_and_then_the_sorted_way(mo
         sorted_rows.append((len(rows), number))
         return draw_sorted(logits, rows, number)
 
-    monkeypatch.setattr(sampling, "draw_sorted", noted)
+    monkeypatch.setattr(drawing, "draw_sorted", noted)
     params = SamplingParams(top_k=3, top_p=1.0, min_p=0.0)
     found = frequencies(torch.zeros(16), params, 100, chunk=16, rounds=3)
     assert_law(found, dict.fromkeys(range(3), 1 / 3))
@@ -254,7 +255,7 @@ def test_buffers_are_made_once_and_what_they_held_does_not_matter():
 def test_two_launches_and_two_for_each_round_and_one_read(monkeypatch):
     """Each list of launches ends in one read."""
     launched = []
-    monkeypatch.setattr(sampling, "run_all", lambda some, device: launched.append(len(some)) or run_all(some, device))
+    monkeypatch.setattr(drawing, "run_all", lambda some, device: launched.append(len(some)) or run_all(some, device))
     logits = torch.randn(3, 40)
     greedy, sampled = (RowDraw(params, RandomKey(0), 0, top_logprobs=2) for params in (GREEDY, SamplingParams()))
     drawn_of(logits, [greedy, replace(greedy, forced=3), greedy])
@@ -328,7 +329,7 @@ def test_a_step_that_is_none_ends_its_own_row_only():
     ids=str,
 )
 def test_logits_of_another_form_reach_no_kernel(logits, monkeypatch):
-    monkeypatch.setattr(sampling, "run_all", None)
+    monkeypatch.setattr(drawing, "run_all", None)
     drawn = drawn_of(logits, [RowDraw(GREEDY, RandomKey(0), 0)] * 2)
     assert ["logits must be (V) float32" in str(one) for one in drawn] == [True, True]
 
