@@ -139,7 +139,7 @@ class Swept(RandomKey):
 
 
 STEPS = 1001
-SPARING = {"twin": 4, "kernels": 20}  # who takes long does one of so many draws
+SPARING = {"twin": 4, "kernels": 40}  # who takes long does one of so many draws
 
 
 class Stepped(RandomKey):
