@@ -62,7 +62,7 @@ MARKS = {"kernels": pytest.mark.long}
 if find_spec("triton"):
     from tests.gpu.triton.place import PLACE
     from tests.gpu.triton.quick_calls import quicken_calls
-    from zaya_core.kernels.triton.sampling import TritonSampling
+    from zaya_core.kernels.triton.sampling.rows import TritonSampling
 
     _kernels = TritonSampling()
     WAYS["kernels"] = KernelSampling(lambda logits, rows: _kernels.draw(logits.to(PLACE), rows))
@@ -139,7 +139,7 @@ class Swept(RandomKey):
 
 
 STEPS = 1001
-SPARING = {"twin": 4, "kernels": 20}  # who takes long does one of so many draws
+SPARING = {"twin": 4, "kernels": 40}  # who takes long does one of so many draws
 
 
 class Stepped(RandomKey):

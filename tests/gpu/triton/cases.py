@@ -16,6 +16,7 @@ from quant.kernels.triton.launch import Launch
 from quant.kernels.triton.product import down, gate_up, product
 from quant.kernels.triton.weights import CardMatrix, card_matrix, card_stack
 from tests.gpu.triton.layer_cases import layer_steps
+from tests.gpu.triton.sampling_cases import choice_of_tokens
 
 D, QKV, WIDTH, EXPERTS, VOCABULARY = 2048, 1536, 2048, 16, 262_272
 META = torch.device("meta")
@@ -24,7 +25,7 @@ META = torch.device("meta")
 def launches(target: str) -> Iterator[tuple[str, Launch]]:
     """All cases by name, as they are launched on a card of this kind."""
     with mock.patch.object(choice, "architecture", return_value=target):
-        for group in (products, layers):
+        for group in (products, layers, tokens):
             yield from group()
 
 
@@ -46,6 +47,11 @@ def products() -> Iterator[tuple[str, Launch]]:
 def layers() -> Iterator[tuple[str, Launch]]:
     """The steps of a layer."""
     yield from layer_steps({format: matrix(format, VOCABULARY, D) for format in ("int4", "int8", "bf16")})
+
+
+def tokens() -> Iterator[tuple[str, Launch]]:
+    """What chooses them from logits."""
+    yield from choice_of_tokens(VOCABULARY)
 
 
 def floats(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -27,7 +27,7 @@ _REDUCTION = "an array of libdevice's sin and cos, into which it reduces an angl
 SPILLS: dict[tuple[str, str], tuple[int, str]] = {
     ("angles", target): (32, _REDUCTION) for target in TARGETS if target.startswith("sm_")
 }
-WITHOUT_VECTORS = ("angles",)  # 64 numbers a row
+WITHOUT_VECTORS = ("angles", "changed entries")  # 64 numbers a row; single logits here and there
 
 
 def compiled_for(targets: Iterable[str], cache: Path) -> list[Report]:

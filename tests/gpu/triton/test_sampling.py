@@ -6,6 +6,8 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +20,11 @@ from tests.gpu.triton.place import PLACE
 from tests.gpu.triton.quick_calls import quicken_calls
 from tests.gpu.triton.sanitizer import sanitized
 from zaya_core.errors import CheckpointError, UsageError
-from zaya_core.kernels.triton import adjust, draw, normalise, sampling
-from zaya_core.kernels.triton.draw_buffers import DrawBuffers
-from zaya_core.kernels.triton.draw_requests import request_of, requests_of
-from zaya_core.kernels.triton.sampling import TritonSampling
+from zaya_core.kernels.triton.sampling import adjust, draw, normalise
+from zaya_core.kernels.triton.sampling import rows as drawing
+from zaya_core.kernels.triton.sampling.buffers import DrawBuffers
+from zaya_core.kernels.triton.sampling.requests import request_of, requests_of
+from zaya_core.kernels.triton.sampling.rows import TritonSampling
 from zaya_core.sampling.draw import Drawn, RowDraw, adjusted
 from zaya_core.sampling.params import RandomKey, SamplingParams
 from zaya_core.sampling.sorted import draw_sorted
@@ -29,7 +32,7 @@ from zaya_core.sampling.sorted import draw_sorted
 # What numpy says of sums with NaN and infinity.
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{what}") for what in ("All-NaN", "invalid value", "overflow")]
 GREEDY = SamplingParams(temperature=0)
-NOT_CUT = {"top_p": 1.0, "min_p": 0.0}
+NOT_CUT: dict[str, Any] = {"top_p": 1.0, "min_p": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +69,7 @@ def kinds_of_logits(size):
     }
 
 
-CUTS = [
+CUTS: list[dict[str, Any]] = [
     {},
     NOT_CUT,
     {"top_p": 0.5, "min_p": 0.0},
@@ -142,7 +145,7 @@ def assert_law(found, expected):
 
 
 FEW = torch.tensor([0.1, 1.0, 1.0, -1.0, 0.9, 0.0, 1.0, -9.0, 0.5, -math.inf])
-KEPT = {  # of FEW, in order 1 2 6 4 8 0 5 3 7
+KEPT: dict[str, tuple[dict[str, Any], list[int]]] = {  # of FEW, in order 1 2 6 4 8 0 5 3 7
     "top-p": ({"top_p": 0.6, "min_p": 0.0}, [1, 2, 6, 4]),
     "top-k": ({"top_p": 1.0, "min_p": 0.0, "top_k": 2}, [1, 2]),
     "min-p": ({"top_p": 1.0, "min_p": 0.5}, [1, 2, 6, 4, 8]),
@@ -167,7 +170,7 @@ def test_rows_that_two_rounds_do_not_finish_take_more_and_then_the_sorted_way(mo
         sorted_rows.append((len(rows), number))
         return draw_sorted(logits, rows, number)
 
-    monkeypatch.setattr(sampling, "draw_sorted", noted)
+    monkeypatch.setattr(drawing, "draw_sorted", noted)
     params = SamplingParams(top_k=3, top_p=1.0, min_p=0.0)
     found = frequencies(torch.zeros(16), params, 100, chunk=16, rounds=3)
     assert_law(found, dict.fromkeys(range(3), 1 / 3))
@@ -247,14 +250,19 @@ def test_buffers_are_made_once_and_what_they_held_does_not_matter():
     drawing.draw(logits[:3], rows[:3])
     assert drawing.draw(logits, rows) == first
     assert drawing._buffers is kept
-    assert len(drawing.draw(logits.repeat(3, 1), rows * 3)) == 24
+    assert len(drawing.draw(logits.repeat(3, 1), rows[:1] * 24)) == 24
     assert drawing._buffers is not kept
 
 
 def test_two_launches_and_two_for_each_round_and_one_read(monkeypatch):
     """Each list of launches ends in one read."""
     launched = []
-    monkeypatch.setattr(sampling, "run_all", lambda some, device: launched.append(len(some)) or run_all(some, device))
+
+    def counted(launches, device):
+        launched.append(len(launches))
+        run_all(launches, device)
+
+    monkeypatch.setattr(drawing, "run_all", counted)
     logits = torch.randn(3, 40)
     greedy, sampled = (RowDraw(params, RandomKey(0), 0, top_logprobs=2) for params in (GREEDY, SamplingParams()))
     drawn_of(logits, [greedy, replace(greedy, forced=3), greedy])
@@ -291,7 +299,7 @@ def test_likeliest_and_normaliser_are_those_of_torch():
 
 
 SIZE = 40
-WRONG = {
+WRONG: dict[str, dict[str, Any]] = {
     "a forced id that is none": {"forced": SIZE},
     "a forced id that is no number": {"forced": 1.0},
     "a seen id that is none": {"seen": torch.tensor([3, SIZE])},
@@ -328,7 +336,7 @@ def test_a_step_that_is_none_ends_its_own_row_only():
     ids=str,
 )
 def test_logits_of_another_form_reach_no_kernel(logits, monkeypatch):
-    monkeypatch.setattr(sampling, "run_all", None)
+    monkeypatch.setattr(drawing, "run_all", None)
     drawn = drawn_of(logits, [RowDraw(GREEDY, RandomKey(0), 0)] * 2)
     assert ["logits must be (V) float32" in str(one) for one in drawn] == [True, True]
 
@@ -349,7 +357,7 @@ def test_host_functions_refuse_what_does_not_fit_the_buffers():
     logits = torch.zeros(2, SIZE, device=PLACE)
     requests = requests_of([request_of(RowDraw(GREEDY, RandomKey(0), 0), SIZE, 3)] * 2, buffers)
     wrong_logits = [logits[:, 1:], logits.double(), logits[0], logits[:0], logits.repeat(9, 1), logits.T]
-    for make in (normalise.sum_chunks, draw.begin_drawing, lambda *given: draw.draw_round(*given, 0)):
+    for make in (normalise.sum_chunks, draw.begin_drawing, partial(draw.draw_round, number=0)):
         for wrong in wrong_logits:
             with pytest.raises(ValueError, match="logits must be"):
                 make(wrong, None, requests, buffers)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from quant.kernels.pointers import described
-from zaya_core.kernels.triton.draw_buffers import DrawBuffers
+from zaya_core.kernels.triton.sampling.buffers import DrawBuffers
 from zaya_core.sampling.draw import RowDraw
 from zaya_core.sampling.params import LEAST_TEMPERATURE
 
@@ -38,14 +38,19 @@ def undrawn(vocabulary: int, numbers: int, wanted: int = LIKELIEST) -> list[floa
 
 def requests_of(columns: Sequence[Sequence[float]], buffers: DrawBuffers) -> Tensor:
     """(lines, R) float64 on the card. columns: one for each row, of one length."""
-    requests = torch.zeros((UNIFORM + buffers.rounds + 1, buffers.room), dtype=torch.float64)
+    requests = torch.zeros((lines_of(buffers), buffers.room), dtype=torch.float64)
     requests[: len(columns[0]), : len(columns)] = torch.tensor(columns, dtype=torch.float64).T
     return uploaded(requests, buffers.device)
 
 
+def lines_of(buffers: DrawBuffers) -> int:
+    """Of requests."""
+    return UNIFORM + buffers.rounds + 1
+
+
 def uploaded(tensor: Tensor, device: torch.device) -> Tensor:
-    """The same numbers on a card, without waiting for it. The pinned copy lives until it was read."""
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    """The same numbers on a card, without waiting for it: torch keeps the pinned copy until the card has read it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def expect_requests(logits: Tensor, changed: Tensor | None, requests: Tensor, buffers: DrawBuffers) -> None:
@@ -55,7 +60,7 @@ def expect_requests(logits: Tensor, changed: Tensor | None, requests: Tensor, bu
         buffers.expect(changed)
         if len(changed) < len(logits):
             raise ValueError(f"{len(changed)} changed rows cannot stand for {len(logits)} rows of logits")
-    lines = UNIFORM + buffers.rounds + 1
+    lines = lines_of(buffers)
     if not (
         requests.shape == (lines, buffers.room)
         and requests.dtype == torch.float64

@@ -10,8 +10,8 @@ import triton.language as tl
 from torch import Tensor
 
 from quant.kernels.triton.launch import Launch
-from zaya_core.kernels.triton.draw_buffers import DrawBuffers
-from zaya_core.kernels.triton.draw_requests import TEMPERATURE, expect_requests
+from zaya_core.kernels.triton.sampling.buffers import DrawBuffers
+from zaya_core.kernels.triton.sampling.requests import TEMPERATURE, expect_requests
 
 
 @triton.jit

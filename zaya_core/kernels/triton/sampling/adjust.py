@@ -15,8 +15,8 @@ import triton.language as tl
 from torch import Tensor
 
 from quant.kernels.triton.launch import Launch
-from zaya_core.kernels.triton.draw_buffers import DrawBuffers
-from zaya_core.kernels.triton.draw_requests import uploaded
+from zaya_core.kernels.triton.sampling.buffers import DrawBuffers
+from zaya_core.kernels.triton.sampling.requests import uploaded
 from zaya_core.sampling.draw import RowDraw
 from zaya_core.sampling.logits import bias_of, expect_allowed, expect_seen
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from quant.kernels.pointers import rows_of
 from quant.kernels.triton.launch import Launch, run_all
-from zaya_core.kernels.triton.adjust import Change, adjust, change_of
-from zaya_core.kernels.triton.draw import begin_drawing, draw_round
-from zaya_core.kernels.triton.draw_buffers import ANSWER, CHUNK, IS_DONE, ROUNDS, DrawBuffers
-from zaya_core.kernels.triton.draw_requests import SAMPLED, WANTED, request_of, requests_of, undrawn
-from zaya_core.kernels.triton.normalise import sum_chunks
+from zaya_core.kernels.triton.sampling.adjust import Change, adjust, change_of
+from zaya_core.kernels.triton.sampling.buffers import ANSWER, CHUNK, IS_DONE, ROUNDS, DrawBuffers
+from zaya_core.kernels.triton.sampling.draw import begin_drawing, draw_round
+from zaya_core.kernels.triton.sampling.normalise import sum_chunks
+from zaya_core.kernels.triton.sampling.requests import SAMPLED, WANTED, request_of, requests_of, undrawn
 from zaya_core.sampling.draw import Drawn, RowDraw
 from zaya_core.sampling.logits import expect_logits
 from zaya_core.sampling.sorted import draw_sorted, drawn_of, likeliest_pairs

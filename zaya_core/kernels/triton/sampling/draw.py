@@ -13,8 +13,8 @@ import triton.language as tl
 from torch import Tensor
 
 from quant.kernels.triton.launch import Launch
-from zaya_core.kernels.triton.draw_buffers import ANSWER, ID, IS_DONE, LOGIT, NORMALISER, WHOLE, DrawBuffers
-from zaya_core.kernels.triton.draw_requests import (
+from zaya_core.kernels.triton.sampling.buffers import ANSWER, ID, IS_DONE, LOGIT, NORMALISER, WHOLE, DrawBuffers
+from zaya_core.kernels.triton.sampling.requests import (
     MIN_P,
     SAMPLED,
     TEMPERATURE,

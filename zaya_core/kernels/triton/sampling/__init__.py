@@ -1,0 +1,1 @@
+"""The choice of tokens on a card: `draw_sorted` of `zaya_core/sampling/sorted.py` without sorting."""
