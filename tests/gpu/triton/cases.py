@@ -23,13 +23,8 @@ META = torch.device("meta")
 
 def launches(target: str) -> Iterator[tuple[str, Launch]]:
     """All cases by name, as they are launched on a card of this kind."""
-<<<<<<< HEAD
-    with mock.patch.object(choice, "architecture", return_value=target):
-        for group in (products,):
-=======
     with mock.patch.object(choice, "architecture", lambda device: target):
         for group in (products, layers):
->>>>>>> layer
             yield from group()
 
 
