@@ -93,7 +93,7 @@ def test_tokens_by_torch_and_step_by_step_are_those_of_one_pass(monkeypatch, tmp
     monkeypatch.setattr(tokens, "_loaded", lambda folder, device, *_: loaded(folder, device, "torch"))
     outcome = outcome_of(model_checks(tmp_path, tokens=3), torch.device("cpu"))
     assert outcome is not None and outcome.failed == ()
-    assert 0 < outcome.worst < 0.05
+    assert 0 < outcome.worst < 0.2
     assert tokens.graphs_fault(torch.device("cpu"), tokens=3) is None
     ids = iter([[1, 2, 3], [1, 2, 3], [1, 5, 3]])
     monkeypatch.setattr(tokens, "greedy", lambda *_: (next(ids), None))
