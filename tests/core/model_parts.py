@@ -8,10 +8,10 @@ from zaya_core.load import ModelParts
 from zaya_core.machine.device import choose_placement
 
 
-def parts_of(folder, dtype="auto", kv="auto"):
+def parts_of(folder, dtype="auto", kv="auto", device="cpu"):
     opened = ModelFolder(folder)
     checkpoint = open_checkpoint(opened)
-    return ModelParts(opened.config, checkpoint, choose_placement("cpu", dtype, checkpoint.dtype), kv)
+    return ModelParts(opened.config, checkpoint, choose_placement(device, dtype, checkpoint.dtype), kv)
 
 
 def layers_of(parts):

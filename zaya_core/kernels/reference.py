@@ -29,7 +29,7 @@ class ReferenceSteps:
         self._layout, self._sampling = weights.layout, sampling
         self._embedding, self._head = weights.embedding(), weights.head()
         self._layers = [weights.layer(number) for number in range(weights.config.num_hidden_layers)]
-        self._empty_delayed = torch.stack([weights.empty_delayed(layer) for layer in self._layers])
+        self.empty_delayed = torch.stack([weights.empty_delayed(layer) for layer in self._layers])
 
     def embed(self, ids: Tensor) -> Tensor:
         """See `Steps`."""
@@ -65,7 +65,7 @@ class ReferenceSteps:
 
     def states(self, max_rows: int | None = None, max_blocks: int | None = None) -> RowStates:
         """See `Steps`."""
-        return TensorStates(self._layout, self._empty_delayed, max_blocks)
+        return TensorStates(self._layout, self.empty_delayed, max_blocks)
 
     def step_bytes(self, distinct_experts: float) -> float:
         """See `Steps`."""

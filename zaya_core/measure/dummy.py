@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from quant.formats import FORMAT_VERSION, FORMATS, GROUP, WeightFormat
@@ -68,15 +69,15 @@ def _quantization(format: WeightFormat, dense: str) -> dict[str, Any]:
 class _RandomShard:
     """Stands for an open weight file."""
 
-    def __init__(self, config: ModelConfig, on_progress: Callable[[int, int], None]):
-        """on_progress: (tensors made, of how many)."""
+    def __init__(self, config: ModelConfig, device: torch.device, on_progress: Callable[[int, int], None]):
+        """device: where weights are made. on_progress: (tensors made, of how many)."""
         self.expected = {name: (one.shape, one.dtypes[0]) for name, one in expected_tensors(config, ()).items()}
         self._packed = {
             source: (one.kind, suffix)
             for one in packed_parameters(config, ()).values()
             for suffix, source in one.sources.items()
         }
-        self._random = RandomTensors()
+        self._random = RandomTensors(device=device)
         self._made: set[str] = set()
         self._on_progress = on_progress
 
@@ -107,7 +108,9 @@ def dummy_model(
     config = parse_config(full_size_config(layers, experts, dense, vocabulary))
     if experts != FLOAT:
         expect_library(experts)
-    shard = _RandomShard(config, on_progress)
+    placement = choose_placement(device, "auto", torch.bfloat16)
+    # Experts that stay in main memory would go there and back.
+    shard = _RandomShard(config, torch.device("cpu") if cpu_experts else placement.device, on_progress)
     infos = {name: TensorInfo(_SHARD, shape, NAMES[dtype]) for name, (shape, dtype) in shard.expected.items()}
     checkpoint = Checkpoint(Path(_SHARD), config, {_SHARD: shard}, infos)
-    return build_model(config, checkpoint, choose_placement(device, "auto", checkpoint.dtype), kv, cpu_experts, graphs)
+    return build_model(config, checkpoint, placement, kv, cpu_experts, graphs)

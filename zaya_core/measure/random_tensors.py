@@ -15,11 +15,15 @@ _NOISE = 1 << 24
 
 
 class RandomTensors:
-    """Tensors by name and shape; large ones are slices of one noise, at random offsets. Calls with a seed repeat."""
+    """Tensors by name and shape; large ones are slices of one noise, at random offsets. Calls with a seed repeat.
 
-    def __init__(self, seed: int = 0):
+    device: where they are made; small ones are on the CPU.
+    """
+
+    def __init__(self, seed: int = 0, device: torch.device | None = None):
+        self._device = torch.device("cpu") if device is None else device
         self._generator = torch.Generator().manual_seed(seed)
-        self._noise = torch.randn(_NOISE, generator=self._generator)
+        self._noise = torch.randn(_NOISE, generator=self._generator).to(self._device)
         self._blocks: dict[tuple[Any, ...], Tensor] = {}
 
     def draw(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.bfloat16) -> Tensor:
@@ -38,7 +42,7 @@ class RandomTensors:
         """Codes or scales of weights of the same spread."""
         to_codes, scale = _PACKED[kind]
         if suffix == "scales":
-            return zeros_in_large_pages(shape, dtype, torch.device("cpu")).fill_(scale)
+            return zeros_in_large_pages(shape, dtype, self._device).fill_(scale)
         return self._repeated(shape, (kind,), to_codes)
 
     def _repeated(self, shape: tuple[int, ...], key: tuple[Any, ...], make: Callable[[Tensor], Tensor]) -> Tensor:
@@ -47,7 +51,7 @@ class RandomTensors:
             self._blocks[key] = make(self._noise)
         block, count = self._blocks[key], torch.Size(shape).numel()
         offset = int(torch.randint(0, _NOISE, (1,), generator=self._generator))
-        values = prefer_large_pages(torch.empty(count, dtype=block.dtype))
+        values = prefer_large_pages(torch.empty(count, dtype=block.dtype, device=self._device))
         for part in values[: _NOISE - offset], *values[_NOISE - offset :].split(_NOISE):
             part.copy_(block[offset : offset + len(part)])
             offset = 0

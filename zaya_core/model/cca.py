@@ -7,6 +7,7 @@ One code path for a whole prompt, a chunk, or one token: a whole prompt is a chu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -75,6 +76,12 @@ class CCAProjection:
         self.convolutions = convolutions
         self.num_attention_heads = num_attention_heads
         self.num_key_value_heads = num_key_value_heads
+
+    def with_matrices(self, matrices: Sequence[Matrix]) -> CCAProjection:
+        """The same projection by other products: `matrices` in place of those of the same name."""
+        other = copy(self)
+        other.matrices = tuple(matrices)
+        return other
 
     def __call__(self, x: Tensor, step: CacheStep, layer: int) -> tuple[Tensor, Tensor]:
         """x: (B, T, D) -> queries and keys (B, T, H + G, K) float32, values (B, T, G, K) in the dtype of x."""

@@ -41,3 +41,7 @@ class Program:
             with torch.cuda.graph(graph):
                 run_all(self.launches, self.device)
         self._graph = graph
+
+    def release(self) -> None:
+        """Forget the graph: the launches run one by one again."""
+        self._graph = None

@@ -12,7 +12,7 @@ class SlotSteps(ReferenceSteps):
     """See `Steps`."""
 
     def states(self, max_rows=None, max_blocks=None):
-        return SlotStates(self._layout, self._empty_delayed, max_rows, max_blocks)
+        return SlotStates(self._layout, self.empty_delayed, max_rows, max_blocks)
 
 
 class WritingSteps(SlotSteps):

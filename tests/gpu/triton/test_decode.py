@@ -1,0 +1,224 @@
+"""A decode step as a program: replayed on whatever its tensors hold, it computes what the reference does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import takewhile
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+pytest.importorskip("transformers")
+from quant.kernels.triton.launch import IS_INTERPRETED
+from quant.kernels.triton.program import Program
+from tests.core.kernel_choice import chosen_kernels
+from tests.core.model_parts import parts_of
+from tests.core.quantized_models import quantized_folder, source_folder
+from tests.gpu.triton.place import PLACE
+from tests.gpu.triton.sanitizer import sanitized
+from zaya_core.cache.cache import Cache
+from zaya_core.kernels.resolve import resolve_steps
+from zaya_core.kernels.triton.decode import DecodeStep
+from zaya_core.kernels.triton.steps import TritonSteps
+from zaya_core.load import assemble
+from zaya_core.quantize.job import QuantizeSettings
+
+ALIKE = 1e-4 if IS_INTERPRETED else 0.3  # a card multiplies rounded numbers
+VOCABULARY = 176
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The float32 reference, and the same weights by kernels: int4 experts, int8 attention and head, 2 layers."""
+    root = tmp_path_factory.mktemp("decode")
+    source = source_folder(root / "source", num_hidden_layers=2, vocab_size=VOCABULARY)
+    folder = quantized_folder(source, root / "packed", QuantizeSettings("int4", "int8"))
+    with chosen_kernels("reference"):
+        yield pair_of(folder)
+
+
+def pair_of(folder, kv="auto"):
+    parts = parts_of(folder, kv=kv)
+    reference = assemble(parts, resolve_steps(parts), "")
+    parts = parts_of(folder, kv=kv, device=str(PLACE))
+    ours = assemble(parts, TritonSteps(parts, "", graphs=not IS_INTERPRETED), "")
+    states = ours.steps.states(max_rows=20, max_blocks=60)  # as an Engine has them: they never move
+    states.pool.reserve(60)
+    return SimpleNamespace(reference=reference, ours=ours, states=states)
+
+
+class Both:
+    """Rows of both models that get the same tokens. State: `expected` and `found`, their caches."""
+
+    def __init__(self, pair, expected=None, found=None):
+        self.pair, self.expected, self.found = pair, expected, found
+
+    @classmethod
+    def of(cls, pair, *lengths):
+        """One row of each length."""
+        rows = [cls(pair, pair.reference.new_cache(), Cache.empty(pair.states)) for _ in lengths]
+        for row, length in zip(rows, lengths, strict=True):
+            row.pass_of(torch.randint(3, VOCABULARY, (1, length)), is_prompt=True)
+        return cls.joined(rows)
+
+    @classmethod
+    def joined(cls, rows):
+        """Those of several, which are used up."""
+        expected, found = (Cache.join([getattr(row, name) for row in rows]) for name in ("expected", "found"))
+        return cls(rows[0].pair, expected, found)
+
+    def changed(self, change):
+        """What `change` makes of each cache."""
+        return Both(self.pair, change(self.expected), change(self.found))
+
+    def pass_of(self, ids, is_prompt=False):
+        expected = self.pair.reference(ids, self.expected, last_only=True, is_prompt=is_prompt)
+        found = self.pair.ours(ids, self.found, last_only=True, is_prompt=is_prompt).cpu()
+        assert (found - expected).abs().max() <= ALIKE
+        if IS_INTERPRETED:
+            assert torch.equal(found.argmax(-1), expected.argmax(-1))
+
+    def steps(self, count):
+        for _ in range(count):
+            self.pass_of(torch.randint(3, VOCABULARY, (len(self.found.tables), 1)))
+
+
+def test_a_replay_follows_rows_that_leave_join_fork_and_go_back(pair):
+    """Over the end of a block of 256 positions, by one program for each number of rows, whose tensors stay."""
+    rows = Both.of(pair, 254, 7)
+    rows.steps(1)
+    at = addresses(step_of(pair, 2))
+    rows.steps(2)
+    start = rows.expected.snapshot(), rows.found.snapshot()
+    rows = Both.joined([rows.changed(lambda cache: cache.select([0])), Both.of(pair, 40)])
+    rows.steps(2)
+    rows = rows.changed(lambda cache: cache.select([1])).changed(lambda cache: cache.fork(2))
+    rows.steps(1)
+    for cache, snapshot in zip((rows.expected, rows.found), start, strict=True):
+        cache.restore(snapshot)
+    rows.steps(1)
+    assert addresses(step_of(pair, 2)) == at
+
+
+def addresses(step):
+    """Of all that its launches read and write."""
+    return [one.data_ptr() for launch in step.program.launches for one in tensors_of(launch)]
+
+
+def step_of(pair, rows) -> DecodeStep:
+    return pair.ours.steps._steps[pair.states]._steps[rows]
+
+
+def test_rows_are_padded_and_more_than_sixteen_take_turns(pair):
+    rows = Both.of(pair, 3)
+    rows = rows.changed(lambda cache: cache.fork(19))
+    rows.steps(1)
+    assert {4, 16} <= pair.ours.steps._steps[pair.states]._steps.keys()
+
+
+@pytest.mark.skipif(not IS_INTERPRETED, reason="the interpreter is watched")
+def test_no_launch_of_a_step_reads_or_writes_where_it_must_not(pair):
+    rows = Both.of(pair, 255, 9, 2)
+    stacks = [stack for layer in pair.ours.steps._model.layers for stack in (layer.gate_up_proj, layer.down_proj)]
+    tables = [tensor for stack in stacks for one in stack.matrices for tensor in (one.codes, one.scales)]
+    with sanitized(*tables):
+        rows.steps(2)
+
+
+def test_a_layer_of_a_step_is_at_most_eleven_launches(pair):
+    Both.of(pair, 2).steps(1)
+    launches = [launch.name for launch in step_of(pair, 1).program.launches]
+    apart = len(pair.ours.steps._model.layers[0].qkv) - 1  # projections that are one matrix on a card
+    assert (len(launches) - 4) / 2 - apart <= 10, launches
+    assert launches.count("choose_expert") == 2
+
+
+@pytest.fixture(scope="module")
+def walk(pair):
+    """A row before the end of a block, the tokens that it goes on with, and the logits of each by the reference."""
+    row = Both.of(pair, 254)
+    start = row.found.snapshot()
+    ids = torch.randint(3, VOCABULARY, (4, 1, 1))
+    expected = [pair.reference(one, row.expected) for one in ids]
+    pair.ours(ids[0], row.found)
+    return SimpleNamespace(start=start, ids=ids, expected=expected)
+
+
+def is_noticed(pair, walk, place, argument):
+    """Whether logits are others when one launch goes on with what one of its tensors held after the first step."""
+    cache = Cache.from_snapshot(walk.start)
+    pair.ours(walk.ids[0], cache)
+    step = step_of(pair, 1)
+    whole = step.program
+    launches = list(whole.launches)
+    arguments = list(launches[place].arguments)
+    arguments[argument] = arguments[argument].clone()
+    launches[place] = replace(launches[place], arguments=tuple(arguments))
+    step.program = Program(launches, PLACE)
+    try:
+        steps = zip(walk.ids[1:], walk.expected[1:], strict=True)
+        return any(float((pair.ours(ids, cache).cpu() - one).abs().max()) > 10 * ALIKE for ids, one in steps)
+    finally:
+        step.program = whole
+
+
+def changing(pair, walk):
+    """(place, argument) of all tensors that differ between two steps.
+
+    But scratch, which is written before it is read, positions where they only tell rows that fill a batch up, and what
+    stands for a tensor that the first layer does not read.
+    """
+    cache, held = Cache.from_snapshot(walk.start), []
+    for ids in (walk.ids[0], walk.ids[3]):
+        pair.ours(ids, cache)
+        step = step_of(pair, 1)
+        held.append([[one.clone() for one in tensors_of(launch)] for launch in step.program.launches])
+    scratch, positions = step.buffers.scratch.data_ptr(), step.inputs.positions.data_ptr()
+    for place, (launch, *both) in enumerate(zip(step.program.launches, *held, strict=True)):
+        harmless = {scratch, *([positions] if launch.name in ("embed_rows", "choose_expert") else [])}
+        for argument, (one, first, last) in enumerate(zip(tensors_of(launch), *both, strict=True)):
+            is_used = not (is_of_first(launch) and argument in UNUSED_BY_FIRST.get(launch.name, ()))
+            if is_used and not torch.equal(first, last) and one.data_ptr() not in harmless:
+                yield place, argument
+
+
+UNUSED_BY_FIRST = {"merge_and_norm": (0, 6), "choose_expert": (1,)}  # branch and the merged residual; the state before
+
+
+def is_of_first(launch):
+    """Whether there is no layer before, from which a branch or a router's state would come."""
+    return launch.options.get("MERGE") is False or launch.options.get("IS_FIRST") is True
+
+
+def tensors_of(launch):
+    """Arguments that are tensors come first."""
+    return list(takewhile(lambda one: isinstance(one, torch.Tensor), launch.arguments))
+
+
+def test_what_is_frozen_in_a_program_is_noticed_for_each_of_its_inputs(pair, walk):
+    step = step_of(pair, 1)
+    readers = {"ids": "embed_rows", "positions": "cca_of_token", "slot_in": "cca_of_token", "slot_out": "cca_of_token"}
+    for name, kernel in {**readers, "table": "attend_split"}.items():
+        at = getattr(step.inputs, name).data_ptr()
+        place = next(place for place, launch in enumerate(step.program.launches) if launch.name == kernel)
+        tensors = tensors_of(step.program.launches[place])
+        argument = next(argument for argument, one in enumerate(tensors) if one.data_ptr() == at)
+        assert is_noticed(pair, walk, place, argument), name
+
+
+def test_what_is_frozen_in_a_program_is_noticed_for_each_of_its_kernels(pair, walk):
+    """The last of each kernel's tensors that change, in the second layer where it has one."""
+    launches = step_of(pair, 1).program.launches
+    last = {launches[place].name: (place, argument) for place, argument in changing(pair, walk)}
+    assert len(last) >= 11
+    for name, (place, argument) in last.items():
+        assert is_noticed(pair, walk, place, argument), name
+
+
+@pytest.mark.long
+def test_whatever_tensor_of_a_program_is_frozen_it_is_noticed(pair, walk):
+    launches = step_of(pair, 1).program.launches
+    for place, argument in changing(pair, walk):
+        assert is_noticed(pair, walk, place, argument), (place, launches[place].name, argument)
