@@ -23,6 +23,7 @@ from zaya_core.measure.card_check.choices import choice_checks
 from zaya_core.measure.card_check.layer import layer_checks
 from zaya_core.measure.card_check.products import product_checks
 from zaya_core.measure.card_check.tokens import median_difference, model_checks
+from zaya_core.model.steps import Declined
 from zaya_core.sampling.draw import Drawn
 
 KERNELS = [*product_checks(), *layer_checks(), *attention_checks(), *choice_checks()]
@@ -98,6 +99,23 @@ def test_tokens_by_torch_and_step_by_step_are_those_of_one_pass(monkeypatch, tmp
     ids = iter([[1, 2, 3], [1, 2, 3], [1, 5, 3]])
     monkeypatch.setattr(tokens, "greedy", lambda *_: (next(ids), None))
     assert tokens.graphs_fault(torch.device("cpu"), tokens=3) == "replay 2 chose another token at position 1"
+
+
+def test_torch_is_not_compared_with_itself_where_the_kernels_decline_a_model(monkeypatch):
+    def declined(*_):
+        raise Declined("heads of 33")
+
+    monkeypatch.setattr("zaya_core.kernels.triton.steps.TritonSteps", declined)
+    monkeypatch.setattr("zaya_core.kernels.resolve._native", declined)
+    (failure,) = outcome_of(model_checks(Path())[:1], torch.device("cpu")).failed
+    assert failure.error == "DeviceError: torch computes: heads of 33; heads of 33"
+
+
+@pytest.mark.long
+def test_whole_models_pass(tmp_path):
+    outcome = outcome_of(model_checks(tmp_path, tokens=1), PLACE)
+    assert outcome is not None and outcome.failed == ()
+    assert 0 < outcome.worst < 0.1
 
 
 def test_a_model_is_asked_for_the_kernels_whatever_the_caller_asks_for(monkeypatch):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from quant.kernels.resolve import VARIABLE, cpu_products
 from zaya_core.config.graphs import Graphs
+from zaya_core.errors import DeviceError
 from zaya_core.load import load_model
 from zaya_core.measure.card_check.check import Check
 from zaya_core.measure.self_test import greedy
@@ -73,8 +74,12 @@ def median_difference(found: Tensor, expected: Tensor) -> float:
 
 
 def _loaded(folder: Path, device: torch.device, kernels: str, graphs: Graphs = "off") -> ZayaModel:
+    """Raises DeviceError where the kernels leave the model to torch, which would be compared with itself."""
     with _kernels(kernels):
-        return load_model(folder, str(device), graphs=graphs)
+        model = load_model(folder, str(device), graphs=graphs)
+    if model.steps.name != kernels:
+        raise DeviceError(f"{model.steps.name} computes: {model.steps.reason}")
+    return model
 
 
 @contextmanager
