@@ -26,7 +26,7 @@ from zaya_core.whole_numbers import is_number
 _MOST_BYTES, _MOST_KEPT = 1 << 20, 64
 _MOST_NAMED = 3  # failed kernels in a sentence
 # What the numbers depend on: kernels, the layouts that they read, and the check itself.
-_SOURCES = ("kernels/triton/*.py", "cache/arrangement.py", "measure/card_check/*.py")
+_SOURCES = ("kernels/triton/**/*.py", "cache/arrangement.py", "measure/card_check/*.py")
 
 
 @dataclass(frozen=True)

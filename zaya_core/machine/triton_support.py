@@ -79,7 +79,8 @@ def cache_note() -> str | None:
 
 def use_cache() -> None:
     """Let Triton in this process, and in those that it starts, keep what it compiles where that can be kept."""
-    os.environ[CACHE_VARIABLE] = str(cache_in_use()[0])
+    if (folder := cache_in_use()[0]) != _triton_cache():
+        os.environ[CACHE_VARIABLE] = str(folder)
 
 
 def _why_not_this_card(gpu: Gpu) -> str | None:

@@ -48,9 +48,14 @@ def _run(device: torch.device, folder: Path) -> None:
 
 def _checks(folder: Path) -> list[Check]:
     """Kernels first: what fails in one makes a model fail, too, and has a name of its own."""
+    from zaya_core.measure.card_check.attention import attention_checks
+    from zaya_core.measure.card_check.choices import choice_checks
+    from zaya_core.measure.card_check.layer import layer_checks
+    from zaya_core.measure.card_check.products import product_checks
     from zaya_core.measure.card_check.tokens import model_checks
 
-    return model_checks(folder)
+    kernels = [*product_checks(), *layer_checks(), *attention_checks(), *choice_checks()]
+    return kernels + model_checks(folder)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +38,16 @@ def largest_difference(found: Tensor, expected: Tensor) -> float:
     found, expected = found.float(), expected.float()
     worst = float((found - expected).abs().max()) / max(1e-30, float(expected.abs().max()))
     return worst if worst == worst else float("inf")  # NaN is equal to nothing
+
+
+def random(*shape: int, device: torch.device, seed: int = 0) -> Tensor:
+    """Normal float32 numbers, the same on every device."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+def whole(numbers: Iterable[int], device: torch.device) -> Tensor:
+    """As kernels take positions and the like: int32."""
+    return torch.tensor(list(numbers), dtype=torch.int32, device=device)
 
 
 def outcome_of(checks: Sequence[Check], device: torch.device) -> Outcome | None:
