@@ -10,7 +10,7 @@ from unittest import mock
 
 import torch
 
-from quant.kernels.triton.launch import Launch
+from quant.kernels.triton.launch import Launch, tell
 from tests.gpu.simulated_card import SimulatedTensor
 
 
@@ -66,6 +66,7 @@ def simulated_kernels() -> Iterator[Kernels]:
             kernels.recording.launches.append(launch)
             return
         kernels.launches[launch.name] += 1
+        tell(launch.name)
         _run(launch)
 
     @contextmanager

@@ -1,6 +1,7 @@
 """What a program asks of a card: launches, synchronisations and copies, each with the line that asks for it.
 
-Every operation that computes counts as one launch; a few, such as sort and topk, are several on a card.
+Every operation that computes counts as one launch; a few, such as sort and topk, are several on a card. So does each of
+zaya's own kernels, and a recorded graph that is replayed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 _ROOMS = tuple(str(Path(__file__).parents[2] / room) for room in ("quant", "zaya_core", "zaya_cli"))
 _OWN = str(Path(__file__))
+_KERNELS = "quant.kernels.triton.launch"
 # Operations for which nothing is launched: they read a value, or describe memory or ask for some.
 _READ_BY_THE_HOST = frozenset(("_local_scalar_dense", "equal", "is_nonzero", "item"))
 _MEMORY = frozenset(("empty", "empty_strided", "lift_fresh", "new_empty", "new_empty_strided", "resize_", "set_"))
@@ -36,6 +39,20 @@ class CardTraffic(TorchDispatchMode):
         self.launches: Counter[tuple[str, str]] = Counter()
         self.synchronisations: Counter[tuple[str, str]] = Counter()
         self.copies: Counter[tuple[str, str]] = Counter()
+        self._watching = ExitStack()
+
+    def __enter__(self) -> Any:
+        kernels = sys.modules.get(_KERNELS)  # where a model on a card computes by them
+        if kernels is not None:
+            self._watching.enter_context(kernels.watched(self._note_kernel))
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._watching.close()
+        super().__exit__(*error)
+
+    def _note_kernel(self, name: str) -> None:
+        self.launches[program_line(), name] += 1
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

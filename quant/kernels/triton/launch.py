@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,24 @@ IS_INTERPRETED: bool = triton.knobs.runtime.interpret
 # What tl.dot multiplies. The interpreter has no bfloat16 arithmetic; of rounded numbers the products are the same.
 DOT = tl.float32 if IS_INTERPRETED else tl.bfloat16
 
+_watchers: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def watched(note: Callable[[str], None]) -> Iterator[None]:
+    """Meanwhile `note` is told the name of each kernel that the host launches, and of each graph that it replays."""
+    _watchers.append(note)
+    try:
+        yield
+    finally:
+        _watchers.remove(note)
+
+
+def tell(name: str) -> None:
+    """Whoever watches."""
+    for note in _watchers:
+        note(name)
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -28,6 +47,7 @@ class Launch:
 
     def run(self) -> None:
         """On the current device and stream. Sums are fused whatever the version of Triton takes for its default."""
+        tell(self.name)
         self.kernel[self.grid](*self.arguments, **self.options, enable_fp_fusion=True)
 
     @property

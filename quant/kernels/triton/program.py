@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from quant.kernels.triton.launch import Launch, run_all
+from quant.kernels.triton.launch import Launch, run_all, tell
 
 
 class Program:
@@ -31,6 +31,7 @@ class Program:
         if self._graph is None:
             run_all(self.launches, self.device)
         else:
+            tell("graph")
             self._graph.replay()
 
     def capture(self) -> None:

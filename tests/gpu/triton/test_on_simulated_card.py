@@ -71,7 +71,7 @@ def test_a_step_asks_a_card_ten_times_a_layer_and_waits_once(kernels, folder, to
     with CardTraffic() as traffic:
         engine.step()
     assert traffic.synchronisations.total() == 1, traffic.synchronisations
-    assert traffic.launches.total() <= 4, traffic.launches
+    assert traffic.launches.total() - kernels.launches.total() <= 4, traffic.launches
     ends = {"embed_rows": 1, "rotary_angles": 1, "chunk_sums": 1, "begin_draw": 1}
     assert {name: kernels.launches[name] for name in ends} == ends
     assert kernels.launches.total() - sum(ends.values()) - 2 <= 10 * LAYERS, kernels.launches

@@ -71,7 +71,8 @@ class CardWeights:
 
     def __init__(self, weights: ModelWeights):
         """Raises Declined for what the kernels do not compute."""
-        self.config, self.layout, self._weights = weights.config, weights.layout, weights
+        self.config, self.layout, self.graphs = weights.config, weights.layout, weights.graphs
+        self._weights = weights
         self._layers: list[CardLayer] = []
         self._ends: tuple[Embedding, Head] | None = None
 

@@ -79,7 +79,6 @@ class Buffers:
             choices=torch.zeros((config.num_hidden_layers, rows), dtype=torch.int32, device=device),
         )
 
-
     def spoil(self) -> None:
         """Fill with what no step leaves there, so that a launch that is left out is noticed."""
         pairs = (*self.residual, *self.router_state)

@@ -15,7 +15,7 @@ from zaya_core.kernels.triton.card_weights import CardWeights
 from zaya_core.kernels.triton.decode import DecodeSteps
 from zaya_core.kernels.triton.paged_cache import LayerKV
 from zaya_core.kernels.triton.prompt_attention import prompt_attention
-from zaya_core.kernels.triton.sampling import TritonSampling
+from zaya_core.kernels.triton.sampling.rows import TritonSampling
 from zaya_core.kernels.triton.step_inputs import RowInput
 from zaya_core.model.forward_pass import ForwardPass
 from zaya_core.model.steps import Qkv
