@@ -86,11 +86,12 @@ import json
 from dataclasses import asdict, replace
 from tests.gpu.triton.cases import launches
 from tests.gpu.triton.compiled import compiled, report
-case, launch = next((case, launch) for case, launch in launches("sm_86") if case == "product int4 1")
-x, codes, *others = launch.arguments
+cases = dict(launches("sm_86"))
+row, prompt = cases["product int4 1"], cases["gate_up int4 1024"]
+x, codes, *others = row.arguments
 for name, one in (
-    ("not aligned", replace(launch, arguments=(x, codes.new_empty(codes.numel() + 1)[1:], *others))),
-    ("one warp", replace(launch, options={**launch.options, "num_warps": 1})),
+    ("not aligned", replace(row, arguments=(x, codes.new_empty(codes.numel() + 1)[1:], *others))),
+    ("one warp", replace(prompt, options={**prompt.options, "num_warps": 1})),
 ):
     print(json.dumps(asdict(report(name, "sm_86", compiled(one, "sm_86")))))
 """
