@@ -65,3 +65,17 @@ def test_a_test_that_starts_a_program_without_a_mark_fails(tmp_path):
     names = ("subprocess", "system", "spawn", "fork", "terminal", "comparison", "swallowed")
     assert failed == {*(f"test_unmarked[{way}]" for way in names), "test_unmarked_fixture"}, done.stdout
     assert "17 passed, 8 errors" in done.stdout
+
+
+@pytest.mark.parametrize(("asked", "ran"), [([], "1 passed, 1 deselected"), (["-m", "long"], "1 passed, 1 deselected")])
+def test_what_takes_minutes_runs_only_when_it_is_asked_for(tmp_path, asked, ran):
+    (tmp_path / "test_both.py").write_text(
+        "import pytest\n@pytest.mark.long\ndef test_slow(request):\n    assert request.config.option.markexpr == 'long'\n"
+        "def test_quick(request):\n    assert not request.config.option.markexpr\n"
+    )
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    marks = "markers=builds\n processes\n long"
+    command = [sys.executable, "-m", "pytest", "-p", "tests.tiers", "-p", "no:cacheprovider", "-o", marks, *asked]
+    done = subprocess.run([*command, str(tmp_path)], cwd=ROOT, env=environment | {"PYTEST_ADDOPTS": ""},
+                          capture_output=True, text=True)  # fmt: skip
+    assert ran in done.stdout, done.stdout + done.stderr

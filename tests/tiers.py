@@ -1,6 +1,7 @@
 """The tiers of the tests: `builds` compile, `processes` start programs, and all others do neither.
 
-`pytest` runs everything; `pytest -m "not builds and not processes"` is the quick tier.
+`pytest` runs everything but what is marked `long`, which takes minutes and `pytest -m long` runs;
+`pytest -m "not builds and not processes"` is the quick tier.
 """
 
 from __future__ import annotations
@@ -62,8 +63,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             item.add_marker(mark)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files that take long begin first: last, they would leave the other process without work."""
+    if "long" not in config.getoption("markexpr"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     ranks: dict[Path, int] = {}
     for item in items:
         ranks[item.path] = min(_rank(item), ranks.get(item.path, len(MARKS)))

@@ -36,7 +36,7 @@ def scales_at(table, index, BITS: tl.constexpr):
 @triton.jit
 def rounded(x, DOT: tl.constexpr, BY_BITS: tl.constexpr):
     """x as DOT. BY_BITS: on cards without an instruction for it, where the compiler's own way takes twice as long."""
-    if BY_BITS and x.dtype == tl.float32:  # noqa: SIM108
+    if BY_BITS and x.dtype == tl.float32 and DOT == tl.bfloat16:  # noqa: SIM300
         y = to_bf16_bits(x).to(tl.bfloat16, bitcast=True)
     else:
         y = x.to(DOT)

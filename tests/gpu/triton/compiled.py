@@ -1,6 +1,6 @@
 """Launches compiled for cards that are not here, and what the compiler made of them.
 
-A process without TRITON_INTERPRET: `python -m tests.gpu.triton.compiled TARGET...` prints one `Report` a line as JSON.
+A process without TRITON_INTERPRET: `python -m tests.gpu.triton.compiled sm_86` prints one `Report` a line as JSON.
 Types, alignment and constants are those that Triton itself finds in a launch's arguments, which are tensors of the
 device "meta": of any size, without memory.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,22 +129,24 @@ def _of_amd(kernel: Any) -> dict[str, Any]:
     }
 
 
-def reports(targets: Iterable[str], wanted: str = "") -> Iterator[Report]:
-    """All cases whose name has `wanted` in it, for each target."""
+def reports(target: str, is_wanted: Callable[[str], bool]) -> Iterator[Report]:
+    """Of all cases with a wanted name."""
     from tests.gpu.triton.cases import launches
 
-    for target in targets:
-        for case, launch in launches(target):
-            if wanted in case:
-                yield report(case, target, compiled(launch, target))
+    for case, launch in launches(target):
+        if is_wanted(case):
+            yield report(case, target, compiled(launch, target))
 
 
 def main() -> None:
-    """Targets, or "all", and words: only cases with one of them in their name."""
-    targets = [one for one in sys.argv[1:] if one in TARGETS] or TARGETS
-    words = [one for one in sys.argv[1:] if one not in TARGETS] or [""]
-    for word in words:
-        for one in reports(targets, word):
+    """Targets, none for all of them; "usual" leaves rare cases out; other words: what a case's name has to have."""
+    from tests.gpu.triton.cases import is_usual
+
+    words = [word for word in sys.argv[1:] if word not in TARGETS]
+    for target in [word for word in sys.argv[1:] if word in TARGETS] or TARGETS:
+        for one in reports(
+            target, lambda case: all(is_usual(case) if word == "usual" else word in case for word in words)
+        ):
             print(json.dumps(asdict(one)), flush=True)
 
 
