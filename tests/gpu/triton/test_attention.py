@@ -84,8 +84,9 @@ def step_of(positions, heads, groups, head_dim, kv, window, shape):
         ([256, 257, 3], 8, 2, 32, 20, AttentionShape(8, 16, 4)),
         ([300], 4, 1, 64, 256, AttentionShape(4, 64, 4)),
         ([0, -1, 17], 8, 1, 16, 1, AttentionShape(4, 32, 4)),
+        pytest.param([1030, 511], 8, 2, 128, 700, AttentionShape(64, 16, 4), marks=pytest.mark.long),
     ],
-    ids=["ends of a block", "window", "one row", "nearly nothing"],
+    ids=["ends of a block", "window", "one row", "nearly nothing", "as ZAYA1-8B"],
 )
 def test_one_token(positions, heads, groups, head_dim, kv, window, shape):
     out, expected = step_of(positions, heads, groups, head_dim, kv, window, shape)
@@ -150,8 +151,9 @@ def chunk_of(lengths, past, heads, groups, head_dim, kv, window, shape, dtype=to
         ([7, 0, 3], [254, 9, 0], 6, 2, 16, 5, PromptShape(16, 16, 4)),
         ([40], [0], 8, 1, 32, None, PromptShape(32, 32, 4)),
         ([3, 21], [255, 130], 4, 1, 64, 200, PromptShape(32, 64, 4)),
+        pytest.param([70, 33], [480, 0], 8, 2, 128, 300, PromptShape(64, 32, 4), marks=pytest.mark.long),
     ],
-    ids=["end of a block", "rows padded, a small window", "a whole prompt", "window"],
+    ids=["end of a block", "rows padded, a small window", "a whole prompt", "window", "as ZAYA1-8B"],
 )
 def test_a_chunk(lengths, past, heads, groups, head_dim, kv, window, shape):
     out, expected = chunk_of(lengths, past, heads, groups, head_dim, kv, window, shape)

@@ -35,7 +35,7 @@ class LayerKV:
         dtypes = (torch.int8,) if is_int8 else FLOATS
         expect_tensors(keys.device, keys=(keys, shape, dtypes), values=(self.values, shape, (keys.dtype,)))
         scales = (self.key_scales, self.value_scales)
-        if (is_int8 and None in scales) or (not is_int8 and scales != (None, None)):
+        if any((one is not None) != is_int8 for one in scales):
             raise ValueError(f"int8 keys and values have scales, others none; these are {keys.dtype}")
         for name, one in zip(("key_scales", "value_scales"), scales, strict=True):
             if one is not None:

@@ -131,7 +131,7 @@ def choose_expert(
     p = tl.exp(logits - tl.max(logits, 0))
     p = tl.where(is_class, p / tl.sum(p, 0), 0.0)
     biased = tl.where(is_class, p + tl.load(balancing_biases + e, mask=is_class, other=0.0), -1e30)
-    best = tl.minimum(tl.argmax(biased, 0, tie_break_left=True), CLASSES - 1)  # whatever comes of what is no number
+    best = tl.min(tl.where(biased == tl.max(biased, 0), e, CLASSES - 1), 0)  # the first of equals; of no numbers skip
     is_row = tl.load(positions + row) >= 0
     tl.store(choice + row, tl.where(is_row, best, CLASSES - 1))
     tl.store(weight + row, tl.where(is_row, tl.sum(tl.where(e == best, p, 0.0), 0), 0.0))
