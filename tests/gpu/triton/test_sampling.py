@@ -17,7 +17,6 @@ pytest.importorskip("triton")
 from quant.kernels.triton.launch import IS_INTERPRETED, run_all
 from tests.gpu.triton.draw_twin import UNSURE, twin_ids
 from tests.gpu.triton.place import PLACE
-from tests.gpu.triton.quick_calls import quicken_calls
 from tests.gpu.triton.sanitizer import sanitized
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.kernels.triton.sampling import adjust, draw, normalise
@@ -33,11 +32,6 @@ from zaya_core.sampling.sorted import draw_sorted
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{what}") for what in ("All-NaN", "invalid value", "overflow")]
 GREEDY = SamplingParams(temperature=0)
 NOT_CUT: dict[str, Any] = {"top_p": 1.0, "min_p": 0.0}
-
-
-@pytest.fixture(autouse=True)
-def _quick_calls(monkeypatch):
-    quicken_calls(monkeypatch)
 
 
 def drawn_of(logits, rows, **sizes):
