@@ -20,8 +20,6 @@ from quant.kernels.triton.grouped import (
 from quant.kernels.triton.launch import Launch
 from quant.kernels.triton.weights import CardMatrix, CardStack
 
-_FLOATS = (torch.float32, torch.bfloat16)
-
 
 def product(x: Tensor, matrix: CardMatrix, out: Tensor) -> Launch:
     """x: (M, K) float32, from 17 rows on also bfloat16 -> out: (M, N) float32, bias included.
@@ -42,16 +40,17 @@ def product(x: Tensor, matrix: CardMatrix, out: Tensor) -> Launch:
 
 
 def gate_up(x: Tensor, choice: Tensor, stack: CardStack, out: Tensor, rows: SortedRows | None = None) -> Launch:
-    """x: (M, K), choice: (M) int32, stack: (E, N, K) -> out: (M, N / 2) float32, silu(gate) * up of each row's expert.
+    """x: (M, K), choice: (M) int32, stack: (E, N, K) -> out: (M, N / 2), silu(gate) * up of each row's expert.
 
-    Gates are the first half of N. Where `choice` is E, a row skips, and its part of `out` stays as it is. rows: the
-    choice as `sorted_by_expert` sorts it, for more than 16 rows; sorted here where it is None. Raises ValueError.
+    x, out: float32, or from 17 rows on also bfloat16. Gates are the first half of N. Where `choice` is E, a row skips,
+    and its part of `out` stays as it is. rows: the choice as `sorted_by_expert` sorts it, for more than 16 rows; sorted
+    here where it is None. Raises ValueError.
     """
     n, k = stack.shape
     if n % 2 or (stack.bits < 16 and n % 32):
         raise ValueError(f"gates are whole tiles and half of the rows; there are {n} rows")
     _expect_rows(x, choice, k, stack)
-    _expect("out", out, (len(x), n // 2), (torch.float32,), x.device)
+    _expect("out", out, (len(x), n // 2), _floats(len(x)), x.device)
     if len(x) == 1:
         return gate_up_of_row(x, choice, stack, out)
     if len(x) <= MOST_ROWS:
@@ -96,7 +95,11 @@ def _expect_rows(x: Tensor, choice: Tensor, k: int, stack: CardStack) -> None:
 def _expect_input(x: Tensor, k: int, device: torch.device) -> None:
     if x.dim() != 2 or not len(x):
         raise ValueError(f"x must be rows of {k} numbers; it is {described(x)}")
-    _expect("x", x, (len(x), k), _FLOATS if len(x) > MOST_ROWS else _FLOATS[:1], device)
+    _expect("x", x, (len(x), k), _floats(len(x)), device)
+
+
+def _floats(rows: int) -> tuple[torch.dtype, ...]:
+    return (torch.float32, torch.bfloat16) if rows > MOST_ROWS else (torch.float32,)
 
 
 def _expect(

@@ -102,7 +102,9 @@ def _bits(format: Format, codes: Tensor) -> int:
     return {"int4": 4, "int8": 8, "float": codes.dtype.itemsize * 8}[format]
 
 
-def _expect(name: str, tensor: Tensor, shape: Sequence[int], dtypes: Sequence[torch.dtype], device: torch.device) -> None:
+def _expect(
+    name: str, tensor: Tensor, shape: Sequence[int], dtypes: Sequence[torch.dtype], device: torch.device
+) -> None:
     found = strided(tensor, name)
     if tuple(found.shape) != tuple(shape) or found.dtype not in dtypes or found.device != device:
         names = " or ".join(map(str, dtypes))

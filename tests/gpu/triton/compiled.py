@@ -1,8 +1,8 @@
 """Launches compiled for cards that are not here, and what the compiler made of them.
 
-A process without TRITON_INTERPRET: `python -m tests.gpu.triton.compiled TARGET...` prints one `Report` a line as JSON.
-Types, alignment and constants are those that Triton itself finds in a launch's arguments, which are tensors of the device
-"meta": of any size, without memory.
+A process without TRITON_INTERPRET: `python -m tests.gpu.triton.compiled sm_86` prints one `Report` a line as JSON.
+Types, alignment and constants are those that Triton itself finds in a launch's arguments, which are tensors of the
+device "meta": of any size, without memory.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -119,9 +118,7 @@ def _of_amd(kernel: Any) -> dict[str, Any]:
     counted = {name: int(number) for name, number in re.findall(r"\.(\w+):\s+(\d+)", text)}
     names = re.findall(r"^\t([sv]_\w+|global_\w+|buffer_\w+|ds_\w+|scratch_\w+|flat_\w+)", text, re.M)
     loads = Counter(
-        _AMD_BITS.get(name.partition("load_")[2], 16)
-        for name in names
-        if re.match("(global|buffer|flat)_load", name)
+        _AMD_BITS.get(name.partition("load_")[2], 16) for name in names if re.match("(global|buffer|flat)_load", name)
     )
     return {
         "registers": counted["vgpr_count"],
@@ -132,22 +129,24 @@ def _of_amd(kernel: Any) -> dict[str, Any]:
     }
 
 
-def reports(targets: Iterable[str], wanted: str = "") -> Iterator[Report]:
-    """All cases whose name has `wanted` in it, for each target."""
+def reports(target: str, is_wanted: Callable[[str], bool]) -> Iterator[Report]:
+    """Of all cases with a wanted name."""
     from tests.gpu.triton.cases import launches
 
-    for target in targets:
-        for case, launch in launches(target):
-            if wanted in case:
-                yield report(case, target, compiled(launch, target))
+    for case, launch in launches(target):
+        if is_wanted(case):
+            yield report(case, target, compiled(launch, target))
 
 
 def main() -> None:
-    """Targets, or "all", and words: only cases with one of them in their name."""
-    targets = [one for one in sys.argv[1:] if one in TARGETS] or TARGETS
-    words = [one for one in sys.argv[1:] if one not in TARGETS] or [""]
-    for word in words:
-        for one in reports(targets, word):
+    """Targets, none for all of them; "usual" leaves rare cases out; other words: what a case's name has to have."""
+    from tests.gpu.triton.cases import is_usual
+
+    words = [word for word in sys.argv[1:] if word not in TARGETS]
+    for target in [word for word in sys.argv[1:] if word in TARGETS] or TARGETS:
+        for one in reports(
+            target, lambda case: all(is_usual(case) if word == "usual" else word in case for word in words)
+        ):
             print(json.dumps(asdict(one)), flush=True)
 
 

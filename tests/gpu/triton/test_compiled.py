@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,50 +14,93 @@ import pytest
 
 pytest.importorskip("triton")
 
-from tests.gpu.triton.compiled import TARGETS, Report  # noqa: E402
+from tests.gpu.triton.compiled import TARGETS, Report
 
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parent.parent.parent.parent
 USUAL = ("sm_86", "sm_120", "gfx1100", "gfx942")
 SHARED = 48 << 10  # bytes: what a program has on all cards without being asked for more
+VECTORS = 0.4  # the least part of all bits that are loaded 64 or 128 at once; numbers of rows and scales are others
 
-# By words of a case and a target, the bytes of a thread that may go to memory, and why.
-_REDUCTION = "an array of libdevice's sin and cos, into which it reduces an angle of any size"
-SPILLS: dict[tuple[str, str], tuple[int, str]] = {
-    ("angles", target): (32, _REDUCTION) for target in TARGETS if target.startswith("sm_")
+# By the beginning of a case and of a target: bytes of a thread that may go to memory, and why.
+SPILLS = {
+    ("down int8 16", "sm_90"): (8, "one number is put aside before the loop, and read after it"),
+    ("gate_up float32 16", "gfx1"): (4096, "no matrix units for float32; only small models have such weights"),
+    ("gate_up float32 1024", "gfx1"): (4096, "as with 16 rows"),
+    ("gate_up of float32 int4", "gfx11"): (16, "rows of x are rounded there; models of bfloat16 do not need it"),
+    ("angles", "sm_"): (32, "an array of libdevice's sin and cos, into which they reduce an angle of any size"),
 }
-WITHOUT_VECTORS = ("angles",)  # 64 numbers a row
+FEW_NUMBERS = ("angles",)  # 64 a row
 
 
-def compiled_for(targets: Iterable[str], cache: Path) -> list[Report]:
-    """All cases, two targets at a time, each in a process without the interpreter."""
+def run(cache: Path, *arguments: str) -> str:
+    """A process without the interpreter -> what it printed."""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
-    def one(target: str) -> list[Report]:
-        environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-        environment |= {"TRITON_CACHE_DIR": str(cache / target)}
-        command = [sys.executable, "-m", "tests.gpu.triton.compiled", target]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return [Report(**json.loads(line)) for line in done.stdout.splitlines()]
 
+def compiled_for(targets: Iterable[str], words: Iterable[str], cache: Path) -> Iterator[Report]:
+    """Cases with these words, two targets at a time."""
     with ThreadPoolExecutor(2) as pool:
-        return [report for reports in pool.map(one, targets) for report in reports]
+        printed = pool.map(lambda one: run(cache / one, "-m", "tests.gpu.triton.compiled", one, *words), targets)
+        for line in "".join(printed).splitlines():
+            yield report_of(line)
 
 
-def too_much(report: Report) -> str | None:
+def report_of(line: str) -> Report:
+    """JSON has no numbers for names."""
+    found = json.loads(line)
+    return Report(**found | {"loads": {int(bits): count for bits, count in found["loads"].items()}})
+
+
+def too_much(report: Report) -> Iterator[str]:
     """What is beyond the budget of a kernel."""
-    allowed = max((most for (case, on), (most, _) in SPILLS.items() if case in report.case and on == report.target), default=0)
-    if report.spilled > allowed:
-        return f"{report.case} on {report.target} spills {report.spilled} bytes"
+    allowed = [
+        most
+        for (case, on), (most, _) in SPILLS.items()
+        if report.case.startswith(case) and report.target.startswith(on)
+    ]
+    if report.spilled > max(allowed, default=0):
+        yield f"{report.case} on {report.target} spills {report.spilled} bytes"
     if report.shared > SHARED:
-        return f"{report.case} on {report.target} shares {report.shared} bytes"
-    if not report.loads.get("128") and report.case not in WITHOUT_VECTORS:
-        return f"{report.case} on {report.target} loads no vectors: {report.loads}"
-    return None
+        yield f"{report.case} on {report.target} shares {report.shared} bytes"
+    loads = [] if report.case in FEW_NUMBERS else report.loads.items()
+    if sum(bits * count for bits, count in loads if bits >= 64) < VECTORS * sum(bits * count for bits, count in loads):
+        yield f"{report.case} on {report.target} does not load vectors: {report.loads}"
 
 
-@pytest.mark.parametrize("targets", [USUAL, pytest.param(TARGETS, marks=pytest.mark.long)], ids=["usual", "all"])
-def test_kernels_keep_to_their_budgets(targets, tmp_path):
-    found = [too_much(report) for report in compiled_for(targets, tmp_path)]
-    assert found and not [one for one in found if one]
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [pytest.param(USUAL, ["usual"], id="usual"), pytest.param(TARGETS, [], id="all", marks=pytest.mark.long)],
+)
+def test_kernels_keep_to_their_budgets(targets, words, tmp_path):
+    found = list(compiled_for(targets, words, tmp_path))
+    assert {report.target for report in found} == set(targets)
+    assert not [one for report in found for one in too_much(report)]
+
+
+PLANTED = """
+import json
+from dataclasses import asdict, replace
+from tests.gpu.triton.cases import launches
+from tests.gpu.triton.compiled import compiled, report
+cases = dict(launches("sm_86"))
+row, prompt = cases["product int4 1"], cases["gate_up int4 1024"]
+x, codes, *others = row.arguments
+for name, one in (
+    ("not aligned", replace(row, arguments=(x, codes.new_empty(codes.numel() + 1)[1:], *others))),
+    ("one warp", replace(prompt, options={**prompt.options, "num_warps": 1})),
+):
+    print(json.dumps(asdict(report(name, "sm_86", compiled(one, "sm_86")))))
+"""
+
+
+def test_what_goes_wrong_is_seen(tmp_path):
+    """Weights that begin anywhere are no vectors; too few threads for what they hold spill."""
+    scattered, spilling = map(report_of, run(tmp_path, "-c", PLANTED).splitlines())
+    assert "does not load vectors" in "".join(too_much(scattered))
+    assert "spills" in "".join(too_much(spilling))

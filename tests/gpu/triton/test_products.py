@@ -1,98 +1,206 @@
-"""Packed products for cards against the float32 reference: of one row, of few, and of a prompt's."""
+"""Products for cards against float32: of one row, of few and of a prompt's, dense and by experts."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-from quant.dense import DenseMatrix  # noqa: E402
-from quant.int4 import Int4Matrix, quantize_int4  # noqa: E402
-from quant.int8 import Int8Matrix, quantize_int8  # noqa: E402
-from quant.kernels.triton.launch import run_all  # noqa: E402
-from quant.kernels.triton.product import down, gate_up, product  # noqa: E402
-from quant.kernels.triton.weights import card_matrix, card_stack  # noqa: E402
-from tests.gpu.triton.place import PLACE, assert_near  # noqa: E402
-from tests.gpu.triton.sanitizer import sanitized  # noqa: E402
+from quant.kernels.triton.grouped import sorted_by_expert
+from quant.kernels.triton.launch import IS_INTERPRETED, run_all
+from quant.kernels.triton.product import down, gate_up, product
+from tests.gpu.triton.packed import (
+    matrix_of,
+    multiplied,
+    multiplied_by_experts,
+    numbers,
+    on_card,
+    stack_of,
+    tensors_of,
+)
+from tests.gpu.triton.place import PLACE, assert_near
+from tests.gpu.triton.sanitizer import expected_fault, sanitized
 
-FORMATS = ["int4", "int8", "bf16", "float32"]
-
-
-def matrix_of(format, n, k, seed=0, bias=None):
-    """A matrix of the reference, on the CPU."""
-    weight = torch.randn(n, k, generator=torch.Generator().manual_seed(seed)) * k**-0.5
-    if format == "int4":
-        return Int4Matrix(quantize_int4(weight), (n, k), bias)
-    if format == "int8":
-        return Int8Matrix(quantize_int8(weight), (n, k), bias)
-    return DenseMatrix(weight.bfloat16() if format == "bf16" else weight, bias)
-
-
-def on_card(matrix):
-    """The same for kernels."""
-    bias = None if matrix.bias is None else matrix.bias.to(PLACE)
-    if isinstance(matrix, DenseMatrix):
-        return card_matrix("float", matrix.weight.to(PLACE), None, matrix.shape, bias)
-    return card_matrix(matrix.kind, matrix.codes.to(PLACE), matrix.scales.to(PLACE), matrix.shape, bias)
+PACKED = [(1, 40, 64), (1, 96, 320), (2, 40, 192), (5, 16, 64), (16, 96, 320), (17, 40, 64), (33, 96, 192)]
+FLOATS = [(1, 41, 70), (2, 41, 70), (16, 96, 192)]
+PRODUCTS = [
+    (format, *shape)
+    for formats, shapes in (("int4 int8", PACKED), ("bf16 float32", FLOATS))
+    for format in formats.split()
+    for shape in shapes
+]
 
 
-def multiplied(matrix, x):
-    """In float32; the native products of a CPU round x."""
-    y = x @ matrix.dequantize().T
-    return y if matrix.bias is None else y + matrix.bias
-
-
-def rows_of(*shape, seed=1):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(("rows", "n", "k"), [(1, 40, 64), (1, 96, 320), (2, 40, 192), (5, 16, 64), (16, 96, 320), (17, 40, 64), (33, 96, 192)])
-def test_a_product(format, rows, n, k):
-    if rows > 16 and format in ("bf16", "float32"):
-        return
-    reference = matrix_of(format, n, k, bias=rows_of(n))
-    x, wide = rows_of(rows, k), torch.full((rows, n + 8), 7.0)
-    wide = wide.to(PLACE)
-    launch = product(x.to(PLACE), on_card(reference), wide[:, 4:-4])
+@pytest.mark.parametrize(("format", "rows", "n", "k"), PRODUCTS)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_product_writes_its_columns_and_no_other(format, rows, n, k, has_bias):
+    reference = matrix_of(format, n, k, bias=numbers(n, seed=2) if has_bias else None)
+    x, wide = numbers(rows, k), torch.full((rows, n + 8), 7.0, device=PLACE)
     with sanitized():
-        run_all([launch], PLACE)
+        run_all([product(x.to(PLACE), on_card(reference), wide[:, 4:-4])], PLACE)
     assert_near(wide[:, 4:-4], multiplied(reference, x))
     assert (wide[:, :4] == 7).all() and (wide[:, -4:] == 7).all()
 
 
-def reference_experts(x, choice, weight, stacks, kept):
-    out = torch.zeros(len(x), stacks[1][0].shape[0]) if kept is None else kept.clone()
-    for row, expert in enumerate(choice.tolist()):
-        if expert < len(stacks[0]):
-            gate, up = multiplied(stacks[0][expert], x[row : row + 1]).chunk(2, dim=1)
-            out[row] = multiplied(stacks[1][expert], torch.nn.functional.silu(gate) * up)[0]
-    return out * weight[:, None]
+def choices(kind, rows, experts):
+    """Experts of rows; `experts` is skip, which padding rows choose, too."""
+    if kind == "one":
+        return torch.full((rows,), experts - 1, dtype=torch.int32)
+    if kind == "none":
+        return torch.full((rows,), experts, dtype=torch.int32)
+    return torch.randint(0, experts + 1, (rows,), generator=torch.Generator().manual_seed(rows)).int()
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("has_kept", [False, True])
-@pytest.mark.parametrize(("rows", "experts"), [(1, 1), (1, 24), (5, 3), (16, 24), (17, 3), (33, 24)])
-def test_experts(format, rows, experts, has_kept):
-    if rows > 16 and has_kept:
-        return
-    width, d = 64, 64
-    stacks = [
-        [matrix_of(format, n, k, seed) for seed in range(experts)] for n, k in ((2 * width, d), (d, width))
-    ]
-    x, weight = rows_of(rows, d), rows_of(rows, seed=2).abs()
-    choice = torch.randint(0, experts + 1, (rows,), generator=torch.Generator().manual_seed(3)).int()
-    kept = rows_of(rows, d, seed=4) if has_kept else None
-    up_stack, down_stack = (card_stack([on_card(one) for one in stack]) for stack in stacks)
-    middle, out = torch.full((rows, width), float("nan"), device=PLACE), torch.full((rows, d), float("nan"), device=PLACE)
-    if rows > 16:
-        out.zero_()
+def expert_products(format, choice, width, d, has_kept, dtype=torch.float32):
+    """Runs both products -> what came out, what should. NaN lies where nothing may be read, 7 where rows are kept."""
+    rows = len(choice)
+    experts = 1 if format.endswith("alone") else experts_of(rows)
+    up, down_ = (
+        [matrix_of(format.split()[0], *shape, seed) for seed in range(experts)]
+        for shape in ((2 * width, d), (d, width))
+    )
+    stacks = stack_of(up), stack_of(down_)
+    x, weight, kept = numbers(rows, d).to(dtype), numbers(rows, seed=2).abs(), numbers(rows, d, seed=3)
+    middle = torch.full((rows, width), float("nan"), dtype=dtype, device=PLACE)
+    out = torch.full((rows, d), float("nan") if rows <= 16 else 7.0, device=PLACE)
+    on_place = choice.to(PLACE)
     launches = [
-        gate_up(x.to(PLACE), choice.to(PLACE), up_stack, middle),
-        down(middle, choice.to(PLACE), weight.to(PLACE), down_stack, out, kept),
+        gate_up(x.to(PLACE), on_place, stacks[0], middle),
+        down(middle, on_place, weight.to(PLACE), stacks[1], out, kept.to(PLACE) if has_kept else None),
     ]
-    tensors = [one for stack in (up_stack, down_stack) for m in stack.matrices for one in (m.codes, m.scales) if one is not None]
-    with sanitized(*tensors):
+    with sanitized(*tensors_of(*stacks)):
         run_all(launches, PLACE)
-    assert_near(out, reference_experts(x, choice, weight, stacks, kept))
+    skipped = torch.full((rows, d), 7.0) if rows > 16 else kept * weight[:, None] if has_kept else torch.zeros(rows, d)
+    return out, multiplied_by_experts(x.float(), choice, weight, up, down_, skipped)
+
+
+EXPERTS = [
+    ("int4", 1, "any", False),
+    ("int4", 1, "none", False),
+    ("int4", 1, "none", True),
+    ("int8", 1, "any", True),
+    ("int4", 2, "one", True),
+    ("int8", 5, "any", False),
+    ("int4", 5, "any", True),
+    ("int4", 5, "none", False),
+    ("int4", 16, "any", True),
+    ("int8", 17, "any", False),
+    ("int4", 33, "any", False),
+    ("int8", 33, "one", False),
+    ("int4", 33, "none", False),
+]
+
+
+@pytest.mark.parametrize(("format", "rows", "kind", "has_kept"), EXPERTS)
+def test_experts_of_packed_weights(format, rows, kind, has_kept):
+    assert_near(*expert_products(format, choices(kind, rows, experts_of(rows)), 64, 64, has_kept))
+
+
+def experts_of(rows):
+    """Sixteen rows and 33 leave some of 24 experts without any."""
+    return 24 if rows in (16, 33) else 3
+
+
+@pytest.mark.parametrize("rows", [1, 4, 20])
+@pytest.mark.parametrize("format", ["bf16", "float32"])
+def test_experts_of_floats_of_odd_sizes(format, rows):
+    assert_near(*expert_products(format, choices("any", rows, experts_of(rows)), 23, 37, False))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 18])
+def test_one_expert_alone(rows):
+    assert_near(*expert_products("int4 alone", choices("any", rows, 1), 64, 128, False))
+
+
+def test_a_prompt_may_be_bfloat16_all_the_way():
+    out, expected = expert_products("int4", choices("any", 20, 3), 64, 64, False, torch.bfloat16)
+    assert_near(out, expected, 1e-2)  # gates and ups are rounded on the way
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")
+@pytest.mark.parametrize("rows", [5, 20])
+def test_a_row_does_not_depend_on_those_beside_it(rows):
+    """Rows of infinities and NaN change no other row."""
+    stack = stack_of([matrix_of("int4", 64, 64, seed) for seed in range(3)])
+    x, choice = numbers(rows, 64), torch.arange(rows, dtype=torch.int32) % 3
+    results = []
+    for wrong in (0.0, float("inf"), float("nan")):
+        x[1::2] = wrong
+        out = torch.zeros(rows, 64, device=PLACE)
+        run_all([down(x.to(PLACE), choice.to(PLACE), torch.ones(rows, device=PLACE), stack, out)], PLACE)
+        results.append(out[::2].cpu())
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_rows_are_sorted_without_waiting_for_a_card():
+    choice = torch.tensor([2, 4, 0, 2, 4, 2], dtype=torch.int32)
+    rows = sorted_by_expert(choice, 4)
+    assert rows.order.tolist() == [2, 0, 3, 5, 1, 4] and rows.offsets.tolist() == [0, 1, 1, 4, 4]
+    without_numbers = sorted_by_expert(choice.to("meta"), 4)  # raises where anything depends on them
+    assert without_numbers.order.shape == (6,) and without_numbers.offsets.dtype == torch.int32
+
+
+def test_rows_choose_the_kernel():
+    matrix, stack = on_card(matrix_of("int4", 64, 64)), stack_of([matrix_of("int4", 64, 64)])
+    names = []
+    for rows in (1, 2, 16, 17):
+        x, choice, out = (torch.zeros(rows, *more, device=PLACE) for more in ((64,), (), (64,)))
+        launches = (
+            product(x, matrix, out),
+            gate_up(x, choice.int(), stack, out[:, :32].contiguous()),
+            down(x, choice.int(), choice, stack, out),
+        )
+        names.append([launch.name.rpartition("_")[2] for launch in launches])
+    assert names == [["row"] * 3, ["few"] * 3, ["few"] * 3, ["many"] * 3]
+
+
+@pytest.mark.skipif(not IS_INTERPRETED, reason="the interpreter is watched")
+@pytest.mark.parametrize("rows", [1, 3, 17])
+@pytest.mark.parametrize("table", ["codes", "scales"])
+def test_a_wrong_table_is_found(rows, table):
+    stack = stack_of([matrix_of("int4", 64, 64, seed) for seed in range(2)])
+    one = getattr(stack.matrices[0], table)
+    wrong = dataclasses.replace(stack, **{table: getattr(stack, table)[:1] + torch.arange(2) * 3 * one.nbytes})
+    x, choice = numbers(rows, 64), torch.ones(rows, dtype=torch.int32)
+    with expected_fault("out of bounds read", *tensors_of(stack)[:2]):
+        run_all([down(x, choice, torch.ones(rows), wrong, torch.zeros(rows, 64))], PLACE)
+
+
+X, OUT, CHOICE, WEIGHT = torch.zeros(2, 64), torch.zeros(2, 64), torch.zeros(2, dtype=torch.int32), torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"x": X[:, :32]}, r"x must be \(2, 64\)"),
+        ({"x": X.bfloat16()}, "x must be"),
+        ({"x": torch.zeros(64)}, "x must be rows of 64"),
+        ({"x": torch.zeros(64, 2).T}, "x must be"),
+        ({"choice": CHOICE.long()}, r"choice must be \(2,\) torch.int32"),
+        ({"weight": WEIGHT[:1]}, r"weight must be \(2,\)"),
+        ({"out": OUT.bfloat16()}, r"out must be \(2, 64\) torch.float32"),
+        ({"kept": X[:1]}, r"kept must be \(2, 64\)"),
+    ],
+)
+def test_wrong_arguments_do_not_reach_a_kernel(changed, words):
+    stack = stack_of([matrix_of("int8", 64, 64)])
+    given = {
+        name: one.to(PLACE)
+        for name, one in ({"x": X, "choice": CHOICE, "weight": WEIGHT, "out": OUT} | changed).items()
+    }
+    with pytest.raises(ValueError, match=words):
+        down(stack=stack, **given)
+
+
+def test_what_kernels_do_not_multiply_is_refused():
+    many = torch.zeros(17, 64, device=PLACE)
+    with pytest.raises(ValueError, match="torch multiplies 17 rows by floats"):
+        product(many, on_card(matrix_of("bf16", 64, 64)), many)
+    stack, choice = stack_of([matrix_of("int8", 64, 64)]), torch.zeros(17, dtype=torch.int32, device=PLACE)
+    with pytest.raises(ValueError, match="rows that skip"):
+        down(many, choice, many[:, 0].contiguous(), stack, many, kept=many)
+    with pytest.raises(ValueError, match="whole tiles and half"):
+        gate_up(many, choice, stack_of([matrix_of("int8", 48, 64)]), many[:, :24].contiguous())
