@@ -70,7 +70,8 @@ def test_a_test_that_starts_a_program_without_a_mark_fails(tmp_path):
 @pytest.mark.parametrize(("asked", "ran"), [([], "1 passed, 1 deselected"), (["-m", "long"], "1 passed, 1 deselected")])
 def test_what_takes_minutes_runs_only_when_it_is_asked_for(tmp_path, asked, ran):
     (tmp_path / "test_both.py").write_text(
-        "import pytest\n@pytest.mark.long\ndef test_slow(request):\n    assert request.config.option.markexpr == 'long'\n"
+        "import pytest\n@pytest.mark.long\n"
+        "def test_slow(request):\n    assert request.config.option.markexpr == 'long'\n"
         "def test_quick(request):\n    assert not request.config.option.markexpr\n"
     )
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

@@ -29,5 +29,6 @@ class WritingSteps(SlotSteps):
             choices.append(choice)
         states, spare = step.cache.states, step.cache.cca.spare
         states.tail[:, spare], states.delayed[:, spare] = torch.stack(step._tails), torch.stack(step._delayed)
+        step._tails, step._delayed = [], []  # a program notes none
         step.states_are_written()
         return self.logits(residual), torch.stack(choices)

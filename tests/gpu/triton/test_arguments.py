@@ -10,8 +10,8 @@ import torch
 pytest.importorskip("triton")
 
 from tests.gpu.triton.layer_parts import cache_of, cca_of, norm_of, random, router_of, scaling_of, whole
+from tests.gpu.triton.packed import matrix_of, on_card
 from tests.gpu.triton.place import PLACE
-from tests.gpu.triton.test_products import matrix_of, on_card
 from zaya_core.kernels.triton.angles import angles
 from zaya_core.kernels.triton.cca import CCAState, CCAWeights, cca
 from zaya_core.kernels.triton.embedding import embedding

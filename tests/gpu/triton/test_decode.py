@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("triton")
 pytest.importorskip("transformers")
@@ -23,6 +24,7 @@ from zaya_core.kernels.resolve import resolve_steps
 from zaya_core.kernels.triton.decode import DecodeStep
 from zaya_core.kernels.triton.steps import TritonSteps
 from zaya_core.load import assemble
+from zaya_core.model.steps import Declined
 from zaya_core.quantize.job import QuantizeSettings
 
 ALIKE = 1e-4 if IS_INTERPRETED else 0.3  # a card multiplies rounded numbers
@@ -222,3 +224,46 @@ def test_whatever_tensor_of_a_program_is_frozen_it_is_noticed(pair, walk):
     launches = step_of(pair, 1).program.launches
     for place, argument in changing(pair, walk):
         assert is_noticed(pair, walk, place, argument), (place, launches[place].name, argument)
+
+
+# Of each kind what it is tested with: the layout, sizes that differ, how keys and values are kept.
+MODELS = {
+    "one_sliding_layer": ("native", {}, "int8"),
+    "whole_head_rotated": ("original", {}, "auto"),  # here the skip class can win
+    "attention_bias": ("native", {}, "auto"),
+    "untied_head_with_bias": ("native", {}, "auto"),
+    "many_experts_wide_router": ("native", {"router_hidden_size": 48, "hidden_size": 320}, "auto"),
+}
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in [*MODELS][2:]]
+
+
+@pytest.mark.parametrize("name", [*[*MODELS][:2], *LONG])
+def test_models_of_each_kind_are_computed_as_the_reference_does(tmp_path, name):
+    layout, sizes, kv = MODELS[name]
+    source = source_folder(tmp_path / "source", layout, name, **{"vocab_size": VOCABULARY, **sizes})
+    folder = quantized_folder(source, tmp_path / "packed", QuantizeSettings("int4", "int8"))
+    with chosen_kernels("reference"):
+        rows = Both.of(pair_of(folder, kv), 11, 2)
+        rows.steps(2)
+        rows.changed(lambda cache: cache.select([0])).steps(2)
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+def test_models_in_floats_are_computed_as_the_reference_does(tmp_path, stored):
+    source = source_folder(tmp_path / "source", num_hidden_layers=1, vocab_size=VOCABULARY)
+    tensors = load_file(source / "model.safetensors")
+    save_file({name: one.to(stored) for name, one in tensors.items()}, source / "model.safetensors")
+    with chosen_kernels("reference"):
+        rows = Both.of(pair_of(source), 20, 2)
+        rows.steps(1)
+        rows.changed(lambda cache: cache.select([0])).steps(1)
+
+
+@pytest.mark.parametrize(
+    ("variant", "why"), [("longer_convolutions", "convolutions over 2 and 2"), ("base", "must be a power of two")]
+)
+def test_what_kernels_do_not_compute_is_declined_with_the_reason(tmp_path, variant, why):
+    sizes = {"head_dim": 24, "num_attention_heads": 8, "hidden_size": 192} if variant == "base" else {}
+    folder = source_folder(tmp_path / "source", "native", variant, **sizes)
+    with pytest.raises(Declined, match=why):
+        TritonSteps(parts_of(folder, device=str(PLACE)), "", graphs=False)
