@@ -14,7 +14,7 @@ pytest.importorskip("triton")
 from tests.core.kernel_choice import chosen_kernels
 from tests.gpu.triton.place import PLACE
 from zaya_core.kernels.triton import prompt_attention
-from zaya_core.kernels.triton.sampling import TritonSampling
+from zaya_core.kernels.triton.sampling.rows import TritonSampling
 from zaya_core.measure.card_check import __main__ as program
 from zaya_core.measure.card_check import attention, layer, products, tokens
 from zaya_core.measure.card_check.attention import attention_checks
