@@ -95,8 +95,8 @@ cases = dict(launches("sm_86"))
 row, prompt = cases["product int4 1"], cases["gate_up int4 1024"]
 x, codes, *others = row.arguments
 for name, one in (
-    ("not aligned", replace(row, arguments=(x, codes.new_empty(codes.numel() + 1)[1:], *others))),
-    ("one warp", replace(prompt, options={**prompt.options, "num_warps": 1})),
+    ("product not aligned", replace(row, arguments=(x, codes.new_empty(codes.numel() + 1)[1:], *others))),
+    ("gate_up one warp", replace(prompt, options={**prompt.options, "num_warps": 1})),
 ):
     print(json.dumps(asdict(report(name, "sm_86", compiled(one, "sm_86")))))
 """

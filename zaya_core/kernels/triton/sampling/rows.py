@@ -23,7 +23,10 @@ AT_ONCE = 2  # rounds before the host looks; at the default top-p one row of 400
 
 
 class TritonSampling:
-    """Chooses tokens for the rows of one model at a time. State: buffers, which later rows find as they were made."""
+    """Chooses tokens for the rows of one model at a time. State: buffers, which later rows find as they were made.
+
+    chunk: logits of one program, a power of two. rounds: of proposing a token, 2 or more, before a row is sorted.
+    """
 
     def __init__(self, chunk: int = CHUNK, rounds: int = ROUNDS):
         self._chunk, self._rounds = chunk, rounds
