@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 
 from zaya_core.errors import ZayaError
+from zaya_core.kernels.card_choice import choose_for
 from zaya_core.kernels.resolve import products_in_use
 from zaya_core.machine.device import choose_device
 from zaya_core.measure.bench import Bench, Measurement, PreparedCase
@@ -64,7 +65,8 @@ def main() -> None:
         parser.error(str(error))
     figures = Figures(_name_of(device), started + 60 * arguments.minutes)
     print(f"{figures.card}, PyTorch {torch.__version__}, {arguments.layers} layers", flush=True)
-    for products in products_in_use(device):  # checks the kernels where they have not been
+    choose_for(device)  # checks the kernels where they have not been
+    for products in products_in_use(device):
         print(f"{products.name}: {products.reason}", flush=True)
     print(f"{'checked after':48}{time.monotonic() - started:10.1f} s", flush=True)
     for what, stage in _stages(device, arguments.layers):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.machine.hardware import memory_of
-from zaya_cli.machine.kernels import prepare_kernels
+from zaya_cli.machine.kernels import prepare_kernels, report_declined
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.models.card_fit import CardFit, room_on_card
 from zaya_cli.models.choice import find_model
@@ -83,6 +83,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
     _report_template(engine.tokenizer)
     _report_notes(model, found.folder)
     _report_slow_format(model)
+    report_declined(model)
     return Runtime(engine, found, threads, time.perf_counter() - started, cpu_experts)
 
 

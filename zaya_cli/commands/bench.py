@@ -87,6 +87,7 @@ def _expect_spread(results: Iterator[Measurement]) -> None:
 
 def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
     """What a rate depends on besides the model, for the last line of JSON."""
+    on_card = [] if model.device.type == "cpu" else [f"{model.device}: {model.steps.name}"]
     return {
         "platform": platform.platform(),
         "processor": processor(),
@@ -95,7 +96,7 @@ def machine_facts(model: ZayaModel, threads: int) -> dict[str, Any]:
         "zaya": installed_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "kernels": [one.name for one in products_in_use(model.device)],
+        "kernels": [*(one.name for one in products_in_use()), *on_card],
     }
 
 

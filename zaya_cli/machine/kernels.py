@@ -13,6 +13,7 @@ from zaya_core.measure.checkup.finding import Finding
 
 if TYPE_CHECKING:
     from zaya_core.machine.gpus import Gpu
+    from zaya_core.model.model import ZayaModel
 
 
 def prepare_kernels(device: str, graphs: Graphs) -> None:
@@ -28,6 +29,16 @@ def prepare_kernels(device: str, graphs: Graphs) -> None:
         check_kernels(gpu)
     for note in choose_for(torch.device(device), graphs).notes:
         write_note(f"zaya: {note}")
+
+
+def report_declined(model: ZayaModel) -> None:
+    """Say why a loaded model is computed by torch on a card whose kernels are right."""
+    from zaya_core.kernels.card_choice import TRITON, known_choice
+
+    if model.device.type == "cuda" and model.steps.name != TRITON and known_choice(model.device).uses_kernels:
+        write_note(
+            f"zaya: {model.device} computes this model with torch, not with zaya's kernels: {model.steps.reason}."
+        )
 
 
 def check_kernels(gpu: Gpu) -> None:

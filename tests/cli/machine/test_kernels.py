@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from tests.cli.machine.conftest import GOOD
 from tests.core.machine.simulated import AMD, AMD_LINUX, HOST_LINUX, NVIDIA, NVIDIA_LINUX, Card, Machine
-from zaya_cli.machine.kernels import kernel_findings, prepare_kernels
+from zaya_cli.machine.kernels import kernel_findings, prepare_kernels, report_declined
 from zaya_core.errors import UsageError
 from zaya_core.kernels import card_choice
 from zaya_core.kernels.card_choice import choose_for, known_choice
@@ -154,8 +155,8 @@ FAULTS = {
         "the check of attention crashed (signal 11, SIGSEGV); checked on 2026-11-30",
     ),
     "hung": (
-        Verdict(False, fault="the check of attention took more than 180 seconds and was ended", day="2026-11-30"),
-        "the check of attention took more than 180 seconds and was ended; checked on 2026-11-30",
+        Verdict(False, fault="the check of attention took more than 90 seconds and was ended", day="2026-11-30"),
+        "the check of attention took more than 90 seconds and was ended; checked on 2026-11-30",
     ),
     "full": (
         Verdict(False, fault="CUDA out of memory. Tried to allocate 2.00 GiB", counts=False),
@@ -230,6 +231,18 @@ def test_graphs_mean_nothing_where_torch_computes(on):
         NOTE.format("GeForce", DIFFERS),
         "--graphs on does nothing here: torch computes.",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "is_said"), [("torch", GOOD, True), ("triton", GOOD, False), ("torch", FAILED, False)]
+)
+def test_a_model_that_the_kernels_decline_is_said(on, capsys, name, verdict, is_said):
+    on(nvidia(), verdict)
+    choose_for(CARD)
+    model: Any = SimpleNamespace(device=CARD, steps=SimpleNamespace(name=name, reason="experts are nf4"))
+    report_declined(model)
+    said = "zaya: cuda:0 computes this model with torch, not with zaya's kernels: experts are nf4.\n"
+    assert capsys.readouterr().err == said * is_said
 
 
 @pytest.mark.parametrize("wanted", ["torch", "reference", "triton"])

@@ -115,9 +115,18 @@ def test_a_check_that_hangs_is_ended_with_all_that_it_has_started(plant):
     before = set(descendants())
     verdict = plant("hanging", limit=4.0)
     assert (
-        verdict.sentence == f"the check of the planted one took more than 4 seconds and was ended; checked on {TODAY}"
+        verdict.sentence == f"the check of the planted one took more than 2 seconds and was ended; checked on {TODAY}"
     )
     assert not psutil.wait_procs(set(descendants()) - before, timeout=5)[1]
+
+
+def test_a_machine_that_is_slow_at_all_of_it_goes_on_at_the_next_start():
+    report = kernel_check._Report()
+    report.note('{"doing": "a product"}')
+    assert kernel_check._why_too_long(180.0, report) is None
+    verdict = kernel_check._verdict(report, None, 180.0)
+    why = "it takes more than 180 seconds, and the next start goes on with what is compiled"
+    assert (verdict.counts, verdict.sentence) == (False, f"they could not be checked now: {why}")
 
 
 @pytest.mark.processes

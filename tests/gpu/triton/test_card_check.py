@@ -11,10 +11,11 @@ import torch
 
 pytest.importorskip("triton")
 
+from quant.kernels.resolve import cpu_products
 from tests.core.kernel_choice import chosen_kernels
 from tests.gpu.triton.place import PLACE
 from zaya_core.kernels.triton import prompt_attention
-from zaya_core.kernels.triton.sampling import TritonSampling
+from zaya_core.kernels.triton.sampling.rows import TritonSampling
 from zaya_core.measure.card_check import __main__ as program
 from zaya_core.measure.card_check import attention, layer, products, tokens
 from zaya_core.measure.card_check.attention import attention_checks
@@ -30,6 +31,12 @@ KERNELS = [*product_checks(), *layer_checks(), *attention_checks(), *choice_chec
 SOME = [one for one in KERNELS if "of 1 row" in one.kernel or one in layer_checks()]
 
 
+def found_by(checks):
+    outcome = outcome_of(checks, PLACE)
+    assert outcome is not None
+    return outcome
+
+
 def test_each_check_has_a_name_of_its_own():
     names = [check.kernel for check in (*KERNELS, *model_checks(Path()))]
     assert len(names) == len(set(names))
@@ -42,9 +49,7 @@ def test_right_kernels_pass_by_far(check):
 
 @pytest.mark.long
 def test_all_of_them_pass(capsys):
-    outcome = outcome_of(KERNELS, PLACE)
-    assert outcome is not None
-    assert outcome.failed == ()
+    assert found_by(KERNELS).failed == ()
     assert [json.loads(line)["doing"] for line in capsys.readouterr().out.splitlines()] == [
         check.kernel for check in KERNELS
     ]
@@ -59,7 +64,7 @@ def test_a_kernel_that_computes_nothing_is_seen(monkeypatch, check):
     for module in (products, layer, attention, prompt_attention):
         monkeypatch.setattr(module, "run_all", nothing)
     monkeypatch.setattr(TritonSampling, "draw", lambda self, logits, rows: [Drawn(0, 0.0) for _ in rows])
-    (failure,) = outcome_of([check], PLACE).failed
+    (failure,) = found_by([check]).failed
     assert failure.kernel == check.kernel
 
 
@@ -69,6 +74,7 @@ def test_a_token_that_the_cuts_do_not_leave_and_a_wrong_log_probability_are_seen
 
     def wrong(self, logits, rows):
         first, *others = right(self, logits, rows)
+        assert isinstance(first, Drawn)
         return [replace(first, logprob=first.logprob - 0.1), *others]
 
     monkeypatch.setattr(TritonSampling, "draw", wrong)
@@ -92,8 +98,8 @@ def test_tokens_by_torch_and_step_by_step_are_those_of_one_pass(monkeypatch, tmp
     """The frame, where torch stands for the kernels."""
     loaded = tokens._loaded
     monkeypatch.setattr(tokens, "_loaded", lambda folder, device, *_: loaded(folder, device, "torch"))
-    outcome = outcome_of(model_checks(tmp_path, tokens=3), torch.device("cpu"))
-    assert outcome is not None and outcome.failed == ()
+    outcome = found_by(model_checks(tmp_path, tokens=3))
+    assert outcome.failed == ()
     assert 0 < outcome.worst < 0.2
     assert tokens.graphs_fault(torch.device("cpu"), tokens=3) is None
     ids = iter([[1, 2, 3], [1, 2, 3], [1, 5, 3]])
@@ -107,18 +113,18 @@ def test_torch_is_not_compared_with_itself_where_the_kernels_decline_a_model(mon
 
     monkeypatch.setattr("zaya_core.kernels.triton.steps.TritonSteps", declined)
     monkeypatch.setattr("zaya_core.kernels.resolve._native", declined)
-    (failure,) = outcome_of(model_checks(Path())[:1], torch.device("cpu")).failed
+    (failure,) = found_by(model_checks(Path())[:1]).failed
     assert failure.error == "DeviceError: torch computes: heads of 33; heads of 33"
 
 
 @pytest.mark.long
 def test_whole_models_pass(tmp_path):
-    outcome = outcome_of(model_checks(tmp_path, tokens=1), PLACE)
-    assert outcome is not None and outcome.failed == ()
+    outcome = found_by(model_checks(tmp_path, tokens=1))
+    assert outcome.failed == ()
     assert 0 < outcome.worst < 0.1
 
 
 def test_a_model_is_asked_for_the_kernels_whatever_the_caller_asks_for(monkeypatch):
     with chosen_kernels("reference"), tokens._kernels("triton"):
-        assert tokens.cpu_products().reason == "the best this processor has"
+        assert cpu_products().reason == "the best this processor has"
     assert program._checks(Path())[: len(KERNELS)][0].kernel == KERNELS[0].kernel

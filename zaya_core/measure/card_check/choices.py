@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from zaya_core.kernels.triton.sampling import TritonSampling
+from zaya_core.kernels.triton.sampling.rows import TritonSampling
 from zaya_core.measure.card_check.check import Check, random
 from zaya_core.sampling.draw import Drawn, RowDraw
 from zaya_core.sampling.params import RandomKey, SamplingParams

@@ -131,8 +131,11 @@ def _cca(device: torch.device) -> float:
         query,
     )
     run_all([launch], device)
-    places = [(table[row, at // BLOCK].item(), slice(None), at % BLOCK) for row, at in enumerate(_POSITIONS)]
-    stored = [torch.stack([one[place] for place in places]) for one in (kv.keys, kv.values)]
+    blocks = [int(table[row, at // BLOCK]) for row, at in enumerate(_POSITIONS)]
+    stored = [
+        torch.stack([one[block, :, at % BLOCK] for block, at in zip(blocks, _POSITIONS, strict=True)])
+        for one in (kv.keys, kv.values)
+    ]
     found = [query, *stored, tail[rows:], delayed[rows:]]
     return max(largest_difference(*pair) for pair in zip(found, [*wanted, *kept], strict=True))
 

@@ -81,5 +81,7 @@ def _matrix(format: str, n: int, k: int, seed: int, device: torch.device) -> tup
         return card_matrix("float", dense.weight, None, (n, k)), dense.weight.float()
     kind, quantize = (Int4Matrix, quantize_int4) if format == "int4" else (Int8Matrix, quantize_int8)
     packed = kind(quantize(weight), (n, k))
-    matrix = card_matrix(packed.kind, packed.codes.to(device), packed.scales.to(device), (n, k))
+    matrix = card_matrix(
+        "int4" if format == "int4" else "int8", packed.codes.to(device), packed.scales.to(device), (n, k)
+    )
     return matrix, packed.dequantize().to(device)
