@@ -121,6 +121,7 @@ def test_splits_and_steps_by_architecture():
         assert [shape.splits for shape in shapes] == [64, 32, 16, 8, 4]
         assert {shape.step for shape in shapes} == {16 if architecture.startswith("gfx1") else 64}
         assert attention_shape(architecture, 5, torch.float32) == AttentionShape(8, 16, 8)
+    assert attention_shape("gfx942", 1, torch.int8) == AttentionShape(64, 32, 4)
 
 
 def chunk_of(lengths, past, heads, groups, head_dim, kv, window, shape, dtype=torch.float32, columns=None):

@@ -36,7 +36,10 @@ def attention_shape(architecture: str, rows: int, kv: torch.dtype) -> AttentionS
     splits = max(4, _PROGRAMS // power_of_two(rows))
     if kv == torch.float32:
         return AttentionShape(splits, 16, 8)
-    return AttentionShape(splits, 16 if architecture.startswith("gfx1") else 64, 4)  # gfx1...: RDNA
+    if architecture.startswith("gfx1"):  # RDNA
+        return AttentionShape(splits, 16, 4)
+    is_amd = architecture.startswith("gfx")  # where codes of int8 take up many registers
+    return AttentionShape(splits, 32 if is_amd and kv == torch.int8 else 64, 4)
 
 
 @dataclass(frozen=True)
