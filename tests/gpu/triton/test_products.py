@@ -205,10 +205,14 @@ def test_wrong_arguments_do_not_reach_a_kernel(changed, words):
 
 def test_what_kernels_do_not_multiply_is_refused():
     many = torch.zeros(17, 64, device=PLACE)
+    with pytest.raises(ValueError, match="out must be"):
+        product(many, on_card(matrix_of("int8", 64, 64)), many[:1].expand(17, 64))
     with pytest.raises(ValueError, match="torch multiplies 17 rows by floats"):
         product(many, on_card(matrix_of("bf16", 64, 64)), many)
     stack, choice = stack_of([matrix_of("int8", 64, 64)]), torch.zeros(17, dtype=torch.int32, device=PLACE)
     with pytest.raises(ValueError, match="rows that skip"):
         down(many, choice, many[:, 0].contiguous(), stack, many, kept=many)
+    with pytest.raises(ValueError, match=r"offsets must be \(2,\)"):
+        gate_up(many, choice, stack, many[:, :32].contiguous(), sorted_by_expert(choice, 2))
     with pytest.raises(ValueError, match="whole tiles and half"):
         gate_up(many, choice, stack_of([matrix_of("int8", 48, 64)]), many[:, :24].contiguous())
