@@ -55,7 +55,7 @@ def gate_up(x: Tensor, choice: Tensor, stack: CardStack, out: Tensor, rows: Sort
         return gate_up_of_row(x, choice, stack, out)
     if len(x) <= MOST_ROWS:
         return gate_up_of_few(x, choice, stack, out)
-    return gate_up_of_many(x, rows or sorted_by_expert(choice, len(stack.matrices)), stack, out)
+    return gate_up_of_many(x, _sorted(rows, choice, stack), stack, out)
 
 
 def down(
@@ -84,7 +84,16 @@ def down(
         return down_of_few(x, choice, weight, stack, out, kept)
     if kept is not None:
         raise ValueError(f"rows that skip are filled in by who asks for more than {MOST_ROWS}; there are {len(x)}")
-    return down_of_many(x, rows or sorted_by_expert(choice, len(stack.matrices)), weight, stack, out)
+    return down_of_many(x, _sorted(rows, choice, stack), weight, stack, out)
+
+
+def _sorted(rows: SortedRows | None, choice: Tensor, stack: CardStack) -> SortedRows:
+    experts = len(stack.matrices)
+    if rows is None:
+        return sorted_by_expert(choice, experts)
+    _expect("order", rows.order, (len(choice),), (torch.int32,), choice.device)
+    _expect("offsets", rows.offsets, (experts + 1,), (torch.int32,), choice.device)
+    return rows
 
 
 def _expect_rows(x: Tensor, choice: Tensor, k: int, stack: CardStack) -> None:
@@ -110,8 +119,9 @@ def _expect(
     device: torch.device,
     is_contiguous: bool = True,
 ) -> None:
-    """is_contiguous: all of it, or else each row."""
+    """is_contiguous: all of it, or else each row, with no number in two rows."""
     is_right = tuple(tensor.shape) == tuple(shape) and tensor.dtype in dtypes and tensor.device == device
-    if not (is_right and (tensor.is_contiguous() if is_contiguous else tensor.stride(-1) == 1)):
+    is_apart = is_right and tensor.stride(-1) == 1 and tensor.stride(0) >= shape[-1]
+    if not (is_right and tensor.is_contiguous()) and (is_contiguous or not is_apart):
         names = " or ".join(map(str, dtypes))
         raise ValueError(f"{name} must be {tuple(shape)} {names} on {device}, side by side; it is {described(tensor)}")

@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from quant.kernels.triton import choice as choice_of_constants
 from quant.kernels.triton.grouped import sorted_by_expert
 from quant.kernels.triton.launch import IS_INTERPRETED, run_all
 from quant.kernels.triton.product import down, gate_up, product
@@ -26,11 +27,10 @@ from tests.gpu.triton.sanitizer import expected_fault, sanitized
 
 PACKED = [(1, 40, 64), (1, 96, 320), (2, 40, 192), (5, 16, 64), (16, 96, 320), (17, 40, 64), (33, 96, 192)]
 FLOATS = [(1, 41, 70), (2, 41, 70), (16, 96, 192)]
+LONG = 2112  # columns of K: one row is multiplied by parts of 2,048
 PRODUCTS = [
-    (format, *shape)
-    for formats, shapes in (("int4 int8", PACKED), ("bf16 float32", FLOATS))
-    for format in formats.split()
-    for shape in shapes
+    *((format, *shape) for format in ("int4", "int8") for shape in (*PACKED, (1, 16, LONG))),
+    *((format, *shape) for format in ("bf16", "float32") for shape in (*FLOATS, (1, 5, LONG))),
 ]
 
 
@@ -120,6 +120,14 @@ def test_a_prompt_may_be_bfloat16_all_the_way():
     assert_near(out, expected, 1e-2)  # gates and ups are rounded on the way
 
 
+@pytest.mark.skipif(not IS_INTERPRETED, reason="a card has constants of its own")
+@pytest.mark.parametrize("architecture", ["sm_86", "gfx1100"])
+@pytest.mark.parametrize(("format", "rows"), [("int4", 1), ("int4", 3), ("int8", 3), ("float32", 3), ("int4", 20)])
+def test_constants_of_cards_compute_the_same(monkeypatch, architecture, format, rows):
+    monkeypatch.setattr(choice_of_constants, "architecture", lambda device: architecture)
+    assert_near(*expert_products(format, choices("any", rows, 3), 64, 64, False))
+
+
 @pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")
 @pytest.mark.parametrize("rows", [5, 20])
 def test_a_row_does_not_depend_on_those_beside_it(rows):
@@ -197,10 +205,14 @@ def test_wrong_arguments_do_not_reach_a_kernel(changed, words):
 
 def test_what_kernels_do_not_multiply_is_refused():
     many = torch.zeros(17, 64, device=PLACE)
+    with pytest.raises(ValueError, match="out must be"):
+        product(many, on_card(matrix_of("int8", 64, 64)), many[:1].expand(17, 64))
     with pytest.raises(ValueError, match="torch multiplies 17 rows by floats"):
         product(many, on_card(matrix_of("bf16", 64, 64)), many)
     stack, choice = stack_of([matrix_of("int8", 64, 64)]), torch.zeros(17, dtype=torch.int32, device=PLACE)
     with pytest.raises(ValueError, match="rows that skip"):
         down(many, choice, many[:, 0].contiguous(), stack, many, kept=many)
+    with pytest.raises(ValueError, match=r"offsets must be \(2,\)"):
+        gate_up(many, choice, stack, many[:, :32].contiguous(), sorted_by_expert(choice, 2))
     with pytest.raises(ValueError, match="whole tiles and half"):
         gate_up(many, choice, stack_of([matrix_of("int8", 48, 64)]), many[:, :24].contiguous())
