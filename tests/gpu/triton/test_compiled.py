@@ -19,7 +19,7 @@ from tests.gpu.triton.compiled import TARGETS, Report
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parent.parent.parent.parent
-USUAL = ("sm_86", "sm_120", "gfx1100", "gfx942")
+USUAL = ("sm_86", "gfx1100", "gfx942")
 SHARED = 48 << 10  # bytes: what a program has on all cards without being asked for more
 VECTORS = 0.4  # of a product: the least part of bits that are loaded 64 or 128 at once, as weights are
 
