@@ -1,7 +1,7 @@
 """Products of 2 to 16 rows by matrix units: the weights are read once for all rows, and rows are not sorted.
 
 Of experts there is a program for each expert and columns of `out`. It leaves at once where no row chose its expert;
-else it multiplies all rows, those of other experts as zeros, and stores its own.
+else it multiplies all rows, those of other experts as zeros, and stores its own. One kernel serves all numbers of rows.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _summed(total, scales, n, N, BITS: tl.constexpr):
     return y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def multiply_few(
     x, codes, scales, bias, out, M, N, stride, K: tl.constexpr, BITS: tl.constexpr, HAS_BIAS: tl.constexpr,
     COLUMNS: tl.constexpr, GROUPS: tl.constexpr, DOT: tl.constexpr, BY_BITS: tl.constexpr, STAGES: tl.constexpr,
@@ -89,7 +89,7 @@ def multiply_few(
     tl.store(out + row[:, None] * stride + n[None, :], total, mask=(row < M)[:, None] & (n < N)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def gate_up_few(
     x, choice, code_table, scale_table, out, M, WIDTH, K: tl.constexpr, BITS: tl.constexpr, COLUMNS: tl.constexpr,
     GROUPS: tl.constexpr, DOT: tl.constexpr, BY_BITS: tl.constexpr, STAGES: tl.constexpr,
@@ -113,7 +113,7 @@ def gate_up_few(
         tl.store(out + row[:, None] * WIDTH + n[None, :], gated(gate, up), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def down_few(
     x, choice, weight, code_table, scale_table, kept, out, M, N, K: tl.constexpr, E: tl.constexpr, BITS: tl.constexpr,
     HAS_KEPT: tl.constexpr, COLUMNS: tl.constexpr, GROUPS: tl.constexpr, DOT: tl.constexpr, BY_BITS: tl.constexpr,
