@@ -16,6 +16,7 @@ from quant.kernels.triton.tiles import codes_at, gated, int4_codes, int8_codes, 
 from quant.kernels.triton.weights import CardMatrix, CardStack
 
 MOST_ROWS = 16  # what a matrix unit multiplies at once
+# Kernels do not take M for a special number of theirs, or they would be compiled anew for 16 rows.
 
 
 @triton.jit
@@ -71,7 +72,7 @@ def _summed(total, scales, n, N, BITS: tl.constexpr):
     return y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def multiply_few(
     x, codes, scales, bias, out, M, N, stride, K: tl.constexpr, BITS: tl.constexpr, HAS_BIAS: tl.constexpr,
     COLUMNS: tl.constexpr, GROUPS: tl.constexpr, DOT: tl.constexpr, BY_BITS: tl.constexpr, STAGES: tl.constexpr,
@@ -89,7 +90,7 @@ def multiply_few(
     tl.store(out + row[:, None] * stride + n[None, :], total, mask=(row < M)[:, None] & (n < N)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def gate_up_few(
     x, choice, code_table, scale_table, out, M, WIDTH, K: tl.constexpr, BITS: tl.constexpr, COLUMNS: tl.constexpr,
     GROUPS: tl.constexpr, DOT: tl.constexpr, BY_BITS: tl.constexpr, STAGES: tl.constexpr,
@@ -113,7 +114,7 @@ def gate_up_few(
         tl.store(out + row[:, None] * WIDTH + n[None, :], gated(gate, up), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def down_few(
     x, choice, weight, code_table, scale_table, kept, out, M, N, K: tl.constexpr, E: tl.constexpr, BITS: tl.constexpr,
     HAS_KEPT: tl.constexpr, COLUMNS: tl.constexpr, GROUPS: tl.constexpr, DOT: tl.constexpr, BY_BITS: tl.constexpr,

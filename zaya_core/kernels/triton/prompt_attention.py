@@ -41,7 +41,8 @@ def prompt_shape(architecture: str, kv: torch.dtype) -> PromptShape:
     return PromptShape(64, 32, 4)
 
 
-@triton.jit
+# Every chunk has other numbers and other places of them, for each of which it would be compiled anew.
+@triton.jit(do_not_specialize=["T", "blocks"], do_not_specialize_on_alignment=["tables", "ends", "lengths"])
 def attend_chunk(
     query,
     keys,
