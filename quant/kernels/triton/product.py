@@ -47,8 +47,7 @@ def gate_up(x: Tensor, choice: Tensor, stack: CardStack, out: Tensor, rows: Sort
     here where it is None. Raises ValueError.
     """
     n, k = stack.shape
-    if n % 2 or (stack.bits < 16 and n % 32):
-        raise ValueError(f"gates are whole tiles and half of the rows; there are {n} rows")
+    expect_pairs(stack)
     _expect_rows(x, choice, k, stack)
     _expect("out", out, (len(x), n // 2), _floats(len(x)), x.device)
     if len(x) == 1:
@@ -85,6 +84,13 @@ def down(
     if kept is not None:
         raise ValueError(f"rows that skip are filled in by who asks for more than {MOST_ROWS}; there are {len(x)}")
     return down_of_many(x, _sorted(rows, choice, stack), weight, stack, out)
+
+
+def expect_pairs(stack: CardStack) -> None:
+    """Raises ValueError unless half of the rows can be gates."""
+    n, _ = stack.shape
+    if n % 2 or (stack.bits < 16 and n % 32):
+        raise ValueError(f"gates are whole tiles and half of the rows; there are {n} rows")
 
 
 def _sorted(rows: SortedRows | None, choice: Tensor, stack: CardStack) -> SortedRows:

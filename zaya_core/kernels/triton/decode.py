@@ -29,7 +29,9 @@ from zaya_core.kernels.triton.router import router_choice, router_down
 from zaya_core.kernels.triton.step_inputs import RowInput, StepInputs
 
 MOST_ROWS = 16
-_ALIGNED = 4  # choices: each layer's begin at a multiple of 16 bytes, or their kernels are compiled anew for other places
+_ALIGNED = (
+    4  # choices: each layer's begin at a multiple of 16 bytes, or their kernels are compiled anew for other places
+)
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ class Buffers:
             weight=floats(),
             hidden=floats(config.moe_intermediate_size),
             logits=floats(config.vocab_size),
-            choices=torch.zeros(
-                (config.num_hidden_layers, max(rows, _ALIGNED)), dtype=torch.int32, device=device
-            )[:, :rows],
+            choices=torch.zeros((config.num_hidden_layers, max(rows, _ALIGNED)), dtype=torch.int32, device=device)[
+                :, :rows
+            ],
         )
 
     def spoil(self) -> None:
