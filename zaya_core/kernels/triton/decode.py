@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from quant.kernels.triton.choice import architecture
+from quant.kernels.triton.few_rows import MOST_ROWS
 from quant.kernels.triton.launch import Launch, power_of_two
 from quant.kernels.triton.product import down, gate_up, product
 from quant.kernels.triton.program import Program
@@ -28,7 +29,6 @@ from zaya_core.kernels.triton.paged_cache import LayerKV
 from zaya_core.kernels.triton.router import router_choice, router_down
 from zaya_core.kernels.triton.step_inputs import RowInput, StepInputs
 
-MOST_ROWS = 16
 _ALIGNED = (
     4  # choices: each layer's begin at a multiple of 16 bytes, or their kernels are compiled anew for other places
 )
