@@ -16,6 +16,7 @@ from quant.assemble import packed_stack
 from quant.int8 import quantize_int8
 from quant.kernels.triton.launch import IS_INTERPRETED
 from quant.kernels.triton.program import Program
+from quant.kernels.triton.weights import card_matrix
 from tests.core.kernel_choice import chosen_kernels
 from tests.core.model_parts import parts_of
 from tests.core.quantized_models import quantized_folder, source_folder
@@ -23,7 +24,6 @@ from tests.gpu.triton.place import PLACE
 from tests.gpu.triton.sanitizer import sanitized
 from zaya_core.cache.cache import Cache
 from zaya_core.kernels.resolve import resolve_steps
-from zaya_core.kernels.triton import matrices
 from zaya_core.kernels.triton.decode import DecodeStep
 from zaya_core.kernels.triton.steps import TritonSteps
 from zaya_core.load import assemble
@@ -294,14 +294,13 @@ def stack_of_halves(parts, monkeypatch):
 
 def head_at_an_odd_address(parts, monkeypatch):
     """As a mapped file may have it."""
-    made = matrices.card_matrix
 
     def refused(format, codes, scales, shape, bias=None):
         if shape[0] == VOCABULARY:
             raise ValueError("codes must begin at a multiple of 16 bytes")
-        return made(format, codes, scales, shape, bias)
+        return card_matrix(format, codes, scales, shape, bias)
 
-    monkeypatch.setattr(matrices, "card_matrix", refused)
+    monkeypatch.setattr("zaya_core.kernels.triton.matrices.card_matrix", refused)
 
 
 @pytest.mark.parametrize(
