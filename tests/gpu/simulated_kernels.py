@@ -67,7 +67,7 @@ def simulated_kernels() -> Iterator[Kernels]:
         _run(launch)
 
     @contextmanager
-    def recorded(graph):
+    def recorded(graph, stream, capture_error_mode):
         kernels.recording = graph
         try:
             yield
@@ -84,6 +84,8 @@ def simulated_kernels() -> Iterator[Kernels]:
         "device": lambda device: nullcontext(),
         "Event": _Event,
         "current_stream": lambda device=None: None,
+        "Stream": lambda device: None,
+        "stream": lambda stream: nullcontext(),
     }
     with ExitStack() as stack:
         for name, does in says.items():

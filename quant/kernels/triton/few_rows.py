@@ -16,6 +16,7 @@ from quant.kernels.triton.tiles import codes_at, gated, int4_codes, int8_codes, 
 from quant.kernels.triton.weights import CardMatrix, CardStack
 
 MOST_ROWS = 16  # what a matrix unit multiplies at once
+# Kernels do not take M for a special number of theirs, or they would be compiled anew for 16 rows.
 
 
 @triton.jit

@@ -77,7 +77,7 @@ def _scaled(total, scales, n, N, BITS: tl.constexpr):
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])  # else it is compiled anew for other numbers of rows
 def multiply_many(
     x, codes, scales, bias, out, M, N, stride, K: tl.constexpr, BITS: tl.constexpr, HAS_BIAS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DOT: tl.constexpr, BY_BITS: tl.constexpr, STAGES: tl.constexpr,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from quant.kernels.pointers import described
+from quant.kernels.triton.arguments import FLOAT32, FLOATS, INT32, expect_tensors
 from quant.kernels.triton.few_rows import MOST_ROWS, down_of_few, gate_up_of_few, product_of_few
 from quant.kernels.triton.gemv import down_of_row, gate_up_of_row, product_of_row
 from quant.kernels.triton.grouped import (
@@ -29,7 +28,7 @@ def product(x: Tensor, matrix: CardMatrix, out: Tensor) -> Launch:
     """
     n, k = matrix.shape
     _expect_input(x, k, matrix.codes.device)
-    _expect("out", out, (len(x), n), (torch.float32,), x.device, is_contiguous=False)
+    _expect_columns(out, len(x), n, x.device)
     if len(x) == 1:
         return product_of_row(x, matrix, out)
     if len(x) <= MOST_ROWS:
@@ -47,10 +46,9 @@ def gate_up(x: Tensor, choice: Tensor, stack: CardStack, out: Tensor, rows: Sort
     here where it is None. Raises ValueError.
     """
     n, k = stack.shape
-    if n % 2 or (stack.bits < 16 and n % 32):
-        raise ValueError(f"gates are whole tiles and half of the rows; there are {n} rows")
+    expect_pairs(stack)
     _expect_rows(x, choice, k, stack)
-    _expect("out", out, (len(x), n // 2), _floats(len(x)), x.device)
+    expect_tensors(x.device, out=(out, (len(x), n // 2), _floats(len(x))))
     if len(x) == 1:
         return gate_up_of_row(x, choice, stack, out)
     if len(x) <= MOST_ROWS:
@@ -74,10 +72,9 @@ def down(
     """
     n, k = stack.shape
     _expect_rows(x, choice, k, stack)
-    _expect("weight", weight, (len(x),), (torch.float32,), x.device)
-    _expect("out", out, (len(x), n), (torch.float32,), x.device)
+    expect_tensors(x.device, weight=(weight, (len(x),), FLOAT32), out=(out, (len(x), n), FLOAT32))
     if kept is not None:
-        _expect("kept", kept, (len(x), n), (torch.float32,), x.device)
+        expect_tensors(x.device, kept=(kept, (len(x), n), FLOAT32))
     if len(x) == 1:
         return down_of_row(x, choice, weight, stack, out, kept)
     if len(x) <= MOST_ROWS:
@@ -87,41 +84,39 @@ def down(
     return down_of_many(x, _sorted(rows, choice, stack), weight, stack, out)
 
 
+def expect_pairs(stack: CardStack) -> None:
+    """Raises ValueError unless half of the rows can be gates."""
+    n, _ = stack.shape
+    if n % 2 or (stack.bits < 16 and n % 32):
+        raise ValueError(f"gates are whole tiles and half of the rows; there are {n} rows")
+
+
 def _sorted(rows: SortedRows | None, choice: Tensor, stack: CardStack) -> SortedRows:
     experts = len(stack.matrices)
     if rows is None:
         return sorted_by_expert(choice, experts)
-    _expect("order", rows.order, (len(choice),), (torch.int32,), choice.device)
-    _expect("offsets", rows.offsets, (experts + 1,), (torch.int32,), choice.device)
+    wanted = {"order": (rows.order, (len(choice),), INT32), "offsets": (rows.offsets, (experts + 1,), INT32)}
+    expect_tensors(choice.device, **wanted)
     return rows
 
 
 def _expect_rows(x: Tensor, choice: Tensor, k: int, stack: CardStack) -> None:
     _expect_input(x, k, stack.codes.device)
-    _expect("choice", choice, (len(x),), (torch.int32,), x.device)
+    expect_tensors(x.device, choice=(choice, (len(x),), INT32))
 
 
 def _expect_input(x: Tensor, k: int, device: torch.device) -> None:
     if x.dim() != 2 or not len(x):
         raise ValueError(f"x must be rows of {k} numbers; it is {described(x)}")
-    _expect("x", x, (len(x), k), _floats(len(x)), device)
+    expect_tensors(device, x=(x, (len(x), k), _floats(len(x))))
 
 
 def _floats(rows: int) -> tuple[torch.dtype, ...]:
-    return (torch.float32, torch.bfloat16) if rows > MOST_ROWS else (torch.float32,)
+    return FLOATS if rows > MOST_ROWS else FLOAT32
 
 
-def _expect(
-    name: str,
-    tensor: Tensor,
-    shape: Sequence[int],
-    dtypes: Sequence[torch.dtype],
-    device: torch.device,
-    is_contiguous: bool = True,
-) -> None:
-    """is_contiguous: all of it, or else each row, with no number in two rows."""
-    is_right = tuple(tensor.shape) == tuple(shape) and tensor.dtype in dtypes and tensor.device == device
-    is_apart = is_right and tensor.stride(-1) == 1 and tensor.stride(0) >= shape[-1]
-    if not (is_right and tensor.is_contiguous()) and (is_contiguous or not is_apart):
-        names = " or ".join(map(str, dtypes))
-        raise ValueError(f"{name} must be {tuple(shape)} {names} on {device}, side by side; it is {described(tensor)}")
+def _expect_columns(out: Tensor, rows: int, n: int, device: torch.device) -> None:
+    """Of a tensor of their own, or of a wider one: each row is side by side, and no number is in two rows."""
+    is_part = out.shape == (rows, n) and out.stride(1) == 1 and out.stride(0) >= n
+    if not (is_part and out.dtype == torch.float32 and out.device == device):
+        expect_tensors(device, out=(out, (rows, n), FLOAT32))

@@ -35,11 +35,16 @@ class Program:
             self._graph.replay()
 
     def capture(self) -> None:
-        """Record the launches as a graph, and run none of them. The program has run before: all is compiled."""
+        """Record the launches as a graph, and run none of them. The program has run before: all is compiled.
+
+        Raises RuntimeError where the driver does not record them; the launches run one by one as before.
+        """
         with torch.cuda.device(self.device):
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # torch's own stream is of the first card that recorded, and stays the current one where recording fails.
+            stream = torch.cuda.Stream(self.device)
+            with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 run_all(self.launches, self.device)
         self._graph = graph
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from quant.formats import stored_tensors
-from quant.kernels.pointers import described, device_addresses, strided
+from quant.kernels.pointers import device_addresses
+from quant.kernels.triton.arguments import expect_tensors
 
 Format = Literal["float", "int8", "int4"]
 _ALIGNMENT = 16  # bytes: what a thread of a card loads at once
@@ -105,10 +106,7 @@ def _bits(format: Format, codes: Tensor) -> int:
 def _expect(
     name: str, tensor: Tensor, shape: Sequence[int], dtypes: Sequence[torch.dtype], device: torch.device
 ) -> None:
-    found = strided(tensor, name)
-    if tuple(found.shape) != tuple(shape) or found.dtype not in dtypes or found.device != device:
-        names = " or ".join(map(str, dtypes))
-        raise ValueError(f"{name} must be {tuple(shape)} {names} on {device}; it is {described(found)}")
-    (begin,) = device_addresses([found], name)
+    expect_tensors(device, **{name: (tensor, shape, dtypes)})
+    (begin,) = device_addresses([tensor], name)
     if device.type != "cpu" and begin % _ALIGNMENT:
         raise ValueError(f"{name} must begin at a multiple of {_ALIGNMENT} bytes on {device}; copy it there")

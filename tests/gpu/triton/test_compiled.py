@@ -107,3 +107,38 @@ def test_what_goes_wrong_is_seen(tmp_path):
     scattered, spilling = map(report_of, run(tmp_path, "-c", PLANTED).splitlines())
     assert "does not load vectors" in "".join(too_much(scattered))
     assert "spills" in "".join(too_much(spilling))
+
+
+ANY_LENGTH = """
+import torch
+from unittest import mock
+from quant.kernels.triton import choice
+from quant.kernels.triton.product import product
+from tests.gpu.triton.cases import META, floats, matrix
+from tests.gpu.triton.compiled import compiled
+from tests.gpu.triton.layer_cases import G, H, K, cache
+from zaya_core.kernels.triton.prompt_attention import prompt_launch, prompt_shape
+
+numbers = torch.zeros(70, dtype=torch.int64)
+
+
+def attention(columns, blocks, at):
+    query, kv = torch.zeros(1, columns, H, K), cache(torch.bfloat16)
+    kv = type(kv)(*(torch.empty(2, *one.shape[1:], dtype=one.dtype) for one in (kv.keys, kv.values)))
+    given = numbers[at : at + blocks][None], numbers[at : at + 1], numbers[at + 1 : at + 2]
+    return prompt_launch(query, kv, *given, None, torch.empty_like(query), prompt_shape("sm_86", kv.keys.dtype))
+
+
+with mock.patch.object(choice, "architecture", return_value="sm_86"):
+    few, many = (
+        [product(floats(rows, 64), matrix("int8", 64, 64), floats(rows, 64)) for rows in counts]
+        for counts in ((2, 16), (17, 32))
+    )
+    chunks = [attention(1, 1, 0), attention(16, 16, 1), attention(17, 3, 2)]
+    print(*(len({id(compiled(one, "sm_86")) for one in launches}) for launches in (few, many, chunks)))
+"""
+
+
+def test_prompts_of_any_length_are_computed_by_the_same_kernels(tmp_path):
+    """Nothing is compiled anew for a chunk of 1 or 16 tokens, a row of 16 blocks, or where their numbers begin."""
+    assert run(tmp_path, "-c", ANY_LENGTH).split() == ["1", "1", "1"]

@@ -12,8 +12,11 @@ from safetensors.torch import load_file, save_file
 
 pytest.importorskip("triton")
 pytest.importorskip("transformers")
+from quant.assemble import packed_stack
+from quant.int8 import quantize_int8
 from quant.kernels.triton.launch import IS_INTERPRETED
 from quant.kernels.triton.program import Program
+from quant.kernels.triton.weights import card_matrix
 from tests.core.kernel_choice import chosen_kernels
 from tests.core.model_parts import parts_of
 from tests.core.quantized_models import quantized_folder, source_folder
@@ -259,11 +262,61 @@ def test_models_in_floats_are_computed_as_the_reference_does(tmp_path, stored):
         rows.changed(lambda cache: cache.select([0])).steps(1)
 
 
+HEADS = {"num_attention_heads": 8, "hidden_size": 192}
+
+
 @pytest.mark.parametrize(
-    ("variant", "why"), [("longer_convolutions", "convolutions over 2 and 2"), ("base", "must be a power of two")]
+    ("variant", "sizes", "why"),
+    [
+        ("longer_convolutions", {}, "convolutions over 2 and 2"),
+        ("base", {"head_dim": 24, **HEADS}, "must be a power of two"),
+        ("base", {"head_dim": 8}, "heads have 8"),
+    ],
 )
-def test_what_kernels_do_not_compute_is_declined_with_the_reason(tmp_path, variant, why):
-    sizes = {"head_dim": 24, "num_attention_heads": 8, "hidden_size": 192} if variant == "base" else {}
+def test_what_kernels_do_not_compute_is_declined_with_the_reason(tmp_path, variant, sizes, why):
     folder = source_folder(tmp_path / "source", "native", variant, **sizes)
     with pytest.raises(Declined, match=why):
         TritonSteps(parts_of(folder, device=str(PLACE)), "", graphs=False)
+
+
+def stack_of_halves(parts, monkeypatch):
+    """Experts of 64 columns whose gates are a tile and a half."""
+    layer, codes = parts.layer, torch.zeros(48, 64)
+    tensors = quantize_int8(codes)
+
+    def halved(number):
+        one = layer(number)
+        one.experts.gate_up_proj = packed_stack("int8", [tensors] * 4, (48, 64))
+        return one
+
+    monkeypatch.setattr(parts, "layer", halved)
+
+
+def head_at_an_odd_address(parts, monkeypatch):
+    """As a mapped file may have it."""
+
+    def refused(format, codes, scales, shape, bias=None):
+        if shape[0] == VOCABULARY:
+            raise ValueError("codes must begin at a multiple of 16 bytes")
+        return card_matrix(format, codes, scales, shape, bias)
+
+    monkeypatch.setattr("zaya_core.kernels.triton.matrices.card_matrix", refused)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"), [(stack_of_halves, "gates are whole tiles"), (head_at_an_odd_address, "a multiple of 16")]
+)
+def test_weights_that_kernels_cannot_read_are_declined_when_they_are_loaded(tmp_path, spoil, why, monkeypatch):
+    source = source_folder(tmp_path / "source", num_hidden_layers=1, vocab_size=VOCABULARY)
+    parts = parts_of(quantized_folder(source, tmp_path / "packed", QuantizeSettings("int4", "int8")), device=str(PLACE))
+    spoil(parts, monkeypatch)
+    with pytest.raises(Declined, match=why):
+        TritonSteps(parts, "", graphs=False)
+
+
+def test_what_launches_read_begins_where_none_is_compiled_anew(pair):
+    """Each layer's choices of one row, as all else: at a multiple of 16 bytes."""
+    Both.of(pair, 2).steps(1)
+    assert not [
+        launch.name for launch in step_of(pair, 1).program.launches for one in tensors_of(launch) if one.data_ptr() % 16
+    ]

@@ -97,3 +97,14 @@ def test_a_graph_that_leaves_a_launch_out_is_not_used(kernels, folder, tokenizer
     monkeypatch.setattr(Program, "capture", spoiled)
     _, found = run(engine_on_card(folder, tokenizer, "on"), wanted)
     assert found == expected and kernels.replays == 1
+
+
+def test_a_graph_that_cannot_be_recorded_is_done_without(kernels, folder, tokenizer, monkeypatch):
+    def refused(program):
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+    wanted = [replace(one, max_tokens=3) for one in requests(1, 5)]
+    _, expected = run(engine_on_card(folder, tokenizer), wanted)
+    monkeypatch.setattr(Program, "capture", refused)
+    _, found = run(engine_on_card(folder, tokenizer, "on"), wanted)
+    assert found == expected and kernels.replays == 0

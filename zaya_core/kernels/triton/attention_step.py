@@ -10,10 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quant.kernels.triton.arguments import FLOAT32, INT32, expect_power_of_two, expect_tensors
 from quant.kernels.triton.choice import INTERPRETER
 from quant.kernels.triton.launch import DOT, Launch, power_of_two
 from zaya_core.cache.arrangement import BLOCK
-from zaya_core.kernels.triton.arguments import FLOAT32, INT32, expect_power_of_two, expect_tensors
 from zaya_core.kernels.triton.online_softmax import LEAST_DOT, LOG2_E, attend_run, slots_of_run
 from zaya_core.kernels.triton.paged_cache import LayerKV
 

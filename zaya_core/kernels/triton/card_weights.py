@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from quant.kernels.triton.product import expect_pairs
 from quant.kernels.triton.weights import CardMatrix, CardStack
 from zaya_core.cache.layout import CacheLayout
 from zaya_core.config.model_config import ModelConfig
 from zaya_core.config.rope import SLIDING
 from zaya_core.kernels.triton.cca import CCAWeights
 from zaya_core.kernels.triton.matrices import CardExperts, for_prompts, on_card, stack_on_card
+from zaya_core.kernels.triton.online_softmax import LEAST_DOT
 from zaya_core.kernels.triton.router import RouterWeights
 from zaya_core.model.host_experts import HostExperts
 from zaya_core.model.layer import DecoderLayer
@@ -83,7 +85,7 @@ class CardWeights:
     def head(self) -> Head:
         """See `ModelWeights`. Raises Declined."""
         head = self._both_ends[1]
-        return replace(head, lm_head=for_prompts(head.lm_head, "the head"))
+        return replace(head, lm_head=_declining(lambda: for_prompts(head.lm_head, "the head")))
 
     @property
     def _both_ends(self) -> tuple[Embedding, Head]:
@@ -126,6 +128,10 @@ class CardWeights:
 def card_layer(layer: DecoderLayer, config: ModelConfig) -> CardLayer:
     """The same weights but for small ones, which are copied. Raises Declined, or ValueError for sizes of others."""
     projection, experts = layer.qkv_proj, layer.experts
+    if config.head_dim < LEAST_DOT:
+        raise ValueError(f"matrix units multiply {LEAST_DOT} numbers at least; heads have {config.head_dim}")
+    gate_up_proj = stack_on_card(experts.gate_up_proj, "experts")
+    expect_pairs(gate_up_proj)
     return CardLayer(
         kind=layer.layer_type,
         window=config.sliding_window if layer.layer_type == SLIDING else None,
@@ -136,7 +142,7 @@ def card_layer(layer: DecoderLayer, config: ModelConfig) -> CardLayer:
         post_attention_residual_scale=layer.post_attention_residual_scale,
         post_attention_layernorm=layer.post_attention_layernorm,
         router=RouterWeights.of(layer.router),
-        gate_up_proj=stack_on_card(experts.gate_up_proj, "experts"),
+        gate_up_proj=gate_up_proj,
         down_proj=stack_on_card(experts.down_proj, "experts"),
         skip_keeps_input=experts.skip_keeps_input,
         post_mlp_residual_scale=layer.post_mlp_residual_scale,

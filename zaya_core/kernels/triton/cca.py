@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quant.kernels.triton.arguments import FLOAT32, FLOATS, INT32, expect_power_of_two, expect_tensors
 from quant.kernels.triton.launch import Launch
 from zaya_core.cache.arrangement import BLOCK
-from zaya_core.kernels.triton.arguments import FLOAT32, FLOATS, INT32, expect_power_of_two, expect_tensors
 from zaya_core.kernels.triton.paged_cache import LayerKV
 from zaya_core.kernels.triton.stored import load_float, narrowest, nearest_int8, store_float, writable
 from zaya_core.model.cca import CausalConvolutions

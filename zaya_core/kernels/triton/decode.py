@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from quant.kernels.triton.choice import architecture
+from quant.kernels.triton.few_rows import MOST_ROWS
 from quant.kernels.triton.launch import Launch, power_of_two
 from quant.kernels.triton.product import down, gate_up, product
 from quant.kernels.triton.program import Program
@@ -28,7 +29,9 @@ from zaya_core.kernels.triton.paged_cache import LayerKV
 from zaya_core.kernels.triton.router import router_choice, router_down
 from zaya_core.kernels.triton.step_inputs import RowInput, StepInputs
 
-MOST_ROWS = 16
+_ALIGNED = (
+    4  # choices: each layer's begin at a multiple of 16 bytes, or their kernels are compiled anew for other places
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class Buffers:
             weight=floats(),
             hidden=floats(config.moe_intermediate_size),
             logits=floats(config.vocab_size),
-            choices=torch.zeros((config.num_hidden_layers, rows), dtype=torch.int32, device=device),
+            choices=torch.zeros((config.num_hidden_layers, max(rows, _ALIGNED)), dtype=torch.int32, device=device)[
+                :, :rows
+            ],
         )
 
     def spoil(self) -> None:
@@ -112,9 +117,12 @@ class DecodeStep:
         return self.buffers.logits[: len(rows)].clone()[:, None], self.buffers.choices[:, : len(rows)].clone()
 
     def _capture(self) -> None:
-        """A graph that does not compute what its launches do is not used."""
+        """A graph that cannot be recorded, or does not compute what its launches do, is not used."""
         expected = self.buffers.logits.clone()
-        self.program.capture()
+        try:
+            self.program.capture()
+        except RuntimeError:  # the driver's; the launches themselves have just run
+            return
         self.buffers.spoil()
         self.program.run()
         if not torch.equal(self.buffers.logits, expected):

@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quant.kernels.triton.arguments import FLOAT32, INT32, expect_tensors
 from quant.kernels.triton.launch import Launch, power_of_two
 from quant.kernels.triton.weights import CardMatrix
-from zaya_core.kernels.triton.arguments import FLOAT32, INT32, expect_tensors
 
 
 @triton.jit

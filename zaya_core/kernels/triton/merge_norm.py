@@ -6,8 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quant.kernels.triton.arguments import FLOAT32, Wanted, expect_tensors
 from quant.kernels.triton.launch import Launch, power_of_two
-from zaya_core.kernels.triton.arguments import FLOAT32, Wanted, expect_tensors
 from zaya_core.model.norm import RMSNorm
 from zaya_core.model.residual import ResidualScaling
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from quant.kernels.triton.arguments import FLOAT32, FLOATS, expect_tensors
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.blocks import BlockPool
-from zaya_core.kernels.triton.arguments import FLOAT32, FLOATS, expect_tensors
 from zaya_core.kernels.triton.stored import writable
 
 Pointers = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quant.kernels.triton.arguments import FLOATS, expect_power_of_two, expect_tensors
 from quant.kernels.triton.choice import INTERPRETER, architecture
 from quant.kernels.triton.launch import DOT, Launch, power_of_two, run_all
 from zaya_core.cache.arrangement import BLOCK
-from zaya_core.kernels.triton.arguments import FLOATS, expect_power_of_two, expect_tensors
 from zaya_core.kernels.triton.online_softmax import LEAST_DOT, LOG2_E, attend_run, slots_of_run
 from zaya_core.kernels.triton.paged_cache import LayerKV
 from zaya_core.kernels.triton.stored import store_float, writable
@@ -41,7 +41,8 @@ def prompt_shape(architecture: str, kv: torch.dtype) -> PromptShape:
     return PromptShape(64, 32, 4)
 
 
-@triton.jit
+# Every chunk has other numbers and other places of them, for each of which it would be compiled anew.
+@triton.jit(do_not_specialize=["T", "blocks"], do_not_specialize_on_alignment=["tables", "ends", "lengths"])
 def attend_chunk(
     query,
     keys,

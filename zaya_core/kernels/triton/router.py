@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quant.kernels.triton.arguments import FLOAT32, FLOATS, INT32, expect_tensors
 from quant.kernels.triton.launch import Launch, power_of_two
-from zaya_core.kernels.triton.arguments import FLOAT32, FLOATS, INT32, expect_tensors
 from zaya_core.kernels.triton.merge_norm import expect_merge, merged, normed_row
 from zaya_core.kernels.triton.stored import narrowest
 from zaya_core.model.norm import RMSNorm
