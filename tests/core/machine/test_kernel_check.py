@@ -51,7 +51,7 @@ CRASHED = f"the check of the planted one crashed (signal 6, SIGABRT: LLVM ERROR:
 def test_what_a_kernel_does_wrong_is_said_and_kept(plant, fault, sentence):
     told: list[str] = []
     verdict = plant("checks", fault, on_progress=told.append)
-    assert (verdict.passed, verdict.sentence) == (False, sentence)
+    assert (verdict.passed, verdict.sentence, verdict.graphs_fault) == (False, sentence, None)
     assert told == ["the card", "a product", "the planted one"]
     in_another_process()
     assert kept_verdict(GPU) == verdict
