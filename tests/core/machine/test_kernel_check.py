@@ -121,7 +121,11 @@ def test_where_there_is_no_memory_nothing_is_known(report, fault, said):
     ("place", "error", "said"),
     [
         ("_checks", ImportError("libtriton.so: cannot open"), "ImportError: libtriton.so: cannot open"),
-        ("_start_triton", AssertionError("libcuda.so cannot found!\nhints"), "AssertionError: libcuda.so cannot found!"),
+        (
+            "_start_triton",
+            AssertionError("libcuda.so cannot found!\nhints"),
+            "AssertionError: libcuda.so cannot found!",
+        ),
         (
             "_start_triton",
             RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nhints"),
