@@ -284,7 +284,7 @@ def test_the_interpreter_is_refused_where_it_is_not_installed(monkeypatch):
     monkeypatch.setenv("ZAYA_KERNELS", "triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(triton_support, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="^ZAYA_KERNELS=triton asks for zaya's kernels: Triton, which"):
+    with pytest.raises(UsageError, match=r"^ZAYA_KERNELS=triton asks for zaya's kernels: Triton, which"):
         choose_for(torch.device("cpu"))
 
 
