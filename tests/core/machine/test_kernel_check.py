@@ -155,6 +155,18 @@ def test_a_graph_that_raises_is_named_and_the_kernels_stay_in_use(monkeypatch, c
     assert (result["failed"], result["graphs"]) == ([], False)
 
 
+def test_torch_multiplies_exactly_whatever_the_machine_asks_for(monkeypatch):
+    seen = []
+    monkeypatch.setattr(program, "_checks", lambda folder: seen.append(torch.get_float32_matmul_precision()) or [])
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 does
+    try:
+        program.main(["--device", "cpu"])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"]
+
+
 def descendants():
     return psutil.Process().children(recursive=True)
 

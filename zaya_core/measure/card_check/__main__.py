@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.limit is not None:
         end_with_parent(given.limit)
     device = torch.device(given.device)
+    torch.set_float32_matmul_precision("highest")  # a variable, as some containers set it, makes torch round to TF32
     try:
         say_doing("the card")
         torch.ones(1, device=device).item()
