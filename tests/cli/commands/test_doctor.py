@@ -52,7 +52,7 @@ def test_the_table_says_for_each_format_whether_it_fits(report):
 
 def test_triton_is_listed_under_whichever_name_it_is_installed_and_with_its_variables(monkeypatch):
     known = {"torch": "2.13.0", "triton-windows": "3.7.1"}
-    monkeypatch.setattr(doctor, "installed_version", known.get)
+    monkeypatch.setattr(doctor, "installed_version", lambda name=None: known.get(name))
     monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
     findings = {finding.topic: finding.text for finding in (*doctor._versions(), *doctor._system())}
     assert findings["libraries"] == "torch 2.13.0, triton-windows 3.7.1"
