@@ -18,14 +18,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
 
 from zaya_core.errors import ZayaError
-from zaya_core.kernels.card_choice import choose_for
+from zaya_core.kernels.card_choice import choose_for, is_unchecked
 from zaya_core.kernels.resolve import products_in_use
 from zaya_core.machine.device import choose_device
+from zaya_core.machine.gpus import driver_and_build, first_line, visible_gpus
+from zaya_core.machine.triton_support import triton_version
 from zaya_core.measure.bench import Bench, Measurement, PreparedCase
 from zaya_core.measure.dummy import VOCABULARY, dummy_model, full_size_config
 from zaya_core.sampling.params import SamplingParams
@@ -50,6 +53,16 @@ class Figures:
         self.rows.append((what, rate, share))
         print(f"{what:48}{rate:10,.1f} tok/s" + ("" if share is None else f"{share:8.0%} of copying"), flush=True)
 
+    def attempt(self, what: str, work: Callable[[], object]) -> None:
+        """Do it if there is time left. What fails is named, and the rest goes on: a card may have room for the next."""
+        if time.monotonic() > self.deadline:
+            self.left_out.append(what)
+            return
+        try:
+            work()
+        except Exception as error:
+            print(f"{what} fails: {type(error).__name__}: {first_line(error)}", flush=True)
+
 
 def main() -> None:
     """All stages that there is time for."""
@@ -65,20 +78,27 @@ def main() -> None:
         parser.error(str(error))
     figures = Figures(_name_of(device), started + 60 * arguments.minutes)
     print(f"{figures.card}, PyTorch {torch.__version__}, {arguments.layers} layers", flush=True)
-    choose_for(device)  # checks the kernels where they have not been
+    try:
+        _check_kernels(device)
+        print(f"{'checked after':48}{time.monotonic() - started:10.1f} s", flush=True)
+        for what, stage in _stages(device, arguments.layers):
+            figures.attempt(what, partial(stage, figures))
+            _free()
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+    except ZayaError as error:  # ZAYA_KERNELS asks for what is not there
+        parser.error(str(error))
+    _report(figures, time.monotonic() - started)
+
+
+def _check_kernels(device: torch.device) -> None:
+    """Where they have not been, and say who computes. Raises ZayaError."""
+    products_in_use()
+    if any(map(is_unchecked, visible_gpus(str(device)) if device.type == "cuda" else [])):
+        print("checking zaya's kernels on this card, at most 3 minutes ...", flush=True)
+    choose_for(device)
     for products in products_in_use(device):
         print(f"{products.name}: {products.reason}", flush=True)
-    print(f"{'checked after':48}{time.monotonic() - started:10.1f} s", flush=True)
-    for what, stage in _stages(device, arguments.layers):
-        if time.monotonic() > figures.deadline:
-            figures.left_out.append(what)
-            continue
-        try:
-            stage(figures)
-        except (RuntimeError, ZayaError) as error:  # a card without room for one stage may have it for the next
-            print(f"{what}: {str(error).splitlines()[0]}", flush=True)
-        _free()
-    _report(figures, time.monotonic() - started)
 
 
 def _stages(device: torch.device, layers: int) -> Iterator[tuple[str, Callable[[Figures], None]]]:
@@ -110,14 +130,15 @@ def _without_graphs(figures: Figures, device: torch.device, layers: int) -> None
 
 
 def _measure(figures: Figures, bench: Bench, kind: Format, cases: list[tuple[str, Callable[[], PreparedCase]]]) -> None:
-    for what, prepare in cases:
-        if time.monotonic() > figures.deadline:
-            figures.left_out.append(f"{kind}, {what}")
-            continue
+    def measure(name: str, prepare: Callable[[], PreparedCase]) -> None:
         measured: Measurement = bench.measure(prepare())
         is_step = measured.case.kind == "decode"
         rate = statistics.median(measured.rates)
-        figures.note(f"{kind}, {what}", rate, rate / measured.expected_rate if is_step else None)
+        figures.note(name, rate, rate / measured.expected_rate if is_step else None)
+
+    for what, prepare in cases:
+        name = f"{kind}, {what}"
+        figures.attempt(name, partial(measure, name, prepare))
 
 
 def _theirs(figures: Figures, device: torch.device, layers: int) -> None:
@@ -154,7 +175,7 @@ def _report(figures: Figures, seconds: float) -> None:
     for what, rate, share in figures.rows:
         print(f"| {what} | {rate:,.0f} | {'' if share is None else f'{share:.0%}'} |")
     rows = [{"what": what, "tokens_per_second": rate, "share": share} for what, rate, share in figures.rows]
-    versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "rocm": torch.version.hip}
+    versions = {"torch": torch.__version__, "driver": driver_and_build(), "triton": triton_version()}
     print(json.dumps({"card": figures.card, "seconds": round(seconds, 1), **versions, "figures": rows}))
 
 

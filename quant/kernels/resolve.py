@@ -47,7 +47,7 @@ def cpu_products() -> CpuProducts:
 
 def _choose(wanted: str, sets: Mapping[str, NativeProducts]) -> CpuProducts:
     kind, _, instruction_set = wanted.partition(":")
-    if kind in ("torch", "reference"):
+    if wanted in ("torch", "reference"):
         return CpuProducts(kind, f"{VARIABLE}={wanted}", None, is_reference=kind == "reference")
     kind = "auto" if wanted == "triton" else kind
     if kind not in ("auto", "native"):

@@ -265,6 +265,16 @@ def test_whether_graphs_are_replayed_reaches_the_model_that_is_loaded(zaya, card
     assert "--graphs" in zaya(*command, "--graphs", "always").err
 
 
+@pytest.mark.parametrize(("command", "module"), [(RUN, runtime), (BENCH, bench_model)])
+@pytest.mark.usefixtures("quickly_read")
+def test_a_model_that_kernels_decline_is_said_once_it_is_loaded(zaya, card, monkeypatch, command, module):
+    told = []
+    monkeypatch.setattr(module, "report_declined", lambda model: told.append(model.steps.name))
+    card(24)
+    assert zaya(*command).code == 0
+    assert len(told) == 1
+
+
 def test_variables_and_the_settings_file_set_them_too(zaya, card, loads, monkeypatch, tmp_path):
     card(24)
     monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda *_: None)

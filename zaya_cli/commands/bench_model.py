@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from zaya_cli.flags.bench import BenchSettings
 from zaya_cli.machine.hardware import Memory, memory_of
-from zaya_cli.machine.kernels import prepare_kernels
+from zaya_cli.machine.kernels import prepare_kernels, report_declined
 from zaya_cli.models.card_fit import CardFit, CardUse, bound_card, room_on_card
 from zaya_cli.models.choice import find_model
 from zaya_cli.models.found import FoundModel
@@ -36,7 +36,9 @@ def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str, i
     if memory.card is None:
         settings.card.say_unused()
     prepare_kernels(str(choice.device), settings.card.graphs)
-    return (_dummy if settings.dummy else _present)(settings, use, memory, context)
+    model, name, layers = (_dummy if settings.dummy else _present)(settings, use, memory, context)
+    report_declined(model)
+    return model, name, layers
 
 
 def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str, int]:

@@ -26,11 +26,14 @@ from zaya_core.files.write_errors import why_not_writable
 from zaya_core.measure.checkup.finding import Finding
 from zaya_core.redaction import is_secret_name
 
-_LIBRARIES = ("torch", "safetensors", "tokenizers", "huggingface-hub", "transformers", "bitsandbytes", "triton")
+_LIBRARIES = (
+    "torch", "safetensors", "tokenizers", "huggingface-hub", "transformers", "bitsandbytes",
+    "triton", "triton-windows", "triton-rocm", "pytorch-triton-rocm",
+)  # fmt: skip
 _CONTEXTS = (4_096, 32_768, 131_072)
 _PUBLISHED = {"model_type": "zaya", "layer_types": ["hybrid"] * 40}  # ZAYA1-8B: all other sizes are the defaults
 _CARD_VARIABLES = ("CUDA_VISIBLE", "HIP_VISIBLE", "ROCR_VISIBLE", "GPU_DEVICE_ORDINAL", "HSA_OVERRIDE")
-_VARIABLES = ("ZAYA_", "HF_", *_CARD_VARIABLES, "OMP_", "ONEDNN_")
+_VARIABLES = ("ZAYA_", "HF_", *_CARD_VARIABLES, "TRITON_", "OMP_", "ONEDNN_")
 
 
 def doctor(

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 
 
 def prepare_kernels(device: str, graphs: Graphs) -> None:
-    """Say what a person should know of who computes on a card, checked if need be. device: "cuda:N", or none's name."""
+    """Say what a person should know of who computes on a card, checked if need be. device: "cuda:N", or none's name.
+
+    Raises UsageError as `products_in_use` and `choose_for`.
+    """
     if not device.startswith("cuda"):
         return
     import torch
 
     from zaya_core.kernels.card_choice import choose_for
+    from zaya_core.kernels.resolve import products_in_use
     from zaya_core.machine.gpus import visible_gpus
 
+    products_in_use()  # what ZAYA_KERNELS asks for must be there before anything is checked
     for gpu in visible_gpus(device):
         check_kernels(gpu)
     for note in choose_for(torch.device(device), graphs).notes:

@@ -23,6 +23,7 @@ from zaya_core.files.sealed_json import sealed, unsealed
 from zaya_core.kernels.resolve import products_in_use
 from zaya_core.machine.device import Speeds
 from zaya_core.machine.gpus import Gpu, driver_and_build
+from zaya_core.machine.triton_support import triton_version
 from zaya_core.measure.cpu_or_card import Trial, measured_speeds
 
 _MOST_BYTES, _MOST_KEPT = 1 << 20, 64
@@ -67,7 +68,8 @@ class SpeedRecord:
             self.gpu.name,
             self.gpu.gfx or list(self.gpu.capability or ()),
             driver_and_build(),
-            *(installed_version(name) for name in (DISTRIBUTION, "torch", "triton")),
+            *(installed_version(name) for name in (DISTRIBUTION, "torch")),
+            triton_version(),
             processor(),
             self.threads,
             [one.name for one in products_in_use(torch.device("cuda", self.gpu.index))],

@@ -16,7 +16,13 @@ from zaya_core.errors import UsageError
 from zaya_core.machine.gpus import Gpu, visible_gpus
 from zaya_core.machine.kernel_check import checked
 from zaya_core.machine.kernel_verdict import Verdict, kept_verdict
-from zaya_core.machine.triton_support import INTERPRETER_VARIABLE, is_interpreted, why_no_triton
+from zaya_core.machine.triton_support import (
+    INTERPRETER_VARIABLE,
+    is_interpreted,
+    what_triton_lacks,
+    why_no_triton,
+    why_not_installed,
+)
 
 TRITON, TORCH, UNKNOWN = "triton", "torch", "not known yet"
 _UNCHECKED = "zaya's kernels are checked on this card when a model is first loaded there"
@@ -42,7 +48,8 @@ class CardChoice:
 def choose_for(device: torch.device, graphs: Graphs = "auto") -> CardChoice:
     """For a model that is to be loaded; the kernels are checked now if nothing is known of them.
 
-    Raises UsageError where ZAYA_KERNELS wants Triton's kernels on a CPU, outside of its interpreter.
+    Raises UsageError where ZAYA_KERNELS wants Triton's kernels and Triton lacks something, or on a CPU, outside of its
+    interpreter.
     """
     return _choose(device, graphs, lambda gpu: kept_verdict(gpu) or checked(gpu))
 
@@ -65,6 +72,7 @@ def _choose(device: torch.device, graphs: Graphs, verdict_of: Callable[[Gpu], Ve
     if wanted in ("torch", "reference"):
         return CardChoice(TORCH, f"{VARIABLE}={wanted}", notes=_idle(graphs))
     if wanted == TRITON:
+        _expect_triton(what_triton_lacks())
         return _with_kernels(device, f"{VARIABLE}={wanted}", graphs, None)
     (gpu,) = visible_gpus(f"cuda:{device.index or 0}")
     if (why := why_no_triton(gpu)) is not None:
@@ -90,7 +98,14 @@ def _on_cpu(wanted: str) -> CardChoice:
             f"{VARIABLE}={wanted} computes on a card, and this is the CPU: use --device cuda, or for tests "
             f"{INTERPRETER_VARIABLE}=1."
         )
+    _expect_triton(why_not_installed())
     return CardChoice(TRITON, f"{VARIABLE}={wanted}, in Triton's interpreter")
+
+
+def _expect_triton(lacking: str | None) -> None:
+    """What a person has asked for is not replaced by something else."""
+    if lacking is not None:
+        raise UsageError(f"{VARIABLE}={TRITON} asks for zaya's kernels: {lacking}.")
 
 
 def _without_kernels(gpu: Gpu, why: str, graphs: Graphs) -> CardChoice:

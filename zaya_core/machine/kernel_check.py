@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from zaya_core.child_process import can_have_children, end_with_descendants, ended_after, search_path
 from zaya_core.machine.gpus import Gpu
-from zaya_core.machine.kernel_verdict import KernelFailure, Verdict, keep_verdict
+from zaya_core.machine.kernel_verdict import OUT_OF_MEMORY, KernelFailure, Verdict, keep_verdict
 from zaya_core.machine.triton_support import CACHE_VARIABLE, cache_in_use
 from zaya_core.whole_numbers import is_number
 
@@ -32,7 +32,6 @@ _START = (
 )
 _LONGEST_LINE = 1 << 16
 _MOST_STDERR = 1 << 14  # bytes of its end
-_OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass
@@ -132,7 +131,7 @@ def _why_too_long(limit: float, report: _Report) -> str | None:
 
 def _why_crashed(code: int, report: _Report, said: str) -> str:
     """code: as Popen has it, below 0 for a signal."""
-    if _OUT_OF_MEMORY in said.lower():
+    if OUT_OF_MEMORY in said.lower():
         report.unchecked = said
     how = f"exit code {code}" if code > 0 else f"signal {-code}, {_name_of(-code)}"
     return f"the check of {report.doing} crashed ({how}{f': {said}' if said else ''})"

@@ -23,6 +23,7 @@ from zaya_core.machine.gpus import Gpu, driver_and_build
 from zaya_core.machine.triton_support import triton_version
 from zaya_core.whole_numbers import is_number
 
+OUT_OF_MEMORY = "out of memory"  # as PyTorch, Triton and drivers say it, in lower case
 _MOST_BYTES, _MOST_KEPT = 1 << 20, 64
 _MOST_NAMED = 3  # failed kernels in a sentence
 # What the numbers depend on: kernels, the layouts that they read, and the check itself.

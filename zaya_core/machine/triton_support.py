@@ -39,7 +39,26 @@ def why_no_triton(gpu: Gpu) -> str | None:
 
     Whether what it compiles is right, the check of the kernels says (`kernel_check.py`).
     """
-    return _why_not_this_card(gpu) or _why_not_installed() or _why_no_compiler() or _why_no_cache()
+    return _why_not_this_card(gpu) or what_triton_lacks()
+
+
+def what_triton_lacks() -> str | None:
+    """The same of this machine, whatever its card."""
+    return why_not_installed() or _why_no_compiler() or _why_no_cache()
+
+
+def why_not_installed() -> str | None:
+    """That there is no Triton, and what to type."""
+    if find_spec("triton") is not None:
+        return None
+    missing = "Triton, which compiles them, is not installed"
+    if sys.platform == "win32":
+        return f"{missing}: type `pip install triton-windows`"
+    if sys.platform != "linux":
+        return f"{missing}, and there is none for this system: nothing to do"
+    if torch.version.hip:
+        return f"{missing}: install PyTorch's ROCm build again, which brings it along"
+    return f"{missing}: type `pip install {_pinned()}`"
 
 
 def is_interpreted() -> bool:
@@ -94,19 +113,6 @@ def _why_not_this_card(gpu: Gpu) -> str | None:
     if gpu.gfx is not None and not is_supported_by_rocm(gpu.gfx):
         return f"Triton supports neither RDNA2 nor older cards, and this is {gpu.gfx}: nothing to do"
     return None
-
-
-def _why_not_installed() -> str | None:
-    if find_spec("triton") is not None:
-        return None
-    missing = "Triton, which compiles them, is not installed"
-    if sys.platform == "win32":
-        return f"{missing}: type `pip install triton-windows`"
-    if sys.platform != "linux":
-        return f"{missing}, and there is none for this system: nothing to do"
-    if torch.version.hip:
-        return f"{missing}: install PyTorch's ROCm build again, which brings it along"
-    return f"{missing}: type `pip install {_pinned()}`"
 
 
 def _pinned() -> str:

@@ -50,6 +50,15 @@ def test_the_table_says_for_each_format_whether_it_fits(report):
     assert all(text.count(" GB ") == 3 for text in texts[1:])
 
 
+def test_triton_is_listed_under_whichever_name_it_is_installed_and_with_its_variables(monkeypatch):
+    known = {"torch": "2.13.0", "triton-windows": "3.7.1"}
+    monkeypatch.setattr(doctor, "installed_version", lambda name=None: known.get(name))
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
+    findings = {finding.topic: finding.text for finding in (*doctor._versions(), *doctor._system())}
+    assert findings["libraries"] == "torch 2.13.0, triton-windows 3.7.1"
+    assert "TRITON_CACHE_DIR=/elsewhere" in findings["variables"]
+
+
 def test_no_secret_is_printed(zaya, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("HF_ENDPOINT", "http://example.invalid")

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from tests.cli.machine.conftest import GOOD
+from tests.core.kernel_choice import chosen_kernels
 from tests.core.machine.simulated import AMD, AMD_LINUX, HOST_LINUX, NVIDIA, NVIDIA_LINUX, Card, Machine
 from zaya_cli.machine.kernels import kernel_findings, prepare_kernels, report_declined
 from zaya_core.errors import UsageError
 from zaya_core.kernels import card_choice
 from zaya_core.kernels.card_choice import choose_for, known_choice
-from zaya_core.machine import kernel_check, kernel_verdict
+from zaya_core.machine import kernel_check, kernel_verdict, triton_support
 from zaya_core.machine.kernel_verdict import KernelFailure, Verdict, kept_verdict, verdicts_file
 
 CARD = torch.device("cuda:0")
@@ -254,6 +255,37 @@ def test_what_a_person_asks_for_is_taken_without_a_check(on, monkeypatch, capsys
     choice = known_choice(CARD)
     assert choice.uses_kernels == (wanted == "triton")
     assert choice.reason.startswith(f"ZAYA_KERNELS={wanted}")
+
+
+@pytest.mark.parametrize("wanted", ["bogus", "torch:avx2", "reference:"])
+def test_what_nobody_offers_is_refused_before_anything_is_checked(on, monkeypatch, wanted):
+    asked = on(nvidia())
+    with chosen_kernels(wanted), pytest.raises(UsageError, match=f"^ZAYA_KERNELS={wanted}: use auto, torch, "):
+        prepare_kernels("cuda:0", "auto")
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "lacking"),
+    [
+        (nvidia(has_triton=False), "Triton, which compiles them, is not installed: type `pip install triton==3.7.1`"),
+        (nvidia(programs=("apt",)), "a C compiler, which Triton needs, is missing: type `sudo apt install gcc`"),
+    ],
+)
+def test_kernels_that_are_asked_for_and_cannot_be_compiled_are_refused(on, monkeypatch, machine, lacking):
+    on(machine)
+    monkeypatch.setenv("ZAYA_KERNELS", "triton")
+    with pytest.raises(UsageError) as raised:
+        prepare_kernels("cuda:0", "auto")
+    assert str(raised.value) == f"ZAYA_KERNELS=triton asks for zaya's kernels: {lacking}."
+
+
+def test_the_interpreter_is_refused_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setenv("ZAYA_KERNELS", "triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(triton_support, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"^ZAYA_KERNELS=triton asks for zaya's kernels: Triton, which"):
+        choose_for(torch.device("cpu"))
 
 
 def test_a_cpu_has_no_kernels_of_triton_outside_of_its_interpreter(monkeypatch):

@@ -185,7 +185,7 @@ def test_each_format_is_measured_for_itself_and_all_are_kept(entered, measured, 
 
 
 @pytest.mark.parametrize(
-    "change", ["card", "driver", "override", "cpu", "threads", "versions", "products", "hip", "gfx"]
+    "change", ["card", "driver", "override", "cpu", "threads", "versions", "triton", "products", "hip", "gfx"]
 )
 def test_what_a_speed_depends_on_is_part_of_the_key(entered, measured, monkeypatch, tmp_path, change):
     entered(GAMING)
@@ -206,6 +206,8 @@ def test_what_a_speed_depends_on_is_part_of_the_key(entered, measured, monkeypat
         monkeypatch.setattr(speeds, "processor", lambda: "another")
     elif change == "versions":
         monkeypatch.setattr(speeds, "installed_version", lambda name: "9.9")
+    elif change == "triton":
+        monkeypatch.setattr(speeds, "triton_version", lambda: "9.9")
     elif change == "products":
         monkeypatch.setattr(speeds, "products_in_use", lambda device: [])
     entered(other)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from datetime import date
 
 import psutil
 import pytest
+import torch
 
 from tests.core.machine import planted
 from tests.core.machine.planted import checks
@@ -17,6 +19,7 @@ from zaya_core.machine.gpus import Gpu
 from zaya_core.machine.kernel_check import checked
 from zaya_core.machine.kernel_verdict import KernelFailure, Verdict, keep_verdict, kept_verdict, verdicts_file
 from zaya_core.measure.card_check import __main__ as program
+from zaya_core.measure.card_check.check import Outcome
 
 GPU = Gpu("GeForce RTX 3060", 12, 10, (8, 6))
 TODAY = date.today().isoformat()
@@ -51,8 +54,8 @@ CRASHED = f"the check of the planted one crashed (signal 6, SIGABRT: LLVM ERROR:
 def test_what_a_kernel_does_wrong_is_said_and_kept(plant, fault, sentence):
     told: list[str] = []
     verdict = plant("checks", fault, on_progress=told.append)
-    assert (verdict.passed, verdict.sentence) == (False, sentence)
-    assert told == ["the card", "a product", "the planted one"]
+    assert (verdict.passed, verdict.sentence, verdict.graphs_fault) == (False, sentence, None)
+    assert told == ["the card", "the start of Triton", "a product", "the planted one"]
     in_another_process()
     assert kept_verdict(GPU) == verdict
 
@@ -97,13 +100,71 @@ def test_what_is_no_number_and_what_raises_have_failed(report, fault, sentence):
     assert report(fault).sentence == sentence
 
 
-def test_where_there_is_no_memory_nothing_is_known(report):
-    verdict = report("full")
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("full", "CUDA out of memory. Tried to allocate 2.00 GiB"),
+        ("full for the driver", "Triton Error [CUDA]: out of memory"),
+        ("full disk", "[Errno 28] No space left on device"),
+    ],
+)
+def test_where_there_is_no_memory_nothing_is_known(report, fault, said):
+    verdict = report(fault)
     assert (verdict.passed, verdict.counts) == (False, False)
-    assert verdict.sentence == "they could not be checked now: CUDA out of memory. Tried to allocate 2.00 GiB"
+    assert verdict.sentence == f"they could not be checked now: {said}"
     assert kept_verdict(GPU) == verdict
     in_another_process()
     assert kept_verdict(GPU) is None
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "said"),
+    [
+        ("_checks", ImportError("libtriton.so: cannot open"), "ImportError: libtriton.so: cannot open"),
+        (
+            "_start_triton",
+            AssertionError("libcuda.so cannot found!\nhints"),
+            "AssertionError: libcuda.so cannot found!",
+        ),
+        (
+            "_start_triton",
+            RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nhints"),
+            "the card is set to serve one process at a time: type `sudo nvidia-smi -c DEFAULT`",
+        ),
+    ],
+)
+def test_what_keeps_triton_from_starting_is_no_fault_of_the_kernels(monkeypatch, capsys, place, error, said):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(program, "_checks", lambda folder: [])
+    monkeypatch.setattr(program, place, broken)
+    program.main(["--device", "cpu"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"unchecked": said}
+
+
+def test_a_graph_that_raises_is_named_and_the_kernels_stay_in_use(monkeypatch, capsys):
+    def broken(device):
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nhints")
+
+    monkeypatch.setattr("zaya_core.measure.card_check.tokens.graphs_fault", broken)
+    monkeypatch.setattr(program, "outcome_of", lambda checks, device: Outcome((), 3e-4))
+    program._run([], torch.device("cuda"))
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])["result"]
+    assert result["graphs_fault"] == "RuntimeError: CUDA error: operation not permitted when stream is capturing"
+    assert (result["failed"], result["graphs"]) == ([], False)
+
+
+def test_torch_multiplies_exactly_whatever_the_machine_asks_for(monkeypatch):
+    seen = []
+    monkeypatch.setattr(program, "_checks", lambda folder: seen.append(torch.get_float32_matmul_precision()) or [])
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 does
+    try:
+        program.main(["--device", "cpu"])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"]
 
 
 def descendants():

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from zaya_core.machine.gpus import first_line
-from zaya_core.measure.card_check.check import Check, outcome_of
+from zaya_core.measure.card_check.check import Check, is_for_want_of_room, named, outcome_of
 from zaya_core.measure.card_check.protocol import end_with_parent, say_doing, say_result, say_unchecked
 
 
@@ -23,27 +23,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.limit is not None:
         end_with_parent(given.limit)
     device = torch.device(given.device)
-    say_doing("the card")
+    torch.set_float32_matmul_precision("highest")  # a variable, as some containers set it, makes torch round to TF32
     try:
+        say_doing("the card")
         torch.ones(1, device=device).item()
-    except Exception as error:  # a driver, a card that another program holds: no fault of the kernels
-        say_unchecked(first_line(error))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        _run(device, Path(folder))
+        with tempfile.TemporaryDirectory() as folder:
+            say_doing("the start of Triton")
+            checks = _checks(Path(folder))
+            _start_triton(device)
+            _run(checks, device)
+    except Exception as error:  # of a driver, a compiler, a disk: no fault of the kernels
+        say_unchecked(_why_unchecked(error))
 
 
-def _run(device: torch.device, folder: Path) -> None:
-    outcome = outcome_of(_checks(folder), device)
+def _start_triton(device: torch.device) -> None:
+    """Let it compile what it needs to launch anything, and find the driver's library."""
+    if device.type == "cuda":
+        from triton.runtime import driver
+
+        with torch.cuda.device(device):
+            driver.active.get_current_target()
+
+
+def _why_unchecked(error: Exception) -> str:
+    said = first_line(error)
+    if "busy or unavailable" in said:  # to this process, though not to the one that started it
+        return "the card is set to serve one process at a time: type `sudo nvidia-smi -c DEFAULT`"
+    return said if is_for_want_of_room(error) else named(error)
+
+
+def _run(checks: Sequence[Check], device: torch.device) -> None:
+    outcome = outcome_of(checks, device)
     if outcome is None:
         return
     say_result(outcome.failed, outcome.worst)
     if not outcome.failed and device.type == "cuda" and not torch.version.hip:  # on ROCm a replay may do harm
-        from zaya_core.measure.card_check.tokens import graphs_fault
-
         say_doing("the recorded step as a graph")
-        fault = graphs_fault(device)
+        fault = _graphs_fault(device)
         say_result(outcome.failed, outcome.worst, fault is None, fault)
+
+
+def _graphs_fault(device: torch.device) -> str | None:
+    from zaya_core.measure.card_check.tokens import graphs_fault
+
+    try:
+        return graphs_fault(device)
+    except Exception as error:
+        if is_for_want_of_room(error):
+            raise
+        return named(error)
 
 
 def _checks(folder: Path) -> list[Check]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zaya_core.machine.gpus import first_line
-from zaya_core.machine.kernel_verdict import KernelFailure
+from zaya_core.machine.kernel_verdict import OUT_OF_MEMORY, KernelFailure
 from zaya_core.measure.card_check.protocol import say_doing, say_unchecked
 
 
@@ -51,7 +51,7 @@ def whole(numbers: Iterable[int], device: torch.device) -> Tensor:
 
 
 def outcome_of(checks: Sequence[Check], device: torch.device) -> Outcome | None:
-    """Go through them, each announced before it begins. None where nothing is found out for want of memory.
+    """Go through them, each announced before it begins. None where nothing is found out for want of memory, or of disk.
 
     After an error that leaves the device without an answer the rest is not tried.
     """
@@ -61,11 +61,11 @@ def outcome_of(checks: Sequence[Check], device: torch.device) -> Outcome | None:
         say_doing(check.kernel)
         try:
             difference = check.difference(device)
-        except torch.OutOfMemoryError as error:
-            say_unchecked(first_line(error))
-            return None
         except Exception as error:  # whatever a kernel or its compiler does wrong is what is asked for
-            failed.append(KernelFailure(check.kernel, None, check.tolerance, _named(error)))
+            if is_for_want_of_room(error):
+                say_unchecked(first_line(error))
+                return None
+            failed.append(KernelFailure(check.kernel, None, check.tolerance, named(error)))
             if not _still_answers(device):
                 break
             continue
@@ -76,7 +76,13 @@ def outcome_of(checks: Sequence[Check], device: torch.device) -> Outcome | None:
     return Outcome(tuple(failed), worst)
 
 
-def _named(error: Exception) -> str:
+def is_for_want_of_room(error: Exception) -> bool:
+    """Whether memory is full, as PyTorch, Triton or a driver say it, or the system refuses something, as a disk."""
+    return isinstance(error, MemoryError | OSError) or OUT_OF_MEMORY in str(error).lower()
+
+
+def named(error: Exception) -> str:
+    """Its kind, and what it says first."""
     return f"{type(error).__name__}: {first_line(error)}"
 
 

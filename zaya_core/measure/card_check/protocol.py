@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zaya_core.machine.kernel_verdict import KernelFailure
 
 _GRACE = 5.0  # seconds
+_STANDARD_INPUT = 0
 
 
 def say_doing(what: str) -> None:
@@ -54,7 +55,8 @@ def end_with_parent(limit: float) -> None:
 
 
 def _wait_for_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(_STANDARD_INPUT, 1):  # not by sys.stdin, whose lock a thread that waits would hold at the exit
+        pass
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)  # compilers, too
     os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -31,6 +32,10 @@ def planted(device: torch.device) -> float:
         os.abort()
     if fault == "full":
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nhints")
+    if fault == "full for the driver":
+        raise RuntimeError("Triton Error [CUDA]: out of memory")
+    if fault == "full disk":
+        raise OSError(errno.ENOSPC, "No space left on device")
     return 0.0
 
 
