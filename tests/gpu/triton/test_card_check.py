@@ -116,7 +116,7 @@ def test_graphs_that_choose_other_tokens_or_that_a_model_does_without_are_seen(m
     ids = iter(chosen)
 
     def greedy(*_):
-        for _ in range(replays):
+        for _replay in range(replays):
             tell("graph")
         return next(ids), None
 
