@@ -275,6 +275,19 @@ def test_a_model_that_kernels_decline_is_said_once_it_is_loaded(zaya, card, monk
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("command", [RUN, BENCH])
+@pytest.mark.parametrize(("gib", "more"), [(24, ("-m", "nowhere/nothing")), (0.6, ())])
+def test_no_kernels_are_checked_for_a_model_that_is_not_there_or_does_not_fit(
+    zaya, card, monkeypatch, command, gib, more
+):
+    checked = []
+    for module in (runtime, bench_model):
+        monkeypatch.setattr(module, "prepare_kernels", lambda *one: checked.append(one))
+    card(gib)
+    assert zaya(*command, *more).code != 0
+    assert checked == []
+
+
 def test_variables_and_the_settings_file_set_them_too(zaya, card, loads, monkeypatch, tmp_path):
     card(24)
     monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda *_: None)

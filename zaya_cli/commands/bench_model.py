@@ -35,13 +35,14 @@ def open_model(settings: BenchSettings, context: int) -> tuple[ZayaModel, str, i
     memory = memory_of(settings.device).at_most(use.gpu_memory)
     if memory.card is None:
         settings.card.say_unused()
-    prepare_kernels(str(choice.device), settings.card.graphs)
-    model, name, layers = (_dummy if settings.dummy else _present)(settings, use, memory, context)
+    model, name, layers = (_dummy if settings.dummy else _present)(settings, use, memory, context, str(choice.device))
     report_declined(model)
     return model, name, layers
 
 
-def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str, int]:
+def _dummy(
+    settings: BenchSettings, use: CardUse, memory: Memory, context: int, device: str
+) -> tuple[ZayaModel, str, int]:
     name, quant = "random weights", settings.quant or DEFAULT_EXPERTS
     dense = settings.dense or (DEFAULT_DENSE if quant in EXPERT_FORMATS else FLOAT)
     config = parse_config(full_size_config(experts=quant, dense=dense))
@@ -50,6 +51,7 @@ def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) 
     if memory.card is not None:
         fit = CardFit.of(config, loaded_bytes(config), memory, context, settings.kv, use)
         layers = _fitting(replace(fit, made_by="zaya bench --dummy --quant"), f"a model of {name}")
+    prepare_kernels(device, settings.card.graphs)
     with room_on_card(f"a model of {name}", memory), ProgressLine() as line:
         progress = line.counting(f"making {name}")
         model = dummy_model(
@@ -64,13 +66,16 @@ def _dummy(settings: BenchSettings, use: CardUse, memory: Memory, context: int) 
     return model, name, layers
 
 
-def _present(settings: BenchSettings, use: CardUse, memory: Memory, context: int) -> tuple[ZayaModel, str, int]:
+def _present(
+    settings: BenchSettings, use: CardUse, memory: Memory, context: int, device: str
+) -> tuple[ZayaModel, str, int]:
     found = _find(settings, use)
     settings.card.expect_layers(found.config.num_hidden_layers)
     layers = 0
     if memory.card is not None:
         fit = CardFit.of(found.config, found.folder.weight_bytes, memory, context, settings.kv, use)
         layers = _fitting(fit, found.name)
+    prepare_kernels(device, settings.card.graphs)
     with room_on_card(found.name, memory):
         model = load_model(
             found.folder, settings.device, kv=settings.kv, cpu_experts=layers, graphs=settings.card.graphs

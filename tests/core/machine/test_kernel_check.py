@@ -156,8 +156,13 @@ def test_a_graph_that_raises_is_named_and_the_kernels_stay_in_use(monkeypatch, c
 
 
 def test_torch_multiplies_exactly_whatever_the_machine_asks_for(monkeypatch):
-    seen = []
-    monkeypatch.setattr(program, "_checks", lambda folder: seen.append(torch.get_float32_matmul_precision()) or [])
+    seen: list[str] = []
+
+    def noting(folder):
+        seen.append(torch.get_float32_matmul_precision())
+        return []
+
+    monkeypatch.setattr(program, "_checks", noting)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 does
     try:

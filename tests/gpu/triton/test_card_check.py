@@ -12,6 +12,7 @@ import torch
 pytest.importorskip("triton")
 
 from quant.kernels.resolve import cpu_products
+from quant.kernels.triton.launch import tell
 from tests.core.kernel_choice import chosen_kernels
 from tests.gpu.triton.place import PLACE
 from zaya_core.kernels.triton import prompt_attention
@@ -101,10 +102,27 @@ def test_tokens_by_torch_and_step_by_step_are_those_of_one_pass(monkeypatch, tmp
     outcome = found_by(model_checks(tmp_path, tokens=3))
     assert outcome.failed == ()
     assert 0 < outcome.worst < 0.2
-    assert tokens.graphs_fault(torch.device("cpu"), tokens=3) is None
-    ids = iter([[1, 2, 3], [1, 2, 3], [1, 5, 3]])
-    monkeypatch.setattr(tokens, "greedy", lambda *_: (next(ids), None))
-    assert tokens.graphs_fault(torch.device("cpu"), tokens=3) == "replay 2 chose another token at position 1"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "replays", "fault"),
+    [
+        ([[1, 2, 3], [1, 2, 3], [1, 2, 3]], 3, None),
+        ([[1, 2, 3], [1, 2, 3], [1, 5, 3]], 3, "replay 2 chose another token at position 1"),
+        ([[1, 2, 3], [1, 2, 3], [1, 2, 3]], 1, "replay 1 did not compute what its launches do"),
+    ],
+)
+def test_graphs_that_choose_other_tokens_or_that_a_model_does_without_are_seen(monkeypatch, chosen, replays, fault):
+    ids = iter(chosen)
+
+    def greedy(*_):
+        for _replay in range(replays):
+            tell("graph")
+        return next(ids), None
+
+    monkeypatch.setattr(tokens, "_loaded", lambda *_: None)
+    monkeypatch.setattr(tokens, "greedy", greedy)
+    assert tokens.graphs_fault(torch.device("cpu"), tokens=3) == fault
 
 
 def test_torch_is_not_compared_with_itself_where_the_kernels_decline_a_model(monkeypatch):
