@@ -68,7 +68,7 @@ def few_rows(architecture: str, bits: int, n: int) -> Shape:
 
 
 def many_rows(architecture: str, bits: int, pairs: bool) -> Shape:
-    """Of products of a prompt's rows. pairs: of gates and ups, which are twice as many sums."""
+    """Of products of more rows. pairs: of gates and ups, which are twice as many sums."""
     if architecture == INTERPRETER:
         return Shape(rows=16, columns=32, warps=4)
     columns = 32 if pairs else 64

@@ -1,4 +1,4 @@
-"""Products of a prompt's rows by matrix units. Rows of experts are sorted on the device, and the host never waits.
+"""Products of more than 16 rows by matrix units. Rows of experts are sorted on the device, and the host never waits.
 
 The grid has as many blocks of rows as there may be at most: an expert's rows begin a block of their own. A program
 finds its expert by counting, and those beyond the last leave at once.

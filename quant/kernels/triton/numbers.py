@@ -11,9 +11,11 @@ import triton.language as tl
 
 @triton.jit
 def to_bf16_bits(x):
-    """float32 -> int16 bits of the nearest bfloat16, ties to even. Not for NaN with the largest payload."""
+    """float32 -> int16 bits of the nearest bfloat16, ties to even."""
     bits = x.to(tl.int32, bitcast=True)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).to(tl.int16)
+    nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    # NVIDIA's cards compute NaN with all bits set, which would be carried over into the sign: zero.
+    return tl.where(x == x, nearest, 0x7FC0).to(tl.int16)
 
 
 @triton.jit

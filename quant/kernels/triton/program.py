@@ -21,11 +21,6 @@ class Program:
         self.device = device
         self._graph: Any = None
 
-    @property
-    def is_captured(self) -> bool:
-        """Whether `run` replays a graph."""
-        return self._graph is not None
-
     def run(self) -> None:
         """On the current stream."""
         if self._graph is None:

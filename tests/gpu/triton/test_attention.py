@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("triton")
 
 from quant.kernels.triton.choice import INTERPRETER
-from quant.kernels.triton.launch import run_all
+from quant.kernels.triton.launch import Launch, run_all
 from tests.gpu.triton.layer_parts import cache_of, random, tables_of, whole
 from tests.gpu.triton.place import EXACT, PLACE, assert_near
 from tests.gpu.triton.sanitizer import sanitized
@@ -20,6 +20,7 @@ from zaya_core.kernels.triton.attention_step import (
     Parts,
     attention_shape,
     attention_step,
+    combine_splits,
 )
 from zaya_core.kernels.triton.prompt_attention import PromptShape, prompt_attention, prompt_launch
 
@@ -98,6 +99,17 @@ def test_one_token_of_sixteen_rows():
     positions = [int(at) for at in torch.linspace(-1, 260, 16)]
     out, expected = step_of(positions, 4, 2, 16, "float32", None, AttentionShape(2, 64, 4))
     assert_near(out, expected, EXACT)
+
+
+def test_what_is_no_number_stays_none():
+    """Cards leave NaN out of a maximum, so that only sums of weights tell it."""
+    parts = Parts.empty(1, 2, 16, 4, PLACE)
+    parts.values.fill_(1.0), parts.maxima.fill_(-1e30), parts.sums.fill_(0.0)
+    parts.maxima[:, :, 1], parts.sums[0, :, 1] = 2.0, torch.tensor([1.0, math.nan])
+    out = torch.zeros(1, 32, device=PLACE)
+    sizes = {"H": 2, "K": 16, "SPLITS": 4}
+    run_all([Launch(combine_splits, (2, 1), (parts.values, parts.maxima, parts.sums, out), sizes)], PLACE)
+    assert (out[0, :16] == 1).all() and out[0, 16:].isnan().all()
 
 
 @pytest.mark.parametrize("at", [0, 63, 64, 200])

@@ -48,6 +48,16 @@ def test_rows_are_rounded_as_the_reference_rounds_them():
     assert torch.equal(bits.cpu(), rows.cpu().bfloat16())
 
 
+@pytest.mark.parametrize("bits", [0x7FFFFFFF, 0x7FC00000, -1, -0x400000])
+def test_what_is_no_number_stays_none_in_bfloat16(bits):
+    """The first is what NVIDIA's cards compute."""
+    rows = torch.full((1, 16), bits, dtype=torch.int32).view(torch.float32).to(PLACE)
+    codes, scales, kept = torch.empty_like(rows, dtype=torch.int8), torch.empty_like(rows[:, 0]), rows.bfloat16()
+    kept.zero_()
+    run_all([Launch(store_rows, (1,), (rows, codes, scales, stored.writable(kept)), {"K": 16})], PLACE)
+    assert kept.isnan().all() and scales.isnan().all()
+
+
 def test_numbers_that_bfloat16_holds_are_kept_in_it_and_others_are_not():
     exact = random(3, 4).bfloat16().float()
     assert stored.narrowest(exact.t()).dtype == torch.bfloat16 and stored.narrowest(exact.t()).is_contiguous()

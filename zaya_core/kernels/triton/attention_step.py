@@ -53,7 +53,7 @@ class Parts:
 
     @classmethod
     def empty(cls, rows: int, heads: int, head_dim: int, splits: int, device: torch.device) -> Parts:
-        """New ones; a splits without positions hands nothing on."""
+        """New ones; a split without positions leaves its values as they are."""
         shape = (rows, heads, splits)
         return cls(torch.empty(*shape, head_dim, device=device), *torch.empty(2, *shape, device=device))
 
@@ -104,21 +104,21 @@ def attend_split(
     at = (row * H + g * each + h) * SPLITS + split
     tl.store(maxima + at, largest, mask=is_query)
     tl.store(sums + at, total, mask=is_query)
-    tl.store(parts + at[:, None] * K + d[None, :], out, mask=(is_query & (total > 0))[:, None])
+    tl.store(parts + at[:, None] * K + d[None, :], out, mask=(is_query & (total != 0))[:, None])
 
 
 @triton.jit
 def combine_splits(parts, maxima, sums, out, H: tl.constexpr, K: tl.constexpr, SPLITS: tl.constexpr):
-    """Grid: (H, rows). Splits without positions are not read; a row without any is zero."""
+    """Grid: (H, rows). Splits without positions are not read; a row without any is zero. NaN stays NaN."""
     h, row = tl.program_id(0), tl.program_id(1)
     s, d = tl.arange(0, SPLITS), tl.arange(0, K)
     at = (row * H + h) * SPLITS + s
     total = tl.load(sums + at)
     largest = tl.load(maxima + at)
     factor = tl.exp2(largest - tl.max(largest, 0))
-    part = tl.load(parts + at[:, None] * K + d[None, :], mask=(total > 0)[:, None], other=0.0)
+    part = tl.load(parts + at[:, None] * K + d[None, :], mask=(total != 0)[:, None], other=0.0)
     whole = tl.sum(factor * total, 0)
-    y = tl.sum(part * factor[:, None], 0) / tl.where(whole > 0, whole, 1.0)
+    y = tl.sum(part * factor[:, None], 0) / tl.where(whole == 0, 1.0, whole)
     tl.store(out + (row * H + h) * K + d, y)
 
 
