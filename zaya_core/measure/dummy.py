@@ -110,7 +110,15 @@ def dummy_model(
         expect_library(experts)
     placement = choose_placement(device, "auto", torch.bfloat16)
     # Experts that stay in main memory would go there and back.
-    shard = _RandomShard(config, torch.device("cpu") if cpu_experts else placement.device, on_progress)
-    infos = {name: TensorInfo(_SHARD, shape, NAMES[dtype]) for name, (shape, dtype) in shard.expected.items()}
-    checkpoint = Checkpoint(Path(_SHARD), config, {_SHARD: shard}, infos)
+    made_on = torch.device("cpu") if cpu_experts else placement.device
+    checkpoint = random_checkpoint(config, made_on, on_progress)
     return build_model(config, checkpoint, placement, kv, cpu_experts, graphs)
+
+
+def random_checkpoint(
+    config: ModelConfig, device: torch.device, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Checkpoint:
+    """Tensors that are made when they are asked for, on a device. on_progress: (tensors made, of how many)."""
+    shard = _RandomShard(config, device, on_progress)
+    infos = {name: TensorInfo(_SHARD, shape, NAMES[dtype]) for name, (shape, dtype) in shard.expected.items()}
+    return Checkpoint(Path(_SHARD), config, {_SHARD: shard}, infos)

@@ -22,7 +22,7 @@ from zaya_core.measure.card_check import attention, layer, products, tokens
 from zaya_core.measure.card_check.attention import attention_checks
 from zaya_core.measure.card_check.check import largest_difference, outcome_of
 from zaya_core.measure.card_check.choices import choice_checks
-from zaya_core.measure.card_check.layer import layer_checks
+from zaya_core.measure.card_check.layer import full_size_layer_checks, layer_checks
 from zaya_core.measure.card_check.products import product_checks
 from zaya_core.measure.card_check.tokens import median_difference, model_checks
 from zaya_core.model.steps import Declined
@@ -39,7 +39,7 @@ def found_by(checks):
 
 
 def test_each_check_has_a_name_of_its_own():
-    names = [check.kernel for check in (*KERNELS, *model_checks(Path()))]
+    names = [check.kernel for check in (*KERNELS, *full_size_layer_checks(), *model_checks(Path()))]
     assert len(names) == len(set(names))
 
 
@@ -50,9 +50,10 @@ def test_right_kernels_pass_by_far(check):
 
 @pytest.mark.long
 def test_all_of_them_pass(capsys):
-    assert found_by(KERNELS).failed == ()
+    checks = [*KERNELS, *full_size_layer_checks()]
+    assert found_by(checks).failed == ()
     assert [json.loads(line)["doing"] for line in capsys.readouterr().out.splitlines()] == [
-        check.kernel for check in KERNELS
+        check.kernel for check in checks
     ]
 
 

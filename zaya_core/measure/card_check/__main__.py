@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from zaya_core.machine.gpus import first_line
+from zaya_core.machine.triton_support import is_interpreted
 from zaya_core.measure.card_check.check import Check, is_for_want_of_room, named, outcome_of
 from zaya_core.measure.card_check.protocol import end_with_parent, say_doing, say_result, say_unchecked
 
@@ -78,12 +79,12 @@ def _checks(folder: Path) -> list[Check]:
     """Kernels first: what fails in one makes a model fail, too, and has a name of its own."""
     from zaya_core.measure.card_check.attention import attention_checks
     from zaya_core.measure.card_check.choices import choice_checks
-    from zaya_core.measure.card_check.layer import layer_checks
+    from zaya_core.measure.card_check.layer import full_size_layer_checks, layer_checks
     from zaya_core.measure.card_check.products import product_checks
     from zaya_core.measure.card_check.tokens import model_checks
 
-    kernels = [*product_checks(), *layer_checks(), *attention_checks(), *choice_checks()]
-    return kernels + model_checks(folder)
+    layers = layer_checks() + ([] if is_interpreted() else full_size_layer_checks())  # slow there
+    return [*product_checks(), *layers, *attention_checks(), *choice_checks(), *model_checks(folder)]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The small steps of a layer, with the weights of a layer of the bundled demo."""
+"""The small steps of a layer, with the weights of a layer of the bundled demo and at the sizes of ZAYA1-8B."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from quant.kernels.triton.weights import card_matrix
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.checkpoint.checkpoint import open_checkpoint
 from zaya_core.checkpoint.folder import ModelFolder
+from zaya_core.config.parse import parse_config
 from zaya_core.kernels.triton.angles import angles
 from zaya_core.kernels.triton.cca import CCAState, CCAWeights, cca
 from zaya_core.kernels.triton.embedding import embedding
@@ -23,16 +25,27 @@ from zaya_core.load import ModelParts
 from zaya_core.machine.device import Placement
 from zaya_core.measure.card_check.check import Check, largest_difference, random, whole
 from zaya_core.measure.card_check.tokens import DEMO
+from zaya_core.measure.dummy import full_size_config, random_checkpoint
 from zaya_core.model.layer import DecoderLayer
 from zaya_core.model.rope import RotaryEmbedding, rotate
 
 _TOLERANCE = 1e-3  # these steps multiply in float32
 _NUMBER = 1  # the first layer has no router state before it
 _POSITIONS = (BLOCK - 1, 0, BLOCK)
+_VOCABULARY = 1024  # of the full size, whose embedding is as wide with fewer rows
 
 
 def layer_checks() -> list[Check]:
-    """Each step that is a kernel of its own, or two."""
+    """Each step that is a kernel of its own, or two, with the demo's weights."""
+    return _checks("", lambda device: _demo(device))
+
+
+def full_size_layer_checks() -> list[Check]:
+    """Likewise at the sizes of ZAYA1-8B: other constants are another kernel."""
+    return _checks(" of full size", lambda device: _full_size(device))
+
+
+def _checks(words: str, parts_on: Callable[[torch.device], ModelParts]) -> list[Check]:
     differences = {
         "embedding": _embedding,
         "merge and norm": _merge_and_norm,
@@ -40,27 +53,36 @@ def layer_checks() -> list[Check]:
         "router": _router,
         "CCA of a token": _cca,
     }
-    return [Check(name, difference, _TOLERANCE) for name, difference in differences.items()]
+    return [
+        Check(name + words, lambda device, find=find: find(parts_on(device), device), _TOLERANCE)  # type: ignore[misc]
+        for name, find in differences.items()
+    ]
 
 
 @cache
-def _parts(device: torch.device) -> ModelParts:
+def _demo(device: torch.device) -> ModelParts:
     folder = ModelFolder(DEMO)
     return ModelParts(folder.config, open_checkpoint(folder), Placement(device, torch.float32, "the check"))
 
 
 @cache
-def _layer(device: torch.device) -> DecoderLayer:
-    return _parts(device).layer(_NUMBER)
+def _full_size(device: torch.device) -> ModelParts:
+    config = parse_config(full_size_config(_NUMBER + 1, "int4", "int8", _VOCABULARY))
+    return ModelParts(config, random_checkpoint(config, device), Placement(device, torch.float32, "the check"))
 
 
-def _rotary(device: torch.device) -> RotaryEmbedding:
-    config = _parts(device).config
+@cache
+def _layer(parts: ModelParts) -> DecoderLayer:
+    return parts.layer(_NUMBER)
+
+
+def _rotary(parts: ModelParts, device: torch.device) -> RotaryEmbedding:
+    config = parts.config
     return RotaryEmbedding(config.rope_parameters[config.layer_types[_NUMBER]], config.head_dim, device)
 
 
-def _embedding(device: torch.device) -> float:
-    rows, ids = _parts(device).embedding(), [5, 700, 0]
+def _embedding(parts: ModelParts, device: torch.device) -> float:
+    rows, ids = parts.embedding(), [5, 700, 0]
     weight = rows.embed_tokens.dequantize()
     table, residual = card_matrix("float", weight, None, tuple(weight.shape)), torch.zeros(3, weight.shape[1])  # type: ignore[arg-type]
     residual = residual.to(device)
@@ -69,8 +91,8 @@ def _embedding(device: torch.device) -> float:
     return largest_difference(residual, rows(torch.tensor([ids], device=device))[0])
 
 
-def _merge_and_norm(device: torch.device) -> float:
-    layer, (branch, residual) = _layer(device), random(2, 3, _parts(device).config.hidden_size, device=device)
+def _merge_and_norm(parts: ModelParts, device: torch.device) -> float:
+    layer, (branch, residual) = _layer(parts), random(2, 3, parts.config.hidden_size, device=device)
     scaling, norm = layer.post_attention_residual_scale, layer.post_attention_layernorm
     merged, normed, first = (torch.zeros_like(branch) for _ in range(3))
     run_all([merge_norm(branch, residual, scaling, norm, merged, normed), first_norm(residual, norm, first)], device)
@@ -79,18 +101,18 @@ def _merge_and_norm(device: torch.device) -> float:
     return max(largest_difference(*pair) for pair in pairs)
 
 
-def _angles(device: torch.device) -> float:
-    positions, rotary = (0, 1, 255, 4_097, 131_071), _rotary(device)
+def _angles(parts: ModelParts, device: torch.device) -> float:
+    positions, rotary = (0, 1, 255, 4_097, 131_071), _rotary(parts, device)
     found = [torch.zeros(len(positions), len(rotary.frequencies), device=device) for _ in range(2)]
     run_all([angles(whole(positions, device), rotary.frequencies, *found)], device)
     expected = rotary(torch.tensor([positions], device=device))
     return max(largest_difference(one, wanted[0, :, 0]) for one, wanted in zip(found, expected, strict=True))
 
 
-def _router(device: torch.device) -> float:
-    layer, rows = _layer(device), 3
+def _router(parts: ModelParts, device: torch.device) -> float:
+    layer, rows = _layer(parts), 3
     scaling, norm = layer.post_attention_residual_scale, layer.post_attention_layernorm
-    branch, residual = random(2, rows, _parts(device).config.hidden_size, device=device)
+    branch, residual = random(2, rows, parts.config.hidden_size, device=device)
     weights = RouterWeights.of(layer.router)
     before, own, state = (random(rows, weights.width, seed=seed, device=device) for seed in (1, 2, 3))
     merged, normed = torch.zeros_like(branch), torch.zeros_like(branch)
@@ -107,14 +129,14 @@ def _router(device: torch.device) -> float:
     return max(largest_difference(state, expected[2]), largest_difference(weight, expected[1]))
 
 
-def _cca(device: torch.device) -> float:
+def _cca(parts: ModelParts, device: torch.device) -> float:
     """Three rows: at the end of a block, at their beginning, and at the begin of a second block."""
-    layer, config, rows = _layer(device), _parts(device).config, len(_POSITIONS)
+    layer, config, rows = _layer(parts), parts.config, len(_POSITIONS)
     groups, head_dim = config.num_key_value_heads, config.head_dim
     channels = (config.num_attention_heads + groups) * head_dim
     tail = random(2 * rows, 2, channels, seed=1, device=device)
     delayed = random(2 * rows, groups * head_dim // 2, seed=2, device=device)
-    cos, sin = _rotary(device)(torch.tensor(_POSITIONS, device=device)[:, None])
+    cos, sin = _rotary(parts, device)(torch.tensor(_POSITIONS, device=device)[:, None])
     x = random(rows, 1, config.hidden_size, seed=3, device=device)
     wanted, kept = _cca_by_torch(layer, x, tail[:rows], delayed[:rows], (cos, sin))
     kv = LayerKV(*torch.zeros(2, 1 + 2 * rows, groups, BLOCK, head_dim, device=device))
