@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.machine.hardware import memory_of
-from zaya_cli.machine.kernels import prepare_kernels, report_declined
+from zaya_cli.machine.kernels import prepare_kernels, report_declined, warm_up_kernels
 from zaya_cli.machine.threads import threads_to_use
 from zaya_cli.models.card_fit import CardFit, room_on_card
 from zaya_cli.models.choice import find_model
@@ -79,6 +79,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
         with room_on_card(found.name, memory):
             model = _load_model(found, device, settings, threads, cpu_experts)
             engine = _engine(model, tokenizer.result(), settings, rows, card)
+            warm_up_kernels(engine)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
     _report_notes(model, found.folder)

@@ -16,9 +16,10 @@ from tests.gpu.simulated_card import SimulatedTensor
 
 @dataclass
 class Kernels:
-    """State: how often each kernel was launched by the host, and how often a graph was replayed."""
+    """State: how often the host launched each kernel, with which constants, and how often a graph was replayed."""
 
     launches: Counter[str] = field(default_factory=Counter)
+    variants: set[tuple[str, frozenset[tuple[str, object]]]] = field(default_factory=set)
     replays: int = 0
     recording: SimulatedGraph | None = None
 
@@ -63,6 +64,7 @@ def simulated_kernels() -> Iterator[Kernels]:
             kernels.recording.launches.append(launch)
             return
         kernels.launches[launch.name] += 1
+        kernels.variants.add((launch.name, frozenset(launch.options.items())))
         tell(launch.name)
         _run(launch)
 

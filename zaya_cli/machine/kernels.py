@@ -12,6 +12,7 @@ from zaya_core.config.graphs import Graphs
 from zaya_core.measure.checkup.finding import Finding
 
 if TYPE_CHECKING:
+    from zaya_core.engine.engine import Engine
     from zaya_core.machine.gpus import Gpu
     from zaya_core.model.model import ZayaModel
 
@@ -44,6 +45,18 @@ def report_declined(model: ZayaModel) -> None:
         write_note(
             f"zaya: {model.device} computes this model with torch, not with zaya's kernels: {model.steps.reason}."
         )
+
+
+def warm_up_kernels(engine: Engine) -> None:
+    """Compile what an Engine's model computes with on a card, if Triton's kernels do, and show that it takes time."""
+    from zaya_core.kernels.card_choice import TRITON
+
+    if engine.model.device.type == "cpu" or engine.model.steps.name != TRITON:
+        return
+    from zaya_core.engine.warm_up import warm_up
+
+    with ProgressLine() as line:
+        warm_up(engine, lambda doing: line.show(f"compiling {doing}; later starts find them"))
 
 
 def check_kernels(gpu: Gpu) -> None:

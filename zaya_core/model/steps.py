@@ -34,7 +34,10 @@ class Steps(Protocol):
     """
 
     name: str
-    reason: str
+
+    @property
+    def reason(self) -> str:
+        """As it is now."""
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (B, T) int64, of the host as a rule -> residual (B, T, D) float32. Raises IndexError for no row's id."""

@@ -18,9 +18,11 @@ from tests.gpu.simulated_card import Card, simulated_cards
 from tests.gpu.simulated_kernels import simulated_kernels
 from tests.gpu.test_torch_path import requests
 from zaya_core.engine.engine import Engine
+from zaya_core.engine.warm_up import warm_up
 from zaya_core.load import load_model
 from zaya_core.measure.card_traffic import CardTraffic
 from zaya_core.quantize.job import QuantizeSettings
+from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.skipif(not IS_INTERPRETED, reason="the card is simulated")
@@ -84,6 +86,16 @@ def test_a_prompt_is_computed_without_a_wait(kernels, folder, tokenizer):
     assert traffic.synchronisations.total() == 0, traffic.synchronisations
 
 
+def test_no_answer_waits_for_a_kernel_that_is_compiled(kernels, folder, tokenizer):
+    engine = engine_on_card(folder, tokenizer)
+    blocks = engine.states.pool.blocks_in_use
+    warm_up(engine)
+    assert engine.states.pool.blocks_in_use == blocks
+    compiled = set(kernels.variants)
+    run(engine, [replace(one, max_tokens=3, sampling=SamplingParams()) for one in requests(1, 20) + requests(2, 5)])
+    assert kernels.variants <= compiled, kernels.variants - compiled
+
+
 @pytest.mark.parametrize("left_out", [3, -2])
 def test_a_graph_that_leaves_a_launch_out_is_not_used(kernels, folder, tokenizer, monkeypatch, left_out):
     wanted = [replace(one, max_tokens=3) for one in requests(1, 5)]
@@ -95,8 +107,10 @@ def test_a_graph_that_leaves_a_launch_out_is_not_used(kernels, folder, tokenizer
 
     capture = Program.capture
     monkeypatch.setattr(Program, "capture", spoiled)
-    _, found = run(engine_on_card(folder, tokenizer, "on"), wanted)
+    engine = engine_on_card(folder, tokenizer, "on")
+    _, found = run(engine, wanted)
     assert found == expected and kernels.replays == 1
+    assert "without graphs after all, a replay computed something else" in engine.model.steps.reason
 
 
 def test_a_graph_that_cannot_be_recorded_is_done_without(kernels, folder, tokenizer, monkeypatch):
@@ -106,5 +120,7 @@ def test_a_graph_that_cannot_be_recorded_is_done_without(kernels, folder, tokeni
     wanted = [replace(one, max_tokens=3) for one in requests(1, 5)]
     _, expected = run(engine_on_card(folder, tokenizer), wanted)
     monkeypatch.setattr(Program, "capture", refused)
-    _, found = run(engine_on_card(folder, tokenizer, "on"), wanted)
+    engine = engine_on_card(folder, tokenizer, "on")
+    _, found = run(engine, wanted)
     assert found == expected and kernels.replays == 0
+    assert "without graphs after all, none could be recorded: operation failed" in engine.model.steps.reason

@@ -96,7 +96,7 @@ class Buffers:
 class DecodeStep:
     """A step of up to `rows` rows, a power of two up to 16, whose state is in `states` as it lies now.
 
-    State: the program, and whether it is a graph.
+    State: the program, and `why_no_graph`, where one was wanted and is not used.
     """
 
     def __init__(self, model: CardModel, states: SlotStates, rows: int, graphs: bool):
@@ -106,6 +106,7 @@ class DecodeStep:
         launches = StepLaunches(model, states, self.inputs, self.buffers)
         self.program = Program([*launches.all()], device)
         self._captures = graphs
+        self.why_no_graph: str | None = None
 
     def run(self, rows: Sequence[RowInput]) -> tuple[Tensor, Tensor]:
         """Logits (b, 1, V) float32 and choices (L, b), copies, of the b rows."""
@@ -121,11 +122,13 @@ class DecodeStep:
         expected = self.buffers.logits.clone()
         try:
             self.program.capture()
-        except RuntimeError:  # the driver's; the launches themselves have just run
+        except RuntimeError as error:  # the driver's; the launches themselves have just run
+            self.why_no_graph = f"none could be recorded: {str(error).strip().splitlines()[0]}"
             return
         self.buffers.spoil()
         self.program.run()
         if not torch.equal(self.buffers.logits, expected):
+            self.why_no_graph = "a replay computed something else than its launches"
             self.program.release()
             self.program.run()
 
@@ -203,6 +206,11 @@ class DecodeSteps:
         self._model, self._graphs = model, graphs
         self._at = (-1, -1)
         self._steps: dict[int, DecodeStep] = {}
+
+    @property
+    def why_no_graph(self) -> str | None:
+        """Of the first step that does without the graph that was wanted; None where there is none."""
+        return next((why for step in self._steps.values() if (why := step.why_no_graph) is not None), None)
 
     def run(self, states: SlotStates, rows: Sequence[RowInput]) -> tuple[Tensor, Tensor]:
         """As `DecodeStep.run`, of any number of rows."""

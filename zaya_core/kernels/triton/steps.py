@@ -33,13 +33,19 @@ class TritonSteps:
 
     def __init__(self, weights: ModelWeights, reason: str, graphs: bool):
         """graphs: whether programs are captured. Raises Declined, with the reason, for weights of other forms."""
-        self.name, self.reason = "triton", reason
+        self.name, self._reason = "triton", reason
         read = CardWeights(weights)
         self._prompts = ReferenceSteps(read, ReferenceSampling(), self.name, reason)
         self._model, self._graphs = read.on_card(), graphs
         self._longest = BLOCK * -(-weights.config.max_position_embeddings // BLOCK)
         self._sampling = TritonSampling()
         self._steps: WeakKeyDictionary[SlotStates, DecodeSteps] = WeakKeyDictionary()
+
+    @property
+    def reason(self) -> str:
+        """See `Steps`. Says also where graphs that were wanted are not used."""
+        why = next((why for steps in self._steps.values() if (why := steps.why_no_graph) is not None), None)
+        return self._reason if why is None else f"{self._reason}; without graphs after all, {why}"
 
     def embed(self, ids: Tensor) -> Tensor:
         """See `Steps`."""
