@@ -3,9 +3,10 @@
 Callers pass ids, never caches. A step is one prefill chunk of one prompt, or one token for all running rows, never
 mixed. Beginnings that prompts of one salt have in common are prefilled once, kept as snapshots and forked.
 
-Prompts are begun by age. Beside one that has more than a few chunks to go, the oldest that has no more takes turns with
-it, chunk by chunk: before the n-th short prompt in the queue has begun to answer there are at most 8n + 8 prefill steps
-(`_SHORT`), and the long one takes at most twice as many as alone. A request of a full group waits, and others go first.
+Prompts are begun by age. Beside one of more than `_SHORT` chunks, the oldest that has no more takes turns with it,
+chunk by chunk. While there are places and blocks, the n-th short one that waits has therefore been computed after at
+most 2 * _SHORT * (n + 1) chunks, its own among them, and a long one after at most twice its own since it was begun. A
+request of a full group waits, and others go first.
 
 Rows are admitted by the blocks that are in use, not by what they may come to need. When the pool is full, first kept
 prefixes go, the least recently used before others, then a prompt that is being computed waits again, then the youngest
@@ -49,7 +50,7 @@ from zaya_core.text.tokenizer import Tokenizer
 
 _LIKELIEST = RowDraw(SamplingParams(temperature=0), RandomKey(0), 0)
 MAX_ROWS = 16  # that run at once, unless said otherwise
-_SHORT = 4  # chunks that a prompt may have to be computed while a longer one is
+_SHORT = 4  # most chunks of a prompt that is computed while a longer one is
 _SHARED_AT_LEAST = 16  # a common beginning shorter than this is cheaper to compute again than to keep
 
 
@@ -91,7 +92,7 @@ class Engine:
         self._ids = count()
         self._waiting = WaitingRows()
         self._prefilling: list[Row] = []  # the oldest, and a short one that takes turns with it
-        self._turn = 0
+        self._has_just_overtaken = False
         self._parked: list[Row] = []  # oldest first
         self._running = Batch()
         self._cancelled: set[int] = set()
@@ -227,7 +228,7 @@ class Engine:
         events = self._unpark() + self._start()
         if not (self._running and self._has_just_prefilled) and (row := self._next_to_prefill()) is not None:
             self._has_just_prefilled = True
-            self._turn += 1
+            self._has_just_overtaken = row is not self._prefilling[0]
             self._totals.steps += 1
             return events + self._attempt(row, self._prefill) + self._leave()
         self._has_just_prefilled = False
@@ -311,9 +312,7 @@ class Engine:
         return next((row for row in may_begin if self._is_short(row) and not _goes_on_from(row, elder)), None)
 
     def _is_short(self, row: Row) -> bool:
-        """Whether few chunks of its prompt are left, or were when it was queued."""
-        left = row.uncached if row.cache is None else len(row.prompt) - row.position
-        return left <= _SHORT * self.chunk
+        return row.uncached <= _SHORT * self.chunk
 
     def _blocks_beside(self, row: Row) -> int:
         """What a row that begins, those whose prompts are computed and a step of all need."""
@@ -329,7 +328,7 @@ class Engine:
     def _next_to_prefill(self) -> Row | None:
         """Whose turn it is, if there are blocks for the next chunk; else the younger, which has them, waits again."""
         while self._prefilling:
-            row = self._prefilling[self._turn % len(self._prefilling)]
+            row = self._prefilling[0 if self._has_just_overtaken else -1]
             if self._can_prefill(row):
                 return row
             self._wait_again(self._prefilling[-1])
