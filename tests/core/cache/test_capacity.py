@@ -36,9 +36,12 @@ def test_the_sentence(blocks, rows, context, sentence):
 def test_so_many_rows_run_at_once_and_one_more_has_to_wait(model, tokenizer):
     capacity = PoolCapacity(6)
     assert (capacity.rows_of(500), capacity.tokens_each(3), capacity.tokens) == (3, 2 * BLOCK, 6 * BLOCK)
-    for rows, is_parked in ((3, False), (4, True)):
-        engine = Engine(model, tokenizer, max_blocks=capacity.blocks)
-        requests = [Request([300 + n] * 200, max_tokens=299, ignore_stop_ids=True) for n in range(rows)]
-        events = list(engine.generate(requests))
-        assert sum(isinstance(event, Finished) and event.reason == "length" for event in events) == rows
-        assert any(isinstance(event, Parked) for event in events) == is_parked
+    engine = Engine(model, tokenizer, max_blocks=capacity.blocks)
+    ids = [engine.submit(Request([300 + n] * 240, max_tokens=200, ignore_stop_ids=True)) for n in range(4)]
+    most, events = 0, []
+    while not engine.is_idle:
+        events += engine.step()
+        most = max(most, engine.counters.running)
+    assert most == 3
+    assert sorted(event.request_id for event in events if isinstance(event, Finished)) == ids
+    assert not any(isinstance(event, Parked) for event in events)

