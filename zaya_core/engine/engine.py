@@ -31,7 +31,7 @@ from torch import Tensor
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache
 from zaya_core.cache.parking import ParkedCache
-from zaya_core.cache.prefixes import MAX_PREFIXES, Prefix, PrefixStore
+from zaya_core.cache.prefixes import MAX_PREFIXES, MAX_PREFIXES_BOUNDED, Prefix, PrefixStore
 from zaya_core.engine.admission import Admission
 from zaya_core.engine.batch import Batch
 from zaya_core.engine.events import Event, Failed, Finished, FinishReason, Parked, PrefillProgress, Unparked
@@ -51,6 +51,7 @@ from zaya_core.text.tokenizer import Tokenizer
 _LIKELIEST = RowDraw(SamplingParams(temperature=0), RandomKey(0), 0)
 MAX_ROWS = 16  # that run at once, unless said otherwise
 _SHORT = 4  # most chunks of a prompt that is computed while a longer one is
+_MAX_CUTS = 16  # of one prompt for others
 _SHARED_AT_LEAST = 16  # a common beginning shorter than this is cheaper to compute again than to keep
 
 
@@ -69,13 +70,14 @@ class Engine:
         chunk: int = PREFILL_CHUNK,
         context: int | None = None,
         max_blocks: int | None = None,
-        max_prefixes: int = MAX_PREFIXES,
+        max_prefixes: int | None = None,
         prefix_blocks: int | None = None,
     ):
         """max_rows: most rows that run at once; it falls when a card has no room for a step of so many. chunk: prompt
         tokens of one prefill step. context: most positions of a row, None for the model's own. max_blocks: most blocks
         of keys and values, which on a card are allocated now; None for as many as are needed. max_prefixes: most kept
-        prefixes; prefix_blocks: most blocks that these hold, None for as many as rows leave them.
+        prefixes, None for 16, or 64 in host memory with `max_blocks`; prefix_blocks: most blocks that these hold, None
+        for as many as rows leave them.
 
         Raises UsageError for a number out of its range, such as a context that the model does not have.
         """
@@ -87,8 +89,11 @@ class Engine:
         self.chunk = whole_number("chunk", chunk, 1)
         longest = model.config.max_position_embeddings
         self.context = longest if context is None else whole_number("context", context, 2, longest)
-        most = math.inf if prefix_blocks is None else whole_number("prefix_blocks", prefix_blocks, 0)
-        self.prefixes = PrefixStore(self.states, whole_number("max_prefixes", max_prefixes, 0), most)
+        if max_prefixes is None:
+            is_in_host = blocks is not None and model.device.type == "cpu"
+            max_prefixes = MAX_PREFIXES_BOUNDED if is_in_host else MAX_PREFIXES
+        held = math.inf if prefix_blocks is None else whole_number("prefix_blocks", prefix_blocks, 0)
+        self.prefixes = PrefixStore(self.states, whole_number("max_prefixes", max_prefixes, 0), held)
         self._ids = count()
         self._waiting = WaitingRows()
         self._prefilling: list[Row] = []  # the oldest, and a short one that takes turns with it
@@ -433,7 +438,7 @@ class Engine:
         Of the latter no more than can be kept, the deepest.
         """
         partings = [length for length in self._waiting.partings(row) if length >= _SHARED_AT_LEAST]
-        kept = min(MAX_PREFIXES, self.prefixes.max_prefixes)
+        kept = min(_MAX_CUTS, self.prefixes.max_prefixes)
         cuts = {*(partings[-kept:] if kept else ()), *row.request.snapshot_at}
         return deque(sorted(cut for cut in cuts if cut > row.position))
 
