@@ -143,7 +143,7 @@ def test_no_more_rows_run_than_may(model, tokenizer):
 
 def test_a_group_has_its_most_at_work_and_others_go_first(model, tokenizer):
     engine = engine_of(model, tokenizer)
-    grouped = [engine.submit(ask([400 + n, *PLAIN], group="rsa", group_rows=2, max_tokens=6)) for n in range(5)]
+    grouped = [engine.submit(ask([400 + n, *PLAIN], group="rsa", group_rows=2, max_tokens=40)) for n in range(5)]
     other = engine.submit(ask(PLAIN[:20], max_tokens=1))
     ended, most = [], 0
     while not engine.is_idle:
