@@ -387,7 +387,7 @@ class Engine:
         if self._admission.was_refused(row, self._others):
             return []
         blocks = row.parked.blocks + 1
-        if self._running and not self._admission.has_room(lambda: blocks + len(self._running)):
+        if self._others and not self._admission.has_room(lambda: blocks + len(self._running)):
             self._admission.refuse(row, self._others)
             return []
         self._admission.make_room(lambda: blocks)
