@@ -281,7 +281,7 @@ class Engine:
 
     def _start(self) -> list[Event]:
         """Let the next that waits begin when a place is free, and blocks for its prompt and a step of all."""
-        if self._parked or len(self._running) + len(self._prefilling) >= self.max_rows:
+        if not self._waiting or self._parked or len(self._running) + len(self._prefilling) >= self.max_rows:
             return []
         row = self._next_to_begin()
         admission = self._admission_beside if self._prefilling else self._admission
