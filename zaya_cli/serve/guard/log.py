@@ -77,7 +77,8 @@ def _line(scope: Scope, watched: _Watched, seconds: float) -> str:
     path = raw.decode("latin-1") if raw is not None else scope["path"]
     what = f"{client} {scope['method']} {shown(path)} {watched.status or '-'} {seconds:.2f} s"
     request_id = scope.get("state", {}).get("request_id", "")
-    return one_line(f"{time.strftime('%H:%M:%S')} {what} {request_id}{'' if watched.is_complete else ' (client left)'}")
+    end = "" if watched.is_complete else " (client left)" if watched.has_gone else " (broken off)"
+    return one_line(f"{time.strftime('%H:%M:%S')} {what} {request_id}{end}")
 
 
 def _write(line: str) -> None:
