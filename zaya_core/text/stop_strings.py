@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def first_stop(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
-    """Where a stop string begins, and which: the one completed first, whatever the tokens; of two at once, the longer."""
+    """Where a stop string begins, and which: the one completed first, of two at once the longer."""
     found = [(at + len(stop), at, stop) for stop in stops if (at := text.find(stop)) >= 0]
     if not found:
         return None

@@ -39,7 +39,7 @@ class Served:
             name=runtime.name,
             tokenizer=engine.tokenizer,
             vocab_size=model.config.vocab_size,
-            context=min(engine.context, engine.states.pool.capacity * BLOCK),
+            context=int(min(engine.context, engine.states.pool.capacity * BLOCK)),
             rows=min(settings.rows, engine.max_rows),
             defaults=sampling_defaults(runtime.folder),
             is_strict=settings.strict_model,

@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from zaya_cli.serve.protocol.body import parse_body
-from zaya_cli.serve.protocol.chat import read_chat
-from zaya_cli.serve.protocol.chat_teller import ChatTeller
+from zaya_cli.serve.protocol.asks.chat import read_chat
+from zaya_cli.serve.protocol.answers.chat_teller import ChatTeller
 from zaya_cli.serve.protocol.served import Served
 from zaya_cli.serve.routes.endpoint import Endpoint, owner_of, tell
 from zaya_cli.serve.service import Service

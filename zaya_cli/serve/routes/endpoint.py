@@ -15,7 +15,7 @@ from zaya_cli.serve.job import Job
 from zaya_cli.serve.mailbox import Mailbox
 from zaya_cli.serve.protocol.errors import error_of
 from zaya_cli.serve.protocol.json_text import JsonResponse, error_response
-from zaya_cli.serve.protocol.teller import Teller
+from zaya_cli.serve.protocol.answers.teller import Teller
 from zaya_cli.serve.service import Service
 from zaya_core.engine.events import Failed
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from zaya_core.engine.events import Event, Finished, TextEvent, ThinkingEnded, TokenEvent
-from zaya_core.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Delta:
 class ChoiceReader:
     """State: whether the choice is in its thinking, tokens whose text has not come, how it ended."""
 
-    def __init__(self, tokenizer: Tokenizer, starts_in_thinking: bool):
-        self._markers = {tokenizer.think_start_id: True, tokenizer.think_end_id: False}
-        self._in_thinking = starts_in_thinking
+    def __init__(self, markers: Mapping[int | None, bool], in_thinking: bool):
+        """markers: ids that begin or end a thought, and whether they begin one."""
+        self._markers, self._in_thinking = markers, in_thinking
         self._tokens: list[TokenEvent] = []
         self.thinking_was_cut = False
         self.finished: Finished | None = None

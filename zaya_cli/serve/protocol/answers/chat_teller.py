@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from zaya_cli.serve.mailbox import Mailbox
-from zaya_cli.serve.protocol.chat import Chat
-from zaya_cli.serve.protocol.choice_reader import ChoiceReader, Delta
-from zaya_cli.serve.protocol.logprobs import chat_logprobs
-from zaya_cli.serve.protocol.teller import Chunk, zaya_json
-from zaya_cli.serve.protocol.usage import running_usage, timings_json, usage_json
+from zaya_cli.serve.protocol.asks.chat import Chat
+from zaya_cli.serve.protocol.answers.choice_reader import ChoiceReader, Delta
+from zaya_cli.serve.protocol.answers.logprobs import chat_logprobs
+from zaya_cli.serve.protocol.answers.teller import Chunk, zaya_json
+from zaya_cli.serve.protocol.answers.usage import running_usage, timings_json, usage_json
 from zaya_core.engine.events import Event, Finished, PrefillProgress
 from zaya_core.text.tokenizer import Tokenizer
 
@@ -20,7 +20,8 @@ class ChatTeller:
     def __init__(self, chat: Chat, mailbox: Mailbox, tokenizer: Tokenizer):
         self._chat, self._telling, self._mailbox, self._tokenizer = chat, chat.telling, mailbox, tokenizer
         choices = range(len(chat.job.requests))
-        self._readers = [ChoiceReader(tokenizer, chat.starts_in_thinking) for _ in choices]
+        markers = {tokenizer.think_start_id: True, tokenizer.think_end_id: False}
+        self._readers = [ChoiceReader(markers, chat.starts_in_thinking) for _ in choices]
         self._deltas: list[list[Delta]] = [[] for _ in choices]
 
     def begin(self) -> list[Chunk]:
