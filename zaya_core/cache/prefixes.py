@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,62 +15,103 @@ from zaya_core.cache.cache import Snapshot
 from zaya_core.cache.states import RowStates
 
 
+MAX_PREFIXES = 16  # unless said otherwise: each holds CCA's state besides its blocks, and is looked at for each prompt
+
+
 @dataclass(frozen=True)
 class Prefix:
-    """State after `ids`. `logits` (V) of the next token are there when `ids` is a whole prompt of several requests."""
+    """State after `ids`. `logits` (V) of the next token are there when `ids` is a whole prompt of several requests.
+
+    salt: who may go on from it, those who name the same.
+    """
 
     ids: tuple[int, ...]
     snapshot: Snapshot
     logits: Tensor | None = None
+    salt: bytes = b""
 
-    def begins(self, ids: tuple[int, ...]) -> bool:
+    @property
+    def key(self) -> tuple[bytes, tuple[int, ...]]:
+        return self.salt, self.ids
+
+    def begins(self, ids: tuple[int, ...], salt: bytes = b"") -> bool:
         length = len(self.ids)
         # The last id first: most prefixes differ there, and a long prompt is not copied for them.
-        return length <= len(ids) and ids[length - 1] == self.ids[-1] and ids[:length] == self.ids
+        return self.salt == salt and length <= len(ids) and ids[length - 1] == self.ids[-1] and ids[:length] == self.ids
+
+    @property
+    def blocks(self) -> list[int]:
+        return [block for table in self.snapshot.tables for block in table.blocks]
 
 
 class PrefixStore:
     """The most recently used prefixes. Blocks that a prefix shares with others are not held twice."""
 
-    def __init__(self, states: RowStates, capacity: int = 16):
-        self.capacity = capacity
+    def __init__(self, states: RowStates, max_prefixes: int = MAX_PREFIXES, max_blocks: float = math.inf):
+        """max_prefixes: most of them; max_blocks: most blocks that they hold in all, a shared one counted once."""
+        self.max_prefixes, self.max_blocks = max_prefixes, max_blocks
         self._states = states
-        self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+        self._prefixes: OrderedDict[tuple[bytes, tuple[int, ...]], Prefix] = OrderedDict()
+        self._held: Counter[int] = Counter()  # by block, how often prefixes hold it
+
+    def __len__(self) -> int:
+        return len(self._prefixes)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks they hold, with others or alone."""
+        return len(self._held)
 
     def add(self, prefix: Prefix) -> None:
-        """Keep a prefix. Raises ValueError for one whose state another Engine or model owns."""
+        """Keep a prefix, if it alone is not too large, and forget the least recently used until all fit.
+
+        Raises ValueError for one whose state another Engine or model owns.
+        """
         if prefix.snapshot.states is not self._states:
             raise ValueError("a prefix of another Engine or model cannot be gone on from here")
-        known = self._prefixes.pop(prefix.ids, None)
+        known = self._prefixes.get(prefix.key)
         if known is not None and prefix.logits is None:
-            prefix = known
-        self._prefixes[prefix.ids] = prefix
-        while len(self._prefixes) > self.capacity:
-            self._prefixes.popitem(last=False)
+            self._prefixes.move_to_end(prefix.key)
+            return
+        if len(set(prefix.blocks)) > self.max_blocks:
+            return
+        if known is not None:
+            self._forget(prefix.key)
+        self._prefixes[prefix.key] = prefix
+        self._held.update(prefix.blocks)
+        while len(self._prefixes) > self.max_prefixes or self.blocks > self.max_blocks:
+            self._forget(next(iter(self._prefixes)))
 
-    def deepest(self, ids: Sequence[int]) -> Prefix | None:
-        """The longest known beginning of `ids` from which it can go on.
+    def _forget(self, key: tuple[bytes, tuple[int, ...]]) -> None:
+        for block in self._prefixes.pop(key).blocks:
+            self._held[block] -= 1
+            if not self._held[block]:
+                del self._held[block]
+
+    def deepest(self, ids: Sequence[int], salt: bytes = b"") -> Prefix | None:
+        """The longest known beginning of `ids` from which it can go on; with its own beginnings it counts as used."""
+        fitting = self._fitting(ids, salt)
+        for prefix in fitting:
+            self._prefixes.move_to_end(prefix.key)
+        return fitting[-1] if fitting else None
+
+    def known_length(self, ids: Sequence[int], salt: bytes = b"") -> int:
+        """How much of `ids` need not be computed, as `deepest` would find now; nothing counts as used by it."""
+        fitting = self._fitting(ids, salt)
+        return len(fitting[-1].ids) if fitting else 0
+
+    def _fitting(self, ids: Sequence[int], salt: bytes) -> list[Prefix]:
+        """From the shortest to the longest, those from which it can go on.
 
         A prefix as long as `ids` is of use only with its logits: something must be computed to get any.
         """
-        ids = tuple(ids)
-        fitting = [
-            prefix
-            for prefix in self._prefixes.values()
-            if prefix.begins(ids) and (len(prefix.ids) < len(ids) or prefix.logits is not None)
-        ]
-        if not fitting:
-            return None
-        fitting.sort(key=lambda prefix: len(prefix.ids))
-        for prefix in fitting:  # the beginnings of what is used are used
-            self._prefixes.move_to_end(prefix.ids)
-        return fitting[-1]
+        found = self.beginnings_of(ids, salt)
+        return [prefix for prefix in found if len(prefix.ids) < len(ids) or prefix.logits is not None]
 
     def blocks_alone(self) -> int:
         """How many blocks only prefixes have: those that would be free without any."""
-        tables = [table for prefix in self._prefixes.values() for table in prefix.snapshot.tables]
-        owned = Counter(block for table in tables for block in table.blocks)
-        return sum(tables[0].pool.owners(block) == count for block, count in owned.items())
+        pool = self._states.pool
+        return sum(pool.owners(block) == count for block, count in self._held.items())
 
     def free_a_block(self) -> bool:
         """Forget the least recently used prefix that holds blocks from others; False when there is none.
@@ -82,30 +124,32 @@ class PrefixStore:
             lambda table, length: length % BLOCK > 0 and table.pool.is_shared(table.blocks[-1]),
         )
         for holds in ways:
-            for ids, prefix in self._prefixes.items():
+            for key, prefix in self._prefixes.items():
                 if any(map(holds, prefix.snapshot.tables, prefix.snapshot.row_lengths)):
-                    del self._prefixes[ids]
+                    self._forget(key)
                     return True
         return False
 
-    def forget_beyond(self, beginning: Sequence[int]) -> None:
-        """Forget what goes on from a beginning, and keep the beginning itself."""
+    def forget_beyond(self, beginning: Sequence[int], salt: bytes = b"") -> None:
+        """Forget what goes on from a beginning, and keep the beginning itself. Of none: all of the salt."""
         start = tuple(beginning)
-        longer = [ids for ids in self._prefixes if len(ids) > len(start) and ids[: len(start)] == start]
-        for ids in longer:
-            del self._prefixes[ids]
+        for key in list(self._prefixes):
+            if key[0] == salt and len(key[1]) > len(start) and key[1][: len(start)] == start:
+                self._forget(key)
 
-    def beginnings_of(self, ids: Sequence[int]) -> list[Prefix]:
+    def beginnings_of(self, ids: Sequence[int], salt: bytes = b"") -> list[Prefix]:
         """All that `ids` begin with, from the shortest to the longest."""
         ids = tuple(ids)
-        found = [prefix for prefix in self._prefixes.values() if prefix.begins(ids)]
+        found = [prefix for prefix in self._prefixes.values() if prefix.begins(ids, salt)]
         return sorted(found, key=lambda prefix: len(prefix.ids))
 
     def keep_only(self, prefixes: Sequence[Prefix]) -> None:
         """Forget all others."""
-        wanted = {prefix.ids for prefix in prefixes}
-        for ids in [ids for ids in self._prefixes if ids not in wanted]:
-            del self._prefixes[ids]
+        wanted = {prefix.key for prefix in prefixes}
+        for key in list(self._prefixes):
+            if key not in wanted:
+                self._forget(key)
 
     def clear(self) -> None:
         self._prefixes.clear()
+        self._held.clear()

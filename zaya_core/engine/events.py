@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "timeout"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,18 @@ class TokenEvent:
 
 
 @dataclass(frozen=True)
+class PromptScored:
+    """Prompt tokens, each with its log-probability after those before it, as if it had been generated.
+
+    start: the position of the first of them. The prompt's very first token has no log-probability and is in none.
+    """
+
+    request_id: int
+    start: int
+    tokens: tuple[TokenEvent, ...]
+
+
+@dataclass(frozen=True)
 class TextEvent:
     """A piece of text that is settled: no later token changes it."""
 
@@ -41,7 +53,7 @@ class TextEvent:
 class ThinkingEnded:
     """The thinking is complete: how many tokens, `</think>` included, and how long after the first token.
 
-    was_cut: the budget closed it.
+    was_cut: the budget closed it, or `Engine.end_thinking`.
     """
 
     request_id: int
@@ -69,6 +81,8 @@ class Stats:
     """Figures of one request. Seconds are wall time, without what was spent on others' prompts (except to first token).
 
     prompt_tokens = cached_tokens + prefilled_tokens. completion_tokens includes thinking_tokens and a stop token.
+    queue_seconds: from its submission until its prompt was begun, or to its end where it never was;
+    seconds_to_first_token: from its submission, the queue included, until its prompt was computed; 0 where it was not.
     mean_logprob: of the tokens that were chosen, not forced; 0 when there are none.
     """
 
@@ -82,6 +96,7 @@ class Stats:
     seconds_to_first_token: float
     peak_memory_bytes: int
     mean_logprob: float = 0.0
+    queue_seconds: float = 0.0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -95,7 +110,10 @@ class Stats:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event of a request. `stopped_by`: the stop string that ended it, if one did."""
+    """The last event of a request. `stopped_by`: the stop string that ended it, if one did.
+
+    reason: "timeout" where its `deadline_seconds` were over; what it had said by then stands, as when it is cancelled.
+    """
 
     request_id: int
     reason: FinishReason
@@ -114,4 +132,4 @@ class Failed:
     error: Exception
 
 
-Event = PrefillProgress | TokenEvent | TextEvent | ThinkingEnded | Parked | Unparked | Finished | Failed
+Event = PrefillProgress | PromptScored | TokenEvent | TextEvent | ThinkingEnded | Parked | Unparked | Finished | Failed

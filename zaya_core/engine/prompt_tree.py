@@ -63,6 +63,10 @@ class PromptTree:
             node, first = path.pop()
             del node.next[first]
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self._root.ends or self._root.next)
+
     def partings(self, ids: Sequence[int]) -> list[int]:
         """At which positions of `ids` prompts of the tree part from it or end, ascending; 0 for other beginnings."""
         prompt, position, node = tuple(ids), 0, self._root
@@ -78,6 +82,26 @@ class PromptTree:
             if shared < edge.stop - edge.start:
                 return [*found, position]
             node = edge.node
+
+
+class SaltedPrompts:
+    """A tree for each salt: prompts of different ones have no beginning in common."""
+
+    def __init__(self) -> None:
+        self._trees: dict[bytes, PromptTree] = {}
+
+    def add(self, ids: Sequence[int], salt: bytes) -> None:
+        self._trees.setdefault(salt, PromptTree()).add(ids)
+
+    def remove(self, ids: Sequence[int], salt: bytes) -> None:
+        """Take out one that was added."""
+        self._trees[salt].remove(ids)
+        if self._trees[salt].is_empty:
+            del self._trees[salt]
+
+    def partings(self, ids: Sequence[int], salt: bytes) -> list[int]:
+        """See `PromptTree`."""
+        return self._trees[salt].partings(ids) if salt in self._trees else []
 
 
 def _split(edge: _Edge, length: int) -> None:

@@ -14,6 +14,7 @@ from zaya_core.cache.parking import ParkedCache
 from zaya_core.engine.events import Event, Finished, FinishReason, Stats, TextEvent, ThinkingEnded, TokenEvent
 from zaya_core.engine.request import Request
 from zaya_core.machine.memory import peak_memory_bytes
+from zaya_core.sampling.additions import Additions
 from zaya_core.sampling.draw import Drawn, RowDraw
 from zaya_core.sampling.params import RandomKey
 from zaya_core.sampling.seen import SeenIds
@@ -27,7 +28,8 @@ class Row:
 
     State: `cache` while the prompt is computed (its place is in the batch afterwards), `parked` while that is in host
     memory, `logits` (V) after `position`; `cuts`: positions ahead whose state is to be kept; `keeps_state`: so is the
-    last one. `has_ended`: nothing more comes.
+    last one; `scored`: the position of the last prompt token whose log-probability was told; `uncached`: how much of
+    the prompt was to be computed when it was queued. `has_ended`: nothing more comes.
     """
 
     def __init__(self, request_id: int, request: Request, tokenizer: Tokenizer, max_tokens: int, device: torch.device):
@@ -37,33 +39,70 @@ class Row:
         self.max_tokens = max_tokens
         self._tokenizer, self._device = tokenizer, device
         self._splitter = TextSplitter(tokenizer, tokenizer.starts_in_thinking(request.ids), request.stop)
-        self._thought_before = 0  # thinking tokens in `begun`
+        self._thought_before = self._thoughts_ended = 0  # thinking tokens in `begun`; in it and since
         for token_id in request.begun:
-            self._thought_before += self._splitter.in_thinking
+            was_thinking = self._splitter.in_thinking
             self._splitter.push(token_id)
+            self._thought_before += was_thinking
+            self._thoughts_ended += was_thinking and not self._splitter.in_thinking
         self._answered_before = len(request.begun) - self._thought_before
         self._had_stopped = not request.ignore_stop_ids and not tokenizer.stop_ids.isdisjoint(request.begun)
         self._key = RandomKey(request.sampling.seed, request.stage, request.candidate)
         self._seen = SeenIds(request.sampling.repetition_penalty, tokenizer.unpenalised_ids)
         self._seen.add(*self.prompt)
+        self._additions = Additions(request.sampling, request.logit_bias, tokenizer.unpenalised_ids)
+        self._additions.count(*request.begun)
         self.tokens: list[int] = []
         self._forced: list[int] = []  # what is still to come of a thinking's forced end
         self.cache: Cache | None = None
         self.parked: ParkedCache | None = None
         self.logits: Tensor | None = None
-        self.position = self.cached = 0
+        self.position = self.cached = self.scored = 0
+        self.uncached = len(self.prompt)
         self.cuts: deque[int] = deque()
         self._completion_tokens = self._thinking_tokens = 0
         self._sampled_tokens, self._logprob_sum = 0, 0.0
-        self._thinking_was_cut = False
+        self._thinking_was_cut = self._is_to_close = False
         self.prompt_seconds = self.decode_seconds = 0.0
         self._submitted = time.perf_counter()
         self._seconds_to_first_token = 0.0
+        self._queue_seconds: float | None = None
         self.has_ended, self.keeps_state = False, request.keep_state
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens generated so far."""
+        return self._completion_tokens
+
+    @property
+    def thinking_tokens(self) -> int:
+        """How many of them are thinking."""
+        return self._thinking_tokens
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the next token belongs to a thought."""
+        return self._splitter.in_thinking
+
+    @property
+    def may_reuse(self) -> bool:
+        """Whether it may go on from a kept prefix: not where every token of the prompt is to be scored."""
+        return self.request.prompt_logprobs is None
 
     def forget_state(self) -> None:
         """Give all blocks back; the prompt is to be computed again."""
         self.cache, self.parked, self.logits, self.position, self.cached = None, None, None, 0, 0
+
+    def begin_prompt(self) -> None:
+        """It waits no more; the first time ends its time in the queue."""
+        if self._queue_seconds is None:
+            self._queue_seconds = time.perf_counter() - self._submitted
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline is over."""
+        deadline = self.request.deadline_seconds
+        return deadline is not None and time.perf_counter() - self._submitted >= deadline
 
     def begin_answer(self) -> None:
         """The prompt is computed: the first token comes out of it."""
@@ -92,7 +131,27 @@ class Row:
             forced=self._forced[0] if self._forced else None,
             top_logprobs=self.request.top_logprobs,
             seen=self._seen.tensor,
+            bias=self._additions.by_id,
         )
+
+    def end_thinking(self) -> None:
+        """Close the thought that is open, as at its budget; nothing where none is."""
+        self._is_to_close = self._splitter.in_thinking
+
+    def closes_instead(self, drawn: Drawn | Exception | None) -> bool:
+        """Whether a stop id was chosen in whose place the first thought is closed; `next_draw` then asks for that."""
+        if (
+            not isinstance(drawn, Drawn)
+            or self.request.stop_in_thinking == "end"
+            or self.request.ignore_stop_ids
+            or drawn.token_id not in self._tokenizer.stop_ids
+            or self._forced
+            or self._thoughts_ended
+            or not self._splitter.in_thinking
+        ):
+            return False
+        self._force_think_end()
+        return True
 
     def advance(self, drawn: Drawn | Exception | None) -> list[Event]:
         """Report the token that was chosen as `next_draw` says, or the end where there was none to choose.
@@ -128,8 +187,11 @@ class Row:
         self._thinking_tokens += was_thinking
         self.tokens.append(token_id)
         self._seen.add(token_id)
+        self._additions.count(token_id)
         events = self._texts(self._splitter.push(token_id))
         if was_thinking and not self._splitter.in_thinking:
+            self._is_to_close = False
+            self._thoughts_ended += 1
             seconds = time.perf_counter() - self._submitted - self._seconds_to_first_token
             tokens = self._thought_before + self._thinking_tokens
             events.append(ThinkingEnded(self.id, tokens, seconds, self._thinking_was_cut))
@@ -137,18 +199,22 @@ class Row:
 
     def _force_end_of_thinking(self) -> None:
         budget = self.request.thinking_budget
-        if budget is None or self._forced or not self._splitter.in_thinking:
+        if self._forced or not self._splitter.in_thinking:
             return
-        if self._thought_before + self._thinking_tokens < budget:
-            return
+        is_over = budget is not None and self._thought_before + self._thinking_tokens >= budget
+        if is_over or self._is_to_close:
+            self._thinking_was_cut = True
+            self._force_think_end()
+
+    def _force_think_end(self) -> None:
         end = self._tokenizer.think_end_id
-        self._thinking_was_cut = True
         self._forced = self._tokenizer.encode(THINK_END) if end is None else [end]
 
     def _texts(self, pieces: Sequence[TextPiece]) -> list[Event]:
         return [TextEvent(self.id, piece.kind, piece.text) for piece in pieces]
 
     def _stats(self, peak_memory: int) -> Stats:
+        waited = self._queue_seconds
         return Stats(
             prompt_tokens=len(self.prompt),
             cached_tokens=self.cached,
@@ -160,4 +226,5 @@ class Row:
             seconds_to_first_token=self._seconds_to_first_token,
             peak_memory_bytes=peak_memory,
             mean_logprob=self._logprob_sum / self._sampled_tokens if self._sampled_tokens else 0.0,
+            queue_seconds=time.perf_counter() - self._submitted if waited is None else waited,
         )

@@ -24,6 +24,7 @@ from zaya_core.model.steps import Steps
 # Tokens of a long prompt that are computed together: they share one pass over the weights of all experts. More hardly
 # gain and make rows that are being answered wait (docs/lab/2026-11-cpu.md).
 PREFILL_CHUNK = 1024
+_VISITED = 64  # tokens whose logits are visited at once: of ZAYA1-8B's vocabulary 67 MB
 
 
 class Cancelled(Exception):
@@ -64,6 +65,7 @@ class ZayaModel:
         last_only: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
         is_prompt: bool = False,
+        visit: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
         """Logits of the next token after each of `ids`.
 
@@ -72,6 +74,8 @@ class ZayaModel:
         right with any id.
         is_prompt: these are a prompt's tokens. One token a row is otherwise taken for a step of decoding, whose kernels
         round differently: with it, the bits of a prompt do not depend on where it was cut (native kernels).
+        visit: is called with a column and the logits (B, n, V) of n columns from there on, for all columns of a prompt in
+        turn: few at a time, where those of all would not fit into memory. What it raises, the pass raises.
         State: `cache`, which this model or its Engine made, is moved on by each row's length. Without one this is a
         plain forward pass.
         Raises: ValueError for arguments of other shapes, dtypes or sizes, or the cache of another model; IndexError for
@@ -91,6 +95,9 @@ class ZayaModel:
             if decoded is not None:
                 return decoded[0]
             residual = self._run(ids, pass_, should_stop)
+            if visit is not None:
+                for column in range(0, ids.shape[1], _VISITED):
+                    visit(column, self.steps.logits(residual[:, column : column + _VISITED].contiguous()))
             if last_only:
                 residual = residual.flatten(0, 1)[step.last_columns][:, None]
             return self.steps.logits(residual)

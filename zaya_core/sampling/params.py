@@ -17,8 +17,9 @@ LEAST_TEMPERATURE = 1e-30  # a smaller one could not be told from it
 class SamplingParams:
     """How to choose tokens. Defaults: the model card's, with the report's min-p (appendix E).
 
-    `temperature` 0, `top_p` 0 and `top_k` 1 are greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off. Raises UsageError
-    when out of range.
+    `temperature` 0, `top_p` 0 and `top_k` 1 are greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off. The repetition
+    penalty divides, and is for prompt and answer; the other two are OpenAI's: they are subtracted from the logits of
+    what was generated, once and for each time (`additions.py`). Raises UsageError when out of range.
     """
 
     temperature: float = 1.0
@@ -27,9 +28,12 @@ class SamplingParams:
     min_p: float = 1e-5
     repetition_penalty: float = 1.0
     seed: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+        penalties = ("presence_penalty", "frequency_penalty")
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty", *penalties):
             _require(is_number(getattr(self, name)), name, getattr(self, name), "a number")
         for name in ("top_k", "seed"):
             _require(is_whole(getattr(self, name)), name, getattr(self, name), "a whole number")
@@ -39,6 +43,8 @@ class SamplingParams:
         _require(0 <= self.min_p < 1, "min_p", self.min_p, "at least 0 (off) and below 1")
         penalty = self.repetition_penalty
         _require(0.01 <= penalty <= 100, "repetition_penalty", penalty, "from 0.01 to 100 (1 is off)")
+        for name in penalties:
+            _require(-2 <= getattr(self, name) <= 2, name, getattr(self, name), "from -2 to 2 (0 is off)")
         _expect_key_part("seed", self.seed)
 
     @property
