@@ -10,14 +10,15 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zaya_cli.serve.guard.head import MOST_BYTES
-from zaya_cli.serve.guard.refusal import Refusal, unavailable
+from zaya_cli.serve.guard.refusal import CLOSING, body_of, headers_of, refuse
+from zaya_cli.serve.protocol.errors import ApiError, unavailable
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 _HEAD_SECONDS = 30.0
-_CLOSE = ("connection", "close")
-_TOO_MANY = unavailable("Too many connections are open: try again in a few seconds.", "too_many_connections", 5)
+_TOO_MANY = unavailable("Too many connections are open: try again in a few seconds.", "too_many_connections")
+_TOO_MANY.headers.update(CLOSING)
 
 
 class Connection(H11Protocol):
@@ -56,9 +57,9 @@ class Connection(H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             is_long = len(self.conn.trailing_data[0]) > MOST_BYTES
             what = "The head of the request is too long." if is_long else "The request is no valid HTTP."
-            refusal = Refusal(431 if is_long else 400, what, headers=(_CLOSE,))
-            head = h11.Response(status_code=refusal.status, headers=refusal.all_headers())
-            for event in (head, h11.Data(data=refusal.body), h11.EndOfMessage()):
+            error = ApiError(431 if is_long else 400, what, headers=CLOSING)
+            head = h11.Response(status_code=error.status, headers=headers_of(error))
+            for event in (head, h11.Data(data=body_of(error)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
@@ -68,6 +69,4 @@ class Connection(H11Protocol):
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    await Refusal(
-        _TOO_MANY.status, _TOO_MANY.message, _TOO_MANY.type, _TOO_MANY.code, (*_TOO_MANY.headers, _CLOSE)
-    ).send(send)
+    await refuse(send, _TOO_MANY)

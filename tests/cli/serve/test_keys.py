@@ -70,23 +70,23 @@ def test_health_is_public_and_no_path_that_looks_like_it():
         assert ask(guards, path=path).status == 401
 
 
-def test_two_keys_are_two_users_and_a_key_does_not_stand_in_its_salt():
+def test_two_keys_are_two_users_and_a_key_does_not_stand_in_its_name():
     echo = Echo()
     guards = behind_guards(echo, api_keys=KEYS)
     for key in (*KEYS, KEYS[0]):
         ask(guards, headers=[("Authorization", f"Bearer {key}")])
-    salts = [scope["state"]["salt"] for scope in echo.scopes]
-    assert salts[0] == salts[2] != salts[1]
-    assert all(salt and key not in salt for salt, key in zip(salts, KEYS, strict=False))
+    owners = [scope["state"]["owner"] for scope in echo.scopes]
+    assert owners[0] == owners[2] != owners[1]
+    assert all(owner and key not in owner for owner, key in zip(owners, KEYS, strict=False))
     own = Echo()
     ask(behind_guards(own), headers=[("Authorization", "Bearer other")])
-    assert own.scopes[0]["state"]["salt"] == ""
+    assert own.scopes[0]["state"]["owner"] == ""
 
 
-def test_a_client_chooses_no_salt_by_itself():
+def test_a_client_chooses_no_owner_by_itself():
     echo = Echo()
-    ask(behind_guards(echo), state={"salt": hashlib.sha256(b"victim").hexdigest()})
-    assert echo.scopes[0]["state"]["salt"] == ""
+    ask(behind_guards(echo), state={"owner": hashlib.sha256(b"victim").hexdigest()})
+    assert echo.scopes[0]["state"]["owner"] == ""
 
 
 def test_keys_are_compared_in_constant_time_and_all_of_them(monkeypatch):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from zaya_cli.serve.guard.refusal import Refusal
+from zaya_cli.serve.guard.refusal import CLOSING, refuse
 from zaya_cli.serve.guard.scope import header_values
+from zaya_cli.serve.protocol.errors import ApiError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,15 +26,15 @@ class Body:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (refusal := self._refusal_of_headers(scope)) is not None:
-            await refusal.send(send)
+            await refuse(send, refusal)
             return
         try:
             body = await asyncio.wait_for(self._read(receive), self._seconds)
         except asyncio.TimeoutError:
             message = f"The body did not arrive within {self._seconds:g} s: send it at once."
-            await Refusal(408, message, code="body_timeout", headers=(("connection", "close"),)).send(send)
+            await refuse(send, ApiError(408, message, code="body_timeout", headers=CLOSING))
         except _TooLargeError:
-            await self._too_large().send(send)
+            await refuse(send, self._too_large())
         else:
             if body is not None:
                 await self._app(scope, _with_body(body, receive), send)
@@ -52,23 +53,23 @@ class Body:
             has_more = message.get("more_body", False)
         return b"".join(parts)
 
-    def _refusal_of_headers(self, scope: Scope) -> Refusal | None:
+    def _refusal_of_headers(self, scope: Scope) -> ApiError | None:
         lengths, encodings = header_values(scope, "content-length"), header_values(scope, "content-encoding")
         if any(encoding.strip().lower() != "identity" for encoding in encodings):
-            return Refusal(415, "The body must not be compressed: leave Content-Encoding out.", code="compressed_body")
+            return ApiError(415, "The body must not be compressed: leave Content-Encoding out.", code="compressed_body")
         if len({length.strip() for length in lengths}) > 1 or (lengths and header_values(scope, "transfer-encoding")):
-            return Refusal(400, "The length of the body is given twice: send one Content-Length, or chunks.")
+            return ApiError(400, "The length of the body is given twice: send one Content-Length, or chunks.")
         for length in lengths:
             text = length.strip()
             if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
-                return Refusal(400, "Content-Length must be a whole number of bytes.")
+                return ApiError(400, "Content-Length must be a whole number of bytes.")
             if int(text) > self._most:
                 return self._too_large()
         return None
 
-    def _too_large(self) -> Refusal:
+    def _too_large(self) -> ApiError:
         message = f"The body has more than {self._most:,} bytes: send less, or start the server with --max-body."
-        return Refusal(413, message, code="body_too_large")
+        return ApiError(413, message, code="body_too_large")
 
 
 class _TooLargeError(Exception):

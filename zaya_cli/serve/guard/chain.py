@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def guarded(app: ASGIApp, settings: ServeSettings) -> ASGIApp:
-    """The application behind all guards. It sees whole bodies, and `salt` and `request_id` in `scope["state"]`."""
+    """The application behind all guards. It sees whole bodies, and `owner` and `request_id` in `scope["state"]`."""
     within = Body(app, settings.max_body, settings.body_timeout)
     within_keys = Origin(Keys(within, settings.api_keys), settings.cors_origins)
     named = Host(within_keys, settings.host, settings.allowed_hosts, bool(settings.api_keys))

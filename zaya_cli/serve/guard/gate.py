@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Literal
 
-from zaya_cli.serve.guard.refusal import unavailable
+from zaya_cli.serve.guard.refusal import refuse
+from zaya_cli.serve.protocol.errors import unavailable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 State = Literal["loading", "ready", "draining"]
 _WHY = {
-    "loading": unavailable("The model is being loaded: try again in a few seconds.", "loading", 5),
-    "draining": unavailable("The server is about to end, and takes no more requests.", "draining", 30),
+    "loading": unavailable("The model is being loaded: try again in a few seconds.", "loading"),
+    "draining": unavailable("The server is about to end, and takes no more requests.", "draining"),
 }
 
 
@@ -38,7 +39,7 @@ class Gate:
         elif scope["path"] == "/health":
             await self._answer_health(send)
         else:
-            await _WHY[self.state].send(send)
+            await refuse(send, _WHY[self.state])
 
     async def _answer_health(self, send: Send) -> None:
         body = json.dumps({"status": self.state}).encode()

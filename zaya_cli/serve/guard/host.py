@@ -8,8 +8,9 @@ import re
 import socket
 from typing import TYPE_CHECKING
 
-from zaya_cli.serve.guard.refusal import Refusal
+from zaya_cli.serve.guard.refusal import refuse
 from zaya_cli.serve.guard.scope import header_values, shown
+from zaya_cli.serve.protocol.errors import ApiError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -49,22 +50,22 @@ class Host:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (refusal := self._refusal(scope)) is not None:
-            await refusal.send(send)
+            await refuse(send, refusal)
         else:
             await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, scope: Scope) -> ApiError | None:
         hosts = header_values(scope, "host")
         if not scope["path"].startswith("/"):
-            return Refusal(400, "The request must name a path, such as /v1/models, and no whole address.")
+            return ApiError(400, "The request must name a path, such as /v1/models, and no whole address.")
         if not hosts and scope.get("http_version") == "1.0":
             return None  # no browser's
         if len(hosts) != 1 or (parsed := split_host(hosts[0])) is None:
-            return Refusal(400, "The request must have one Host header with a name or an address.")
+            return ApiError(400, "The request must have one Host header with a name or an address.")
         if not self._checks or self._is_own(parsed[0], scope):
             return None
         message = f"This server is not called {shown(parsed[0])}: start it with --allowed-host to use that name."
-        return Refusal(403, message, "permission_error", "host_not_allowed")
+        return ApiError(403, message, "permission_error", code="host_not_allowed")
 
     def _is_own(self, name: str, scope: Scope) -> bool:
         if name in self._names or name.endswith(self._endings) or is_loopback(name):

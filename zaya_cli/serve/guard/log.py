@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from zaya_cli.failures import show_traceback
-from zaya_cli.serve.guard.refusal import Refusal
+from zaya_cli.serve.guard.refusal import refuse
 from zaya_cli.serve.guard.scope import shown
+from zaya_cli.serve.protocol.errors import ApiError
 from zaya_cli.terminal.output import write_note
 from zaya_cli.terminal.visible import one_line
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _WITHOUT = ("/health", "/metrics")  # programs ask them every few seconds; only what goes wrong is told
-_FAILED = Refusal(500, "The server failed to answer; its log says more.", "server_error", "internal_error")
+_FAILED = ApiError(500, "The server failed to answer; its log says more.", "server_error", code="internal_error")
 
 
 class Log:
@@ -68,7 +69,7 @@ async def _fail(error: Exception, watched: _Watched) -> None:
         show_traceback(error)
     if watched.status is not None:
         raise error
-    await _FAILED.send(watched.send)
+    await refuse(watched.send, _FAILED)
 
 
 def _line(scope: Scope, watched: _Watched, seconds: float) -> str:

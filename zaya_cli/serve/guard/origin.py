@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from zaya_cli.serve.guard.host import split_host
-from zaya_cli.serve.guard.refusal import Refusal
+from zaya_cli.serve.guard.refusal import refuse
 from zaya_cli.serve.guard.scope import header_values, shown
+from zaya_cli.serve.protocol.errors import ApiError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,7 +34,7 @@ class Origin:
         origins = header_values(scope, "origin")
         is_allowed = len(origins) == 1 and self._is_allowed(origins[0])
         if origins and not is_allowed and not (len(origins) == 1 and _is_own(origins[0], scope)):
-            await _refusal(origins).send(send)
+            await refuse(send, _refusal(origins))
         elif origins and scope["method"] == "OPTIONS" and header_values(scope, "access-control-request-method"):
             await _answer_preflight(scope, origins[0] if is_allowed else None, send)
         elif is_allowed:
@@ -61,9 +62,9 @@ def _is_own(origin: str, scope: Scope) -> bool:
     )  # fmt: skip
 
 
-def _refusal(origins: list[str]) -> Refusal:
+def _refusal(origins: list[str]) -> ApiError:
     message = f"Pages of {shown(', '.join(origins))} may not ask this server: start it with --cors-origin to allow them."
-    return Refusal(403, message, "permission_error", "origin_not_allowed")
+    return ApiError(403, message, "permission_error", code="origin_not_allowed")
 
 
 async def _answer_preflight(scope: Scope, origin: str | None, send: Send) -> None:
