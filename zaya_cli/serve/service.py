@@ -11,10 +11,10 @@ from typing import Literal, TypeVar
 
 from zaya_cli.runtime import Runtime
 from zaya_cli.serve.engine_thread import Delivery, EngineThread
+from zaya_cli.serve.failure_log import report_failure
 from zaya_cli.serve.job import Job
 from zaya_cli.serve.mailbox import Mailbox
 from zaya_cli.serve.protocol.errors import ApiError, QueueFull, is_out_of_memory, unavailable
-from zaya_cli.serve.failure_log import report_failure
 from zaya_cli.serve.settings import ServeSettings
 from zaya_core.engine.engine import Engine
 from zaya_core.engine.events import Failed, Finished

@@ -13,9 +13,9 @@ from zaya_cli.serve.event_stream import EventStream, gone, told
 from zaya_cli.serve.failure_log import report_failure
 from zaya_cli.serve.job import Job
 from zaya_cli.serve.mailbox import Mailbox
+from zaya_cli.serve.protocol.answers.teller import Teller
 from zaya_cli.serve.protocol.errors import error_of
 from zaya_cli.serve.protocol.json_text import JsonResponse, error_response
-from zaya_cli.serve.protocol.answers.teller import Teller
 from zaya_cli.serve.service import Service
 from zaya_core.engine.events import Failed
 
@@ -46,9 +46,7 @@ def owner_of(request: Request) -> str:
     return str(request.scope.get("state", {}).get("owner", ""))
 
 
-async def tell(
-    request: Request, service: Service, job: Job, teller: Teller, is_stream: bool
-) -> Response:
+async def tell(request: Request, service: Service, job: Job, teller: Teller, is_stream: bool) -> Response:
     """Do a job and tell of it. However the client leaves, its rows are free. Raises ApiError."""
     mailbox = await service.submit(job)
     if is_stream:

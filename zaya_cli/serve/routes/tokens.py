@@ -62,9 +62,7 @@ def tokenize(body: Mapping[str, Any], served: Served) -> dict[str, Any]:
 def _ids(fields: Mapping[str, Any], served: Served) -> list[int]:
     if "messages" in fields:
         has_turn = fields.get("add_generation_prompt", True)
-        return rendered(
-            served.tokenizer, fields["messages"], thinking_of(fields), add_generation_prompt=has_turn
-        )
+        return rendered(served.tokenizer, fields["messages"], thinking_of(fields), add_generation_prompt=has_turn)
     if "prompt" not in fields and "content" not in fields:
         raise bad_field("prompt", "is missing.")
     is_vllm = "prompt" in fields

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from zaya_cli.serve.protocol.asks.chat import Chat
 from zaya_cli.serve.protocol.answers.choice_reader import ChoiceReader, Delta
 from zaya_cli.serve.protocol.answers.logprobs import chat_logprobs
 from zaya_cli.serve.protocol.answers.running import RunningFigures
 from zaya_cli.serve.protocol.answers.teller import Chunk, zaya_json
 from zaya_cli.serve.protocol.answers.usage import timings_json, usage_json
+from zaya_cli.serve.protocol.asks.chat import Chat
 from zaya_core.engine.events import Event, Finished, PrefillProgress
 from zaya_core.text.tokenizer import Tokenizer
 

@@ -10,7 +10,7 @@ from zaya_cli.serve.protocol.answers.running import RunningFigures
 from zaya_cli.serve.protocol.answers.teller import Chunk, zaya_json
 from zaya_cli.serve.protocol.answers.usage import timings_json, usage_json
 from zaya_cli.serve.protocol.asks.completion import Completion
-from zaya_core.engine.events import Event, Finished, PromptScored, TokenEvent
+from zaya_core.engine.events import Event, Finished, PromptScored, TextEvent, TokenEvent
 from zaya_core.text.tokenizer import Tokenizer
 
 
@@ -30,7 +30,7 @@ class _Choice:
             self._prompt += event.tokens
             return []
         pieces = []
-        if self._waits_for_echo and isinstance(event, (TokenEvent, Finished)):
+        if self._waits_for_echo and isinstance(event, (TokenEvent, TextEvent, Finished)):
             self._waits_for_echo = False
             pieces.append({"text": self._echo, "logprobs": self.logprobs.of(self._prompt) if has_logprobs else None})
         delta = self.reader.take(event)

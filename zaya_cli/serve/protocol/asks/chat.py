@@ -9,15 +9,15 @@ from typing import Any
 
 from zaya_cli.serve.job import Job
 from zaya_cli.serve.protocol.asks.choices import choices_of
-from zaya_cli.serve.protocol.errors import bad_field
-from zaya_cli.serve.protocol.fields import Rule, flag, read_fields, text, whole
 from zaya_cli.serve.protocol.asks.messages import chat_messages
 from zaya_cli.serve.protocol.asks.prompt import chat_prompt
 from zaya_cli.serve.protocol.asks.sampling import SAMPLING, logit_bias, sampling_params, stop_texts
-from zaya_cli.serve.protocol.served import Served
 from zaya_cli.serve.protocol.asks.telling import TELLING, Telling, telling_of
 from zaya_cli.serve.protocol.asks.thinking import THINKING, budget_within, thinking_of
 from zaya_cli.serve.protocol.asks.unsupported import refuse_unsupported, report_unknown
+from zaya_cli.serve.protocol.errors import bad_field
+from zaya_cli.serve.protocol.fields import Rule, flag, read_fields, text, whole
+from zaya_cli.serve.protocol.served import Served
 from zaya_core.engine.request import Request
 
 MAX_TOP_LOGPROBS = 20

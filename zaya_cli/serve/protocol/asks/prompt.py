@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from zaya_cli.serve.protocol.errors import ApiError
 from zaya_cli.serve.protocol.asks.thinking import Thinking
+from zaya_cli.serve.protocol.errors import ApiError
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.text.known_ids import common_length
 from zaya_core.text.tokenizer import Tokenizer
