@@ -46,7 +46,8 @@ class _Open:
 class Service:
     """Belongs to the event loop's thread, in which all of its methods are called.
 
-    State: which jobs are open, and how long requests take. `state` says whether it takes more.
+    State: which jobs are open, and how long requests take. `state` says whether it takes more; `failed` is set when it
+    never will again.
     """
 
     def __init__(self, runtime: Runtime, settings: ServeSettings):
@@ -59,6 +60,7 @@ class Service:
         self._jobs: dict[str, _Open] = {}
         self._mean_seconds = 1.0  # of a job
         self._is_empty = asyncio.Event()
+        self.failed = asyncio.Event()
 
     def start(self) -> None:
         """Take jobs from now on. To be called in the event loop's thread."""
@@ -143,8 +145,9 @@ class Service:
         one = self._jobs.get(job_id)
         return None if one is None else one.mailbox
 
-    async def drain(self, seconds: float) -> None:
-        """Take no more jobs; those that wait end with an error, those that run do after so many seconds."""
+    async def drain(self, seconds: float) -> bool:
+        """Take no more jobs; those that wait end with an error, those that run do after so many seconds -> whether all
+        of these were complete before."""
         if self.state != "failed":
             self.state = "draining"
         self._end_all([one for one in self._mailboxes if one.unbegun_choices == one.open_choices], _shutdown())
@@ -152,6 +155,8 @@ class Service:
             await asyncio.wait_for(self._is_empty.wait(), seconds)
         except asyncio.TimeoutError:
             self._end_all(self._mailboxes, _shutdown())
+            return False
+        return True
 
     # --- limits -------------------------------------------------------------------------------------------------------
 
@@ -163,6 +168,11 @@ class Service:
     def open_requests(self) -> int:
         """Choices that have not ended."""
         return sum(mailbox.open_choices for mailbox in self._mailboxes)
+
+    @property
+    def running_jobs(self) -> int:
+        """Jobs of which an answer has begun."""
+        return sum(mailbox.unbegun_choices < len(mailbox.job.requests) for mailbox in self._mailboxes)
 
     @property
     def waiting_requests(self) -> int:
@@ -221,6 +231,7 @@ class Service:
         report_failure(error)
         if isinstance(error, CheckpointError) and not is_out_of_memory(error):
             self.state = "failed"
+            self.failed.set()
 
     def _forget(self, mailbox: Mailbox) -> None:
         one = self._jobs.pop(mailbox.job.id, None)
