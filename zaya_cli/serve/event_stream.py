@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from zaya_cli.serve.mailbox import Mailbox
+from zaya_cli.serve.protocol.answers.teller import Chunk, Teller
 from zaya_cli.serve.protocol.errors import error_of
 from zaya_cli.serve.protocol.json_text import json_bytes
-from zaya_cli.serve.protocol.answers.teller import Chunk, Teller
 from zaya_core.engine.events import Failed
 
 PING = b": ping\n\n"  # a comment: clients skip it, and proxies see that the connection lives

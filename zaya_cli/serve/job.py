@@ -13,8 +13,10 @@ from zaya_core.engine.request import Request
 class Filter(Protocol):
     """Turns the events of one choice into those that its client is told, in the engine thread, right after a step."""
 
-    has_stopped: bool
-    """Whether the choice is complete, so that the Engine need not go on."""
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the choice is complete, so that the Engine need not go on."""
+        ...
 
     def take(self, event: Event) -> list[Event]: ...
 

@@ -30,8 +30,8 @@ class _Held:
 class Mailbox:
     """Belongs to the event loop's thread; it never holds more than the answer.
 
-    State: events by choice that nobody has taken, and which choices have begun and ended. tokens: how many of each came
-    so far. request_ids: the Engine's, once it has the job. is_cancelled: nobody waits for more.
+    State: events by choice that nobody has taken, and which choices have begun and ended. request_ids: the Engine's,
+    once it has the job. is_cancelled: nobody waits for more.
     """
 
     def __init__(self, job: Job):
@@ -39,7 +39,6 @@ class Mailbox:
         self.request_ids: tuple[int, ...] = ()
         self.is_cancelled = False
         choices = range(len(job.requests))
-        self.tokens = [0 for _ in choices]
         self._waiting: list[list[Event | _Held]] = [[] for _ in choices]
         self._open = set(choices)
         self._begun: set[int] = set()
@@ -64,7 +63,6 @@ class Mailbox:
         if isinstance(event, (Finished, Failed)):
             self._open.discard(index)
         elif isinstance(event, TokenEvent):
-            self.tokens[index] += 1
             if not self.job.keeps_tokens:
                 return
         elif isinstance(event, TextEvent):

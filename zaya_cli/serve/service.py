@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 from zaya_cli.runtime import Runtime
 from zaya_cli.serve.engine_thread import Delivery, EngineThread
+from zaya_cli.serve.failure_log import report_failure
 from zaya_cli.serve.job import Job
 from zaya_cli.serve.mailbox import Mailbox
 from zaya_cli.serve.protocol.errors import ApiError, QueueFull, is_out_of_memory, unavailable
@@ -53,7 +54,7 @@ class Service:
         self.runtime, self.settings = runtime, settings
         self.state: State = "loading"
         self.started = time.time()
-        self.finished_jobs = self.failed_jobs = 0
+        self.finished_jobs = self.failed_choices = 0
         self._thread = EngineThread(runtime.engine, self._deliver)
         self._workers = ThreadPoolExecutor(_WORKERS, "worker")
         self._jobs: dict[str, _Open] = {}
@@ -114,10 +115,15 @@ class Service:
         self._thread.submit(mailbox)
         return mailbox
 
+    @property
+    def not_ready(self) -> str:
+        """Why no job is taken, while none is."""
+        return _NOT_READY[self.state]
+
     def expect_ready(self) -> None:
         """Raises ApiError while no job is taken."""
         if self.state != "ready":
-            raise unavailable(_NOT_READY[self.state], self.state)
+            raise unavailable(self.not_ready, self.state)
 
     def cancel(self, job_id: str) -> None:
         """Nobody waits for a job any more. Of one that has ended, nothing happens."""
@@ -125,6 +131,14 @@ class Service:
         if mailbox is not None:
             self._forget(mailbox)
             self._thread.cancel(mailbox)
+
+    def end_thinking(self, job_id: str, owner: str) -> bool:
+        """Have an open job of this owner answer now; whether there is such a job."""
+        mailbox = self.mailbox_of(job_id)
+        if mailbox is None or mailbox.job.owner != owner:
+            return False
+        self._thread.do(lambda: self.runtime.engine.end_thinking(*mailbox.request_ids))
+        return True
 
     def mailbox_of(self, job_id: str) -> Mailbox | None:
         """Of an open job."""
@@ -213,7 +227,8 @@ class Service:
 
     def _note_failure(self, error: Exception) -> None:
         """What memory has no room for may have it the next time; a damaged model has no next time."""
-        self.failed_jobs += 1
+        self.failed_choices += 1
+        report_failure(error)
         if isinstance(error, CheckpointError) and not is_out_of_memory(error):
             self.state = "failed"
             self.failed.set()

@@ -9,17 +9,18 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from zaya_cli.failures import show_traceback
 from zaya_cli.serve.event_stream import EventStream, gone, told
+from zaya_cli.serve.failure_log import report_failure
 from zaya_cli.serve.job import Job
 from zaya_cli.serve.mailbox import Mailbox
+from zaya_cli.serve.protocol.answers.teller import Teller
 from zaya_cli.serve.protocol.errors import error_of
 from zaya_cli.serve.protocol.json_text import JsonResponse, error_response
-from zaya_cli.serve.protocol.answers.teller import Teller
 from zaya_cli.serve.service import Service
 from zaya_core.engine.events import Failed
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+_FAILED = 500
 _CLIENT_LEFT = 499  # nginx's status; nobody reads it
 
 
@@ -32,8 +33,10 @@ def answered(endpoint: Endpoint) -> Endpoint:
         except ClientDisconnect:
             return Response(status_code=_CLIENT_LEFT)
         except Exception as error:
-            show_traceback(error)
-            return error_response(error_of(error))
+            told = error_of(error)
+            if told.status == _FAILED:
+                report_failure(error)
+            return error_response(told)
 
     return answer
 
@@ -43,12 +46,9 @@ def owner_of(request: Request) -> str:
     return str(request.scope.get("state", {}).get("owner", ""))
 
 
-async def tell(
-    request: Request, service: Service, job: Job, teller_of: Callable[[Mailbox], Teller], is_stream: bool
-) -> Response:
+async def tell(request: Request, service: Service, job: Job, teller: Teller, is_stream: bool) -> Response:
     """Do a job and tell of it. However the client leaves, its rows are free. Raises ApiError."""
     mailbox = await service.submit(job)
-    teller = teller_of(mailbox)
     if is_stream:
         pieces = told(teller, mailbox, service.settings.ping)
         return EventStream(pieces, lambda: service.cancel(job.id))
@@ -62,7 +62,7 @@ async def _whole(teller: Teller, mailbox: Mailbox) -> Response:
     async for arrivals in mailbox.arrivals():
         for index, event in arrivals:
             if isinstance(event, Failed):
-                raise event.error
+                raise error_of(event.error)
             teller.take(index, event)
     return JsonResponse(teller.answer())
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from zaya_cli.serve.mailbox import Mailbox
-from zaya_cli.serve.protocol.asks.chat import Chat
 from zaya_cli.serve.protocol.answers.choice_reader import ChoiceReader, Delta
 from zaya_cli.serve.protocol.answers.logprobs import chat_logprobs
+from zaya_cli.serve.protocol.answers.running import RunningFigures
 from zaya_cli.serve.protocol.answers.teller import Chunk, zaya_json
-from zaya_cli.serve.protocol.answers.usage import running_usage, timings_json, usage_json
+from zaya_cli.serve.protocol.answers.usage import timings_json, usage_json
+from zaya_cli.serve.protocol.asks.chat import Chat
 from zaya_core.engine.events import Event, Finished, PrefillProgress
 from zaya_core.text.tokenizer import Tokenizer
 
@@ -17,8 +17,9 @@ from zaya_core.text.tokenizer import Tokenizer
 class ChatTeller:
     """State: each choice as far as it has come."""
 
-    def __init__(self, chat: Chat, mailbox: Mailbox, tokenizer: Tokenizer):
-        self._chat, self._telling, self._mailbox, self._tokenizer = chat, chat.telling, mailbox, tokenizer
+    def __init__(self, chat: Chat, tokenizer: Tokenizer):
+        self._chat, self._telling, self._tokenizer = chat, chat.telling, tokenizer
+        self._running = RunningFigures(chat.telling, len(chat.job.requests[0].ids))
         choices = range(len(chat.job.requests))
         markers = {tokenizer.think_start_id: True, tokenizer.think_end_id: False}
         self._readers = [ChoiceReader(markers, chat.starts_in_thinking) for _ in choices]
@@ -31,6 +32,7 @@ class ChatTeller:
 
     def take(self, index: int, event: Event) -> list[Chunk]:
         """See `Teller`."""
+        self._running.take(event)
         delta = self._readers[index].take(event)
         chunks = []
         if isinstance(event, PrefillProgress) and self._telling.has_progress:
@@ -82,12 +84,7 @@ class ChatTeller:
         return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> Chunk:
-        chunk = {**self._frame("chat.completion.chunk"), "choices": choices}
-        if self._telling.has_running_usage:
-            chunk["usage"] = running_usage(len(self._chat.job.requests[0].ids), sum(self._mailbox.tokens))
-        elif self._telling.has_usage:
-            chunk["usage"] = None
-        return chunk
+        return {**self._frame("chat.completion.chunk"), "choices": choices, **self._running.fields()}
 
     def _frame(self, kind: str) -> Chunk:
         return self._telling.frame(self._chat.job.id, kind)

@@ -32,5 +32,5 @@ class Teller(Protocol):
 
 def zaya_json(seed: int, choices: Sequence[Stats], thinking_was_cut: bool) -> dict[str, Any]:
     """Our own figures, which repeat an answer or explain it."""
-    seconds = max((getattr(stats, "queue_seconds", 0.0) for stats in choices), default=0.0)
+    seconds = max((stats.queue_seconds for stats in choices), default=0.0)
     return {"seed": seed, "thinking_cut": thinking_was_cut, "queue_ms": round(1000 * seconds, 3)}

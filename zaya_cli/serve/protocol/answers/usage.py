@@ -21,15 +21,6 @@ def usage_json(prompts: Sequence[Stats], choices: Sequence[Stats]) -> dict[str, 
     }
 
 
-def running_usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
-    """Of an answer that has not ended."""
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    }
-
-
 def timings_json(prompts: Sequence[Stats], choices: Sequence[Stats]) -> dict[str, float]:
     """Milliseconds, and tokens per second; of choices that ran side by side, the time of the longest."""
     prompt_n = sum(stats.prefilled_tokens for stats in prompts)
@@ -38,12 +29,13 @@ def timings_json(prompts: Sequence[Stats], choices: Sequence[Stats]) -> dict[str
     predicted_ms = 1000 * max((stats.decode_seconds for stats in choices), default=0.0)
     return {
         "cache_n": sum(stats.cached_tokens for stats in prompts),
-        **_speed("prompt", prompt_n, prompt_ms),
-        **_speed("predicted", predicted_n, predicted_ms),
+        **speed("prompt", prompt_n, prompt_ms),
+        **speed("predicted", predicted_n, predicted_ms),
     }
 
 
-def _speed(name: str, tokens: int, milliseconds: float) -> dict[str, float]:
+def speed(name: str, tokens: int, milliseconds: float) -> dict[str, float]:
+    """By llama.cpp's names, which begin with `name`."""
     return {
         f"{name}_n": tokens,
         f"{name}_ms": round(milliseconds, 3),

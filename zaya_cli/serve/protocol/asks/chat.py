@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from zaya_cli.serve.job import Job
-from zaya_cli.serve.protocol.asks.choices import beyond, choices_of
-from zaya_cli.serve.protocol.errors import bad_field
-from zaya_cli.serve.protocol.fields import Rule, flag, read_fields, table, text, whole
+from zaya_cli.serve.protocol.asks.choices import choices_of
 from zaya_cli.serve.protocol.asks.messages import chat_messages
 from zaya_cli.serve.protocol.asks.prompt import chat_prompt
 from zaya_cli.serve.protocol.asks.sampling import SAMPLING, logit_bias, sampling_params, stop_texts
-from zaya_cli.serve.protocol.served import Served
 from zaya_cli.serve.protocol.asks.telling import TELLING, Telling, telling_of
 from zaya_cli.serve.protocol.asks.thinking import THINKING, budget_within, thinking_of
 from zaya_cli.serve.protocol.asks.unsupported import refuse_unsupported, report_unknown
+from zaya_cli.serve.protocol.errors import bad_field
+from zaya_cli.serve.protocol.fields import Rule, flag, read_fields, text, whole
+from zaya_cli.serve.protocol.served import Served
 from zaya_core.engine.request import Request
 
 MAX_TOP_LOGPROBS = 20
@@ -66,7 +66,7 @@ def read_chat(body: Mapping[str, Any], served: Served, owner: str) -> Chat:
     served.expect_room(request, "messages")
     telling = telling_of(fields, served, request.sampling.seed, has_logprobs)
     requests = tuple(choices_of(request, fields.get("n", 1)))
-    job = Job(f"chatcmpl-{secrets.token_hex(12)}", requests, keeps_tokens=has_logprobs, owner=owner)
+    job = Job(f"chatcmpl-{secrets.token_hex(12)}", requests, keeps_tokens=telling.needs_tokens, owner=owner)
     return Chat(job, telling, served.tokenizer.starts_in_thinking(request.ids))
 
 
@@ -83,5 +83,7 @@ def _request(fields: Mapping[str, Any], served: Served, owner: str) -> Request:
         thinking_budget=budget_within(thinking, max_tokens),
         top_logprobs=fields.get("top_logprobs", 0),
         snapshot_at=prompt.heads,
-        **beyond(fields, owner),
+        logit_bias=fields.get("logit_bias", {}),
+        stop_in_thinking="close",
+        salt=owner,
     )

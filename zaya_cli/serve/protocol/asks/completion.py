@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zaya_cli.serve.job import Job
-from zaya_cli.serve.protocol.asks.choices import beyond, choices_of
+from zaya_cli.serve.protocol.asks.choices import choices_of
 from zaya_cli.serve.protocol.asks.prompt import text_prompt
 from zaya_cli.serve.protocol.asks.sampling import SAMPLING, logit_bias, sampling_params, stop_texts
 from zaya_cli.serve.protocol.asks.telling import TELLING, Telling, telling_of
@@ -21,7 +21,6 @@ from zaya_core.engine.request import Request
 from zaya_core.whole_numbers import is_whole
 
 MAX_LOGPROBS = 20
-_NOTHING_GENERATED = 0
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,67 @@ def read_completion(body: Mapping[str, Any], served: Served, owner: str) -> Comp
     n, has_echo, skip = fields.get("n", 1), fields.get("echo", False), fields.get("skip_special_tokens", True)
     _expect_sense(fields, n, has_echo)
     prompts = [_ids(prompt, served, fields) for prompt in fields["prompt"]]
-    first = _request(fields, prompts[0], served, owner, has_echo)
-    requests = [one for ids in prompts for one in choices_of(_with_ids(first, ids), n)]
+    first = _request(fields, served, owner)
+    requests = [one for ids in prompts for one in choices_of(replace(first, ids=ids), n)]
     for request in requests[::n]:
         served.expect_room(request, "prompt")
     filters = [RawText(served.tokenizer, fields.get("stop", ()), skip) for _ in requests]
-    has_logprobs = "logprobs" in fields
-    job = Job(f"cmpl-{secrets.token_hex(12)}", tuple(requests), filters, has_logprobs, owner)
+    telling = telling_of(fields, served, first.sampling.seed, "logprobs" in fields)
+    job = Job(f"cmpl-{secrets.token_hex(12)}", tuple(requests), filters, telling.needs_tokens, owner)
     echoes = tuple(_echo(prompt, served, skip) if has_echo else "" for prompt in fields["prompt"] for _ in range(n))
-    telling = telling_of(fields, served, first.sampling.seed, has_logprobs)
     return Completion(job, telling, n, echoes, has_echo, skip)
+
+
+def _expect_sense(fields: Mapping[str, Any], n: int, has_echo: bool) -> None:
+    """Raises ApiError for fields that do not go together."""
+    if "prompt" not in fields:
+        raise bad_field("prompt", "is missing.")
+    if fields.get("best_of", n) != n:
+        raise bad_field("best_of", f"is {fields['best_of']}; it must be n, which is {n}: all that are made are given.")
+    if fields.get("max_tokens") == 0 and not has_echo:
+        raise bad_field("max_tokens", "is 0; without echo it must be 1 or more.")
+
+
+def _request(fields: Mapping[str, Any], served: Served, owner: str) -> Request:
+    """Of the first choice of any prompt."""
+    is_scored = fields.get("echo", False) and "logprobs" in fields
+    return Request(
+        ids=(),
+        sampling=sampling_params(fields, served.defaults),
+        max_tokens=fields.get("max_tokens"),
+        thinking_budget=fields.get("thinking_budget"),
+        top_logprobs=fields.get("logprobs", 0),
+        ignore_stop_ids=fields.get("ignore_eos", False),
+        logit_bias=fields.get("logit_bias", {}),
+        salt=owner,
+        prompt_logprobs=fields["logprobs"] if is_scored else None,
+    )
+
+
+def _prompts(name: str, value: Any) -> list[str | list[int]]:
+    """Texts or lists of ids, of which there may be one without a list around it."""
+    if isinstance(value, str) or _are_ids(value):
+        return [value]
+    if isinstance(value, list) and value and all(isinstance(one, str) or _are_ids(one) for one in value):
+        return value
+    raise bad_field(name, f"is {shown(value)}; it must be a text, a list of texts, or one or more lists of token ids.")
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(is_whole, value))
+
+
+def _ids(prompt: str | list[int], served: Served, fields: Mapping[str, Any]) -> list[int]:
+    """Raises ApiError for ids that the model does not have."""
+    if isinstance(prompt, str):
+        ids = text_prompt(served.tokenizer, prompt, fields.get("add_special_tokens", True))
+        if not ids:
+            raise bad_field("prompt", "is empty.")
+        return ids
+    if min(prompt) < 0 or max(prompt) >= served.vocab_size:
+        raise bad_field("prompt", f"has an id outside the vocabulary of {served.vocab_size:,}.")
+    return prompt
+
+
+def _echo(prompt: str | list[int], served: Served, skip_special_tokens: bool) -> str:
+    return prompt if isinstance(prompt, str) else served.tokenizer.decode(prompt, skip_special_tokens)

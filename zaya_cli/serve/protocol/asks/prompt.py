@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from zaya_cli.serve.protocol.errors import ApiError
 from zaya_cli.serve.protocol.asks.thinking import Thinking
+from zaya_cli.serve.protocol.errors import ApiError
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.text.known_ids import common_length
 from zaya_core.text.tokenizer import Tokenizer
@@ -40,9 +41,22 @@ def chat_prompt(tokenizer: Tokenizer, messages: Messages, thinking: Thinking) ->
 
 def rendered(tokenizer: Tokenizer, messages: Messages, thinking: Thinking, **options: Any) -> list[int]:
     """The ids. Raises ApiError for a conversation that the template cannot write."""
-    try:
+    with _refusals():
         return tokenizer.render_chat(messages, thinking.is_on, None, **thinking.options, **options)
-    except CheckpointError as error:  # the template's own refusal, such as of roles that do not alternate
+
+
+def written(tokenizer: Tokenizer, messages: Messages, thinking: Thinking, **options: Any) -> str:
+    """The same as text, for showing. Raises ApiError."""
+    with _refusals():
+        return tokenizer.render_chat_text(messages, thinking.is_on, None, **thinking.options, **options)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """The template's own, such as of roles that do not alternate, are the client's to mend."""
+    try:
+        yield
+    except CheckpointError as error:
         raise ApiError(400, _without_path(error), param="messages") from None
     except UsageError as error:
         raise ApiError(400, str(error), param="messages") from None
@@ -57,6 +71,6 @@ def _without_path(error: CheckpointError) -> str:
 def text_prompt(tokenizer: Tokenizer, text: str, add_bos: bool = True, parse_special: bool = True) -> list[int]:
     """A text as ids. parse_special: names of control tokens become them, as vLLM and llama.cpp have it. A BOS is put in
     front unless the text has one."""
-    ids = tokenizer.encode(text)
+    ids = tokenizer.encode(text, parse_special)
     has_bos = tokenizer.bos_id is None or ids[:1] == [tokenizer.bos_id]
     return ids if has_bos or not add_bos or tokenizer.bos_id is None else [tokenizer.bos_id, *ids]

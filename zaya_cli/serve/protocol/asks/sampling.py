@@ -9,12 +9,11 @@ from typing import Any
 
 from zaya_cli.serve.protocol.errors import bad_field
 from zaya_cli.serve.protocol.fields import Rule, an_object, number, shown, whole
-from zaya_core.engine.request import MAX_STOP_CHARACTERS
+from zaya_core.engine.request import MAX_BIAS, MAX_STOP_CHARACTERS
 from zaya_core.sampling.params import SamplingParams
 from zaya_core.whole_numbers import is_number
 
 MAX_STOPS = 16
-MAX_BIAS = 100.0
 _SEED_BITS = 53  # a number in JavaScript holds no more, and the seed is told to the client
 _RANDOM_SEED = -1  # llama.cpp's and vLLM's way of writing it
 
@@ -36,7 +35,6 @@ def sampling_params(fields: Mapping[str, Any], defaults: SamplingParams) -> Samp
     given["top_k"] = max(0, given.get("top_k", defaults.top_k))  # -1 is vLLM's way of writing "off"
     if given.get("seed", _RANDOM_SEED) == _RANDOM_SEED:
         given["seed"] = secrets.randbits(_SEED_BITS)
-    given = {k: v for k, v in given.items() if hasattr(defaults, k)}
     return replace(defaults, **given)
 
 

@@ -37,6 +37,11 @@ class Telling:
     has_timings: bool
     created: int = field(default_factory=lambda: int(time.time()))
 
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether each token counts, not only the text."""
+        return self.has_logprobs or (self.is_stream and (self.has_running_usage or self.has_timings))
+
     def frame(self, id_: str, kind: str) -> dict[str, Any]:
         """What each object begins with."""
         return {

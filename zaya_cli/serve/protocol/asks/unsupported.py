@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zaya_cli.serve.protocol.errors import ApiError, bad_field
-from zaya_cli.serve.protocol.fields import Rule, a_list, one_of, table
+from zaya_cli.serve.protocol.fields import a_list, one_of, table
 from zaya_cli.terminal.output import write_note
 
 _CONSTRAINTS = ("grammar", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs")
