@@ -14,7 +14,6 @@ from zaya_core.cache.blocks import BlockTable
 from zaya_core.cache.cache import Snapshot
 from zaya_core.cache.states import RowStates
 
-
 MAX_PREFIXES = 16  # unless said otherwise: each holds CCA's state besides its blocks, and is looked at for each prompt
 
 

@@ -22,10 +22,10 @@ class PromptScores:
         self._tokens: list[TokenEvent] = []
 
     def take(self, column: int, logits: Tensor) -> None:
-        """The logits (1, n, V) after n tokens of the chunk from `column` on. Raises CheckpointError where they are none.
+        """The logits (1, n, V) after n tokens of the chunk, from `column` on; each scores the token behind.
 
-        Each is the score of the token behind; of those that were told already, before the row waited again, none is
-        looked at.
+        Those of tokens that were told already, before the row waited again, are not looked at. Raises CheckpointError
+        for logits that are no numbers.
         """
         first = self._position + column + 1  # the position of the token that the first of these logits are about
         wanted = range(max(first, self._start), min(first + logits.shape[1], len(self._row.prompt)))

@@ -27,9 +27,10 @@ class Request:
     """One prompt and how to go on from it.
 
     ids: of any sequence, array or tensor of one dimension whose members are whole numbers; bools are none.
-    max_tokens: None means up to the end of the context; 0, for `prompt_logprobs` alone, generates nothing. thinking_budget: after so many thinking tokens `</think>` is
-    forced. answer_budget: most tokens that are not thinking; 0 ends a request with its thinking. snapshot_at: prompt
-    positions whose state is worth keeping for later prompts, in any order. keep_state: keep the state at the end, too.
+    max_tokens: None means up to the end of the context; 0, with `prompt_logprobs` only, that nothing is generated.
+    thinking_budget: after so many thinking tokens `</think>` is forced. answer_budget: most tokens that are not
+    thinking; 0 ends a request with its thinking. snapshot_at: prompt positions whose state is worth keeping for later
+    prompts, in any order. keep_state: keep the state at the end, too.
     stage, candidate: with the seed, the key of the random numbers. ignore_stop_ids: for benchmarks.
     begun: tokens of the answer that are there already; it goes on as if this request had chosen them, so that an answer
     that was stopped and continued equals one that was not, and ends without a token where that would have ended.

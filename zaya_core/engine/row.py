@@ -36,6 +36,8 @@ class Row:
         self.id = request_id
         self.request = request
         self.prompt = [*request.ids, *request.begun]
+        assert isinstance(request.salt, bytes)  # `checked` makes it so
+        self.salt = request.salt
         self.max_tokens = max_tokens
         self._tokenizer, self._device = tokenizer, device
         self._splitter = TextSplitter(tokenizer, tokenizer.starts_in_thinking(request.ids), request.stop)

@@ -26,7 +26,7 @@ class WaitingRows:
         """Behind all others."""
         self._rows[row.id] = row
         if row.may_reuse:
-            self._prompts.add(row.prompt, row.request.salt)
+            self._prompts.add(row.prompt, row.salt)
 
     def add_again(self, row: Row) -> None:
         """One that had begun, before all others."""
@@ -36,11 +36,11 @@ class WaitingRows:
     def remove(self, row: Row) -> None:
         del self._rows[row.id]
         if row.may_reuse:
-            self._prompts.remove(row.prompt, row.request.salt)
+            self._prompts.remove(row.prompt, row.salt)
 
     def partings(self, row: Row) -> list[int]:
         """At which positions of a row's prompt those of others part from it or end, ascending."""
-        return self._prompts.partings(row.prompt, row.request.salt)
+        return self._prompts.partings(row.prompt, row.salt)
 
     def may_begin(self, at_work: Iterable[Row]) -> Iterator[Row]:
         """The rows whose groups have a place beside those that are at work, oldest first."""

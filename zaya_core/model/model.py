@@ -74,8 +74,8 @@ class ZayaModel:
         right with any id.
         is_prompt: these are a prompt's tokens. One token a row is otherwise taken for a step of decoding, whose kernels
         round differently: with it, the bits of a prompt do not depend on where it was cut (native kernels).
-        visit: is called with a column and the logits (B, n, V) of n columns from there on, for all columns of a prompt in
-        turn: few at a time, where those of all would not fit into memory. What it raises, the pass raises.
+        visit: is called with a column and the logits (B, n, V) of n columns from there on, for all columns of a prompt
+        in turn: few at a time, where those of all would not fit into memory. What it raises, the pass raises.
         State: `cache`, which this model or its Engine made, is moved on by each row's length. Without one this is a
         plain forward pass.
         Raises: ValueError for arguments of other shapes, dtypes or sizes, or the cache of another model; IndexError for

@@ -27,8 +27,9 @@ class RowDraw:
     """What one row asks for: its parameters, the key of its random numbers and the step they are for.
 
     forced: replaces the choice, not the log-probabilities. seen (n) int64: ids that the repetition penalty is for, each
-    once. bias: added to the logits of some ids, `Additions.by_id` of a request. allowed: (V) bool, tokens that may be chosen; None: all. Penalty, bias
-    and mask change what is chosen, in this order, and no log-probability.
+    once. bias: added to the logits of some ids; a row's own also has its penalties by count (`additions.py`). allowed:
+    (V) bool, tokens that may be chosen; None: all. Penalty, bias and mask change what is chosen, in this order, and no
+    log-probability.
     """
 
     params: SamplingParams

@@ -9,17 +9,20 @@ from typing import Any, Literal, TypedDict
 from zaya_core.errors import UsageError
 
 ROLES = ("system", "user", "assistant", "tool")
+_SAME_ROLE = {"developer": "system"}  # OpenAI's newer name
 
 
 class _Role(TypedDict):
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class Message(_Role, total=False):
-    """One turn. `content` may also be OpenAI's list of text parts, which is joined."""
+    """One turn. `content` may also be OpenAI's list of text parts, which is joined; `reasoning`: `reasoning_content` by
+    another name."""
 
     content: str | list[dict[str, str]] | None
     reasoning_content: str | None
+    reasoning: str | None
     tool_calls: list[dict[str, Any]] | None
     tool_call_id: str
     name: str
@@ -39,15 +42,25 @@ def _read_message(message: Mapping[str, object], where: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise UsageError(f"{where} is {type(message).__name__}, not an object with a role and a content.")
     plain: dict[str, Any] = plain_value(message, where)
-    role = plain.get("role")
+    given = plain.get("role")
+    role = plain["role"] = _SAME_ROLE.get(given, given) if isinstance(given, str) else given
     if role not in ROLES:
-        raise UsageError(f"{where} has the role {role!r}; known are {', '.join(ROLES)}.")
+        raise UsageError(f"{where} has the role {role!r}; known are {', '.join((*ROLES, *_SAME_ROLE))}.")
     plain["content"] = _read_content(plain.get("content"), f"{where} ({role})")
-    if not isinstance(plain.get("reasoning_content"), (str, type(None))):
-        raise UsageError(f"{where} ({role}): reasoning_content is not text.")
+    _read_reasoning(plain, f"{where} ({role})")
     if plain.get("tool_calls") is not None:
         plain["tool_calls"] = _read_tool_calls(plain["tool_calls"], where)
     return plain
+
+
+def _read_reasoning(message: dict[str, Any], where: str) -> None:
+    """The thinking of an earlier turn has two names among clients; templates know the first."""
+    for name in ("reasoning_content", "reasoning"):
+        if not isinstance(message.get(name), (str, type(None))):
+            raise UsageError(f"{where}: {name} is not text.")
+    other = message.pop("reasoning", None)
+    if other is not None and message.get("reasoning_content") is None:
+        message["reasoning_content"] = other
 
 
 def _read_content(content: object, where: str) -> str:

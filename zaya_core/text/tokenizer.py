@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zaya_core.checkpoint.folder import ModelFolder
 from zaya_core.errors import ModelNotFoundError
-from zaya_core.text.control_names import ControlNames
+from zaya_core.text.control_names import ControlNames, Segment
 from zaya_core.text.declared_tokens import DeclaredTokens
 from zaya_core.text.detokenizer import Detokenizer
 from zaya_core.text.json_vocabulary import JsonVocabulary
@@ -43,9 +43,13 @@ class Tokenizer:
         self.unpenalised_ids = self.control_ids | self.stop_ids  # structure, which may be repeated as often as needed
         self.chat_template = chat_template
 
-    def encode(self, text: str) -> list[int]:
-        """Ordinary tokens of plain text: no BOS or EOS is added, `<|im_end|>` is ten characters."""
-        return self._encode_plain(without_surrogates(text), None, None)
+    def encode(self, text: str, parse_special: bool = False) -> list[int]:
+        """Ordinary tokens of plain text: no BOS or EOS is added, `<|im_end|>` is ten characters.
+
+        parse_special: the names of control tokens are those tokens, as for the text of a prompt that was rendered
+        elsewhere. Never for what people write.
+        """
+        return self._encode_segments(self._names.split(text) if parse_special else [Segment(text, False)])
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         detokenizer = self.detokenizer(skip_special_tokens)
@@ -58,9 +62,14 @@ class Tokenizer:
         """A token by its name in the vocabulary, a control token or a piece."""
         return self._vocabulary.id_of(name)
 
+    def bytes_of(self, id_: int) -> bytes:
+        """A token's share of the text, perhaps a part of a character; a control token's name; empty for an id from 0
+        on without a token. Decoded text may lack a space that its first token has."""
+        return self._vocabulary.bytes_of(id_)
+
     def token_text(self, id_: int) -> str:
         """For showing one token: a control token's name, half a character as U+FFFD."""
-        return self._vocabulary.bytes_of(id_).decode("utf-8", "replace")
+        return self.bytes_of(id_).decode("utf-8", "replace")
 
     def render_chat(
         self,
@@ -74,7 +83,11 @@ class Tokenizer:
         Equal to what transformers gives for the rendered text, except that control-token strings in the
         messages stay text. Raises UsageError, CheckpointError (the template).
         """
-        segments = self.chat_template.render(messages, tools, enable_thinking=enable_thinking, **options)
+        return self._encode_segments(
+            self.chat_template.render(messages, tools, enable_thinking=enable_thinking, **options)
+        )
+
+    def _encode_segments(self, segments: Sequence[Segment]) -> list[int]:
         neighbours: list[str | None] = [None, *(s.text if s.is_control else "" for s in segments), None]
         ids: list[int] = []
         for position, segment in enumerate(segments):

@@ -221,7 +221,7 @@ def test_a_prefix_of_another_engine_is_refused(model, tokenizer):
 def test_a_cancelled_row_whose_text_fails_has_one_end_all_the_same(model, tokenizer, monkeypatch):
     engine = Engine(model, tokenizer)
     bad, good = engine.submit(BAD), engine.submit(OTHERS[0])
-    row = engine._waiting[bad]
+    row = next(row for row in engine._waiting if row.id == bad)
     monkeypatch.setattr(row._splitter, "flush", lambda: 1 / 0)
     engine.cancel(bad, good)
     failed, ended = engine.step()
@@ -292,8 +292,9 @@ CHAINS = [raised_from_itself, raised_from_each_other, raised_from_another_than_w
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.__name__)
 def test_of_errors_that_lead_to_one_another_each_gives_its_blocks_back(model, tokenizer, chain):
     def hold_blocks_and_fail():
-        assert engine._prefilling is not None and engine._prefilling.cache is not None
-        held = engine._prefilling.cache.fork(1)
+        (row,) = engine._prefilling
+        assert row.cache is not None
+        held = row.cache.fork(1)
         raise ValueError(f"holds {held.tables[0].blocks}")
 
     def fail_behind(go_on):

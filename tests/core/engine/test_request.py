@@ -29,6 +29,28 @@ WRONG: dict[str, list[Any]] = {
     "snapshot_at": [(-1,), (0,), (len(PLAIN) + 1,), (1.5,), (True,), 3, None, "12", (1 << 70,)],
     "keep_state": [None, 1, "no"],
     "ignore_stop_ids": [None, 0],
+    "logit_bias": [
+        None,
+        [(1, 2)],
+        {-1: 1},
+        {1 << 40: 1},
+        {"5": 1},
+        {5.0: 1},
+        {True: 1},
+        {5: 101},
+        {5: -100.5},
+        {5: None},
+        {5: "1"},
+        {5: True},
+        {5: float("nan")},
+        {5: float("inf")},
+    ],
+    "stop_in_thinking": [None, "", "End", True, ["end"], 1],
+    "salt": [None, 1, bytearray(b"a"), ["a"], "a" * 1001, b"a" * 1001],
+    "prompt_logprobs": [-1, 21, True, 1.0, "2", 1 << 70],
+    "group": [None, b"a", 1, "a" * 1001],
+    "group_rows": [1, 0, -1, True, 1.0, "1"],  # also of no group
+    "deadline_seconds": [0, -1, 0.0, True, "5", float("nan"), float("inf")],
 }
 
 

@@ -451,3 +451,21 @@ def test_a_template_that_fails_or_reaches_out_of_its_sandbox_ends_in_one_sentenc
 def test_a_template_that_does_not_compile_is_refused_at_load(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be compiled"):
         load(tmp_path, "{% for %}")
+
+
+def test_developer_is_system_and_reasoning_is_reasoning_content(tokenizer):
+    question: Message = {"role": "user", "content": "a"}
+    called: Message = {"role": "assistant", "tool_calls": [CALL], "reasoning_content": "look"}
+    usual: list[Message] = [{"role": "system", "content": "Be brief."}, question, called]
+    renamed: list[Message] = [
+        {"role": "developer", "content": "Be brief."},
+        question,
+        {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning": "look"},
+    ]
+    both: list[Message] = [*renamed[:2], {**called, "reasoning": "another"}]
+    empty: list[Message] = [*renamed[:2], {**called, "reasoning": None}]
+    expected = tokenizer.render_chat(usual)
+    assert [tokenizer.render_chat(messages) for messages in (renamed, both, empty)] == [expected] * 3
+    assert "look" in tokenizer.render_chat_text(renamed)
+    with pytest.raises(UsageError, match=r"message 3 \(assistant\): reasoning is not text"):
+        tokenizer.render_chat([*renamed[:2], {**called, "reasoning": {"effort": "high"}}])

@@ -291,3 +291,21 @@ def test_an_oversized_tokenizer_is_refused_before_it_is_read(tmp_path: Path) -> 
 def test_a_folder_without_a_tokenizer_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"tokenizer\.json or tokenizer\.model"):
         load_tokenizer(tmp_path)
+
+
+def test_names_of_control_tokens_are_those_tokens_only_where_it_is_asked_for(tokenizer):
+    text = "a<|im_start|>user\nthe cat<|im_end|>a<think>"
+    parsed, plain = tokenizer.encode(text, parse_special=True), tokenizer.encode(text)
+    named = [tokenizer.id_of(name) for name in ("<|im_start|>", "<|im_end|>", "<think>")]
+    assert [id_ for id_ in parsed if id_ in tokenizer.control_ids] == [id_ for id_ in named if id_ is not None]
+    assert tokenizer.control_ids.isdisjoint(plain)
+    assert tokenizer.decode(plain) == tokenizer.decode(parsed, skip_special_tokens=False) == text
+    assert tokenizer.encode("the cat", parse_special=True) == tokenizer.encode("the cat")
+    assert tokenizer.encode("", parse_special=True) == []
+
+
+def test_the_bytes_of_all_ids_of_a_text_are_its_bytes(tokenizer):
+    text = "the cat 你🎉é\n"
+    spelled = b"".join(tokenizer.bytes_of(id_) for id_ in tokenizer.encode(text))
+    assert spelled.decode().removeprefix(" ") == text
+    assert tokenizer.bytes_of(tokenizer.vocab_size) == b""
