@@ -156,7 +156,9 @@ class ServeFlags:
 
     def _host(self) -> str:
         if not self.host.strip():
-            raise UsageError(f"--host is empty: give an address, such as {LOOPBACK}, or 0.0.0.0 for all of this machine.")
+            raise UsageError(
+                f"--host is empty: give an address, such as {LOOPBACK}, or 0.0.0.0 for all of this machine."
+            )
         return self.host.strip()
 
     def _hosts(self) -> tuple[str, ...]:

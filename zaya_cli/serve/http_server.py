@@ -16,6 +16,7 @@ from zaya_cli.serve.settings import ServeSettings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+_IDLE_SECONDS = 30  # of a connection; httpx keeps its own for 5 s, and must not use one that is being closed
 _SECONDS_TO_CLOSE = 5  # after the last answer has ended, for clients that read slowly
 _HEAD_BUFFER = 64 << 10  # bytes; longer heads are refused by `guard/head.py`, and here where they come in pieces
 
@@ -27,7 +28,7 @@ class HttpServer(uvicorn.Server):
         config = uvicorn.Config(
             app, loop="asyncio", http=Connection, ws="none", lifespan="off", interface="asgi3", workers=1,
             log_config=None, log_level="critical", access_log=False, proxy_headers=False, server_header=False,
-            date_header=False, limit_concurrency=settings.max_connections + 1,
+            date_header=False, timeout_keep_alive=_IDLE_SECONDS, limit_concurrency=settings.max_connections + 1,
             h11_max_incomplete_event_size=_HEAD_BUFFER,
             timeout_graceful_shutdown=math.ceil(settings.drain) + _SECONDS_TO_CLOSE,
         )  # fmt: skip

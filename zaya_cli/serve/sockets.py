@@ -43,7 +43,9 @@ def _addresses(settings: ServeSettings) -> list[tuple[socket.AddressFamily, str]
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise UsageError(f"--host {settings.host!r} is no address of this machine: 127.0.0.1 is this machine alone.") from None
+        raise UsageError(
+            f"--host {settings.host!r} is no address of this machine: 127.0.0.1 is this machine alone."
+        ) from None
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 

@@ -33,7 +33,7 @@ class Echo:
     async def __call__(self, scope, receive, send):
         self.scopes.append(scope)
         self.bodies.append((await receive())["body"])
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
 

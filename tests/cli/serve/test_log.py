@@ -27,7 +27,9 @@ def test_a_request_is_one_line_without_anything_that_is_secret(capsys):
     assert not [secret for secret in secrets.values() if secret in captured.err]
 
 
-@pytest.mark.parametrize("text", ["\r\nfake 200", "\n", "\x1b[2J", "\x9b31m", "\u202e", "\x00", "\x7f", "\t", "\u2028"], ids=ascii)
+@pytest.mark.parametrize(
+    "text", ["\r\nfake 200", "\n", "\x1b[2J", "\x9b31m", "\u202e", "\x00", "\x7f", "\t", "\u2028"], ids=ascii
+)
 def test_no_path_writes_a_line_of_its_own_or_steers(capsys, text):
     for raw in (f"/{text}".encode(), None):
         ask(behind_guards(), path=f"/{text}", raw_path=raw)

@@ -55,7 +55,9 @@ def preflight(origin, wanted="content-type", **settings):
 
 
 def test_an_allowed_page_may_ask_without_a_key_what_it_may_send():
-    reply = preflight(PAGE, "authorization, X-Stainless-Lang,x-stainless-os, cookie, x-evil, x-stainless-\u00e9", **ALLOWED)
+    reply = preflight(
+        PAGE, "authorization, X-Stainless-Lang,x-stainless-os, cookie, x-evil, x-stainless-\u00e9", **ALLOWED
+    )
     assert reply.status == 204
     assert reply.headers["access-control-allow-origin"] == PAGE
     assert reply.headers["access-control-allow-private-network"] == "true"

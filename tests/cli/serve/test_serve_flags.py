@@ -35,7 +35,9 @@ def test_the_defaults_of_flags_and_settings_are_the_same(asked):
 
 def test_a_flag_wins_over_a_variable_and_that_over_the_file(asked, tmp_path, monkeypatch):
     path = tmp_path / "config.toml"
-    path.write_text('port = 1\nrows = 2\nqueue = 3\nmax_body = "1kB"\ncors_origin = "http://a.example"\nmetrics = true\n')
+    path.write_text(
+        'port = 1\nrows = 2\nqueue = 3\nmax_body = "1kB"\ncors_origin = "http://a.example"\nmetrics = true\n'
+    )
     monkeypatch.setenv("ZAYA_CONFIG", str(path))
     monkeypatch.setenv("ZAYA_ROWS", "20")
     monkeypatch.setenv("ZAYA_QUEUE", "30")
@@ -107,7 +109,9 @@ def test_a_variable_with_a_key_is_no_misspelled_one(zaya, monkeypatch):
     assert "ZAYA_API_KEY" not in result.err
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n", b"two words\n", b"caf\xc3\xa9-key", b"\xff\xfe", b"good-key\nbad\x07key"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n \n", b"two words\n", b"caf\xc3\xa9-key", b"\xff\xfe", b"good-key\nbad\x07key"]
+)
 def test_a_file_without_usable_keys_is_refused_without_showing_them(tmp_path, content):
     path = tmp_path / "keys"
     path.write_bytes(content)
@@ -127,7 +131,10 @@ def test_there_is_no_option_with_a_key_in_it(zaya):
 def test_other_machines_are_let_in_with_a_key_or_when_told_so(host):
     with pytest.raises(UsageError, match="no key"):
         listen(ServeSettings(host=host, port=0))
-    for settings in (ServeSettings(host=host, port=0, api_keys=("k",)), ServeSettings(host=host, port=0, insecure=True)):
+    for settings in (
+        ServeSettings(host=host, port=0, api_keys=("k",)),
+        ServeSettings(host=host, port=0, insecure=True),
+    ):
         for one in listen(settings):
             one.close()
 
@@ -163,5 +170,3 @@ def test_a_missing_extra_is_one_sentence(zaya, monkeypatch):
     assert result.code == 2
     assert "pip install '.[serve]'" in result.err
     assert result.err.count("\n") == 1
-
-

@@ -31,7 +31,9 @@ def _refusal(scope: Scope) -> ApiError | None:
     headers = scope["headers"]
     size = sum(len(name) + len(value) for name, value in headers)
     if size > MOST_BYTES or len(headers) > _MOST_HEADERS:
-        message = f"The headers have {size:,} bytes in {len(headers)} lines; the most is {MOST_BYTES:,} in {_MOST_HEADERS}."
+        message = (
+            f"The headers have {size:,} bytes in {len(headers)} lines; the most is {MOST_BYTES:,} in {_MOST_HEADERS}."
+        )
         return ApiError(431, message, code="headers_too_large", headers=CLOSING)
     if len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b"")) > MOST_BYTES // 4:
         return ApiError(414, f"The address is longer than {MOST_BYTES // 4:,} bytes.", headers=CLOSING)

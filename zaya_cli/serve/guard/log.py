@@ -17,7 +17,7 @@ from zaya_cli.terminal.visible import one_line
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_WITHOUT = ("/health", "/metrics")  # programs ask them every few seconds; only what goes wrong is told
+_WITHOUT = ("/health", "/metrics")  # programs ask them every few seconds
 _FAILED = ApiError(500, "The server failed to answer; its log says more.", "server_error", code="internal_error")
 
 
@@ -35,7 +35,7 @@ class Log:
         except Exception as error:
             await _fail(error, watched)
         finally:
-            if not (watched.status == 200 and watched.is_complete and scope["path"] in _WITHOUT):
+            if not (watched.is_complete and scope["path"] in _WITHOUT):
                 _write(f"zaya: {_line(scope, watched, time.perf_counter() - started)}")
 
 

@@ -63,7 +63,9 @@ def _is_own(origin: str, scope: Scope) -> bool:
 
 
 def _refusal(origins: list[str]) -> ApiError:
-    message = f"Pages of {shown(', '.join(origins))} may not ask this server: start it with --cors-origin to allow them."
+    message = (
+        f"Pages of {shown(', '.join(origins))} may not ask this server: start it with --cors-origin to allow them."
+    )
     return ApiError(403, message, "permission_error", code="origin_not_allowed")
 
 
