@@ -89,7 +89,8 @@ def _expect_sense(fields: Mapping[str, Any], n: int, has_echo: bool) -> None:
 
 def _request(fields: Mapping[str, Any], served: Served, owner: str) -> Request:
     """Of the first choice of any prompt."""
-    is_scored = fields.get("echo", False) and "logprobs" in fields
+    has_answer = fields.get("max_tokens") != 0  # without one the Engine is asked for scores alone
+    is_scored = fields.get("echo", False) and ("logprobs" in fields or not has_answer)
     return Request(
         ids=(),
         sampling=sampling_params(fields, served.defaults),
@@ -99,7 +100,7 @@ def _request(fields: Mapping[str, Any], served: Served, owner: str) -> Request:
         ignore_stop_ids=fields.get("ignore_eos", False),
         logit_bias=fields.get("logit_bias", {}),
         salt=owner,
-        prompt_logprobs=fields["logprobs"] if is_scored else None,
+        prompt_logprobs=fields.get("logprobs", 0) if is_scored else None,
     )
 
 
