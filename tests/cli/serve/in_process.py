@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import httpx
+import uvicorn
 
 from zaya_cli.serve.app import application
 from zaya_cli.serve.service import Service
@@ -159,3 +162,17 @@ def error_in(response, status):
     assert {"message", "type", "param", "code"} == set(error)
     assert error["message"] and "Traceback" not in error["message"]
     return error
+
+
+@contextmanager
+def on_a_socket(server):
+    """The URL of a server on loopback, by the event loop that its service runs in."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(server.app, lifespan="off", log_config=None, access_log=False)
+    http = uvicorn.Server(config)
+    serving = asyncio.run_coroutine_threadsafe(http.serve([listening]), server._loop)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    finally:
+        http.should_exit = True
+        serving.result(SECONDS)

@@ -237,9 +237,10 @@ def test_penalties_and_biases_reach_the_sampler(server):
     plain = server.chat(**greedy)["choices"]
     assert server.chat(**greedy, logit_bias={"380": -100})["choices"] != plain
     for name in ("presence_penalty", "frequency_penalty"):
-        assert server.chat(**greedy, thinking_budget=29, logit_bias=THINKS_ON)["choices"] != server.chat(
-            **greedy, thinking_budget=29, logit_bias=THINKS_ON, **{name: 2}
-        )["choices"]
+        assert (
+            server.chat(**greedy, thinking_budget=29, logit_bias=THINKS_ON)["choices"]
+            != server.chat(**greedy, thinking_budget=29, logit_bias=THINKS_ON, **{name: 2})["choices"]
+        )
 
 
 def test_silence_is_filled_with_comments_that_no_client_reads(own_server):

@@ -88,7 +88,9 @@ def test_null_is_the_same_as_absent_for_every_field(server):
     answer, with_nulls = (server.whole(CHAT, body) for body in (fields, {**nulls, **fields}))
     assert answer["choices"] == with_nulls["choices"]
     completion = {"prompt": [2, 380, 374], "seed": 3, "max_tokens": 5}
-    answer, with_nulls = (server.whole(COMPLETIONS, body) for body in (completion, {**dict.fromkeys(TEXT), **completion}))
+    answer, with_nulls = (
+        server.whole(COMPLETIONS, body) for body in (completion, {**dict.fromkeys(TEXT), **completion})
+    )
     assert answer["choices"] == with_nulls["choices"]
 
 
