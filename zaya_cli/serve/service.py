@@ -209,7 +209,8 @@ class Service:
 
     def _end_late(self, mailbox: Mailbox) -> None:
         message = f"The answer was not complete after {self.settings.request_timeout:g} s."
-        self._end_all([mailbox], ApiError(408, message, "server_error", code="request_timeout"))
+        headers = {"x-should-retry": "false"}  # or OpenAI's clients would have it computed three times
+        self._end_all([mailbox], ApiError(408, message, "server_error", code="request_timeout", headers=headers))
 
     def _end_all(self, mailboxes: list[Mailbox], error: Exception) -> None:
         for mailbox in mailboxes:

@@ -129,7 +129,7 @@ class InProcess:
     def held(self):
         """Let the engine thread do nothing until the event that is returned is set."""
         release = threading.Event()
-        self.service._thread.do(lambda: release.wait(SECONDS))
+        self.service._thread.do(lambda: (release.wait(SECONDS), None)[1])
         return release
 
 

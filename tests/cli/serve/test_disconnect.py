@@ -67,7 +67,7 @@ def test_in_the_queue(server, is_stream):
 
 
 def test_waiting_for_a_row(server):
-    seen = []
+    seen: list = []
 
     async def has_waited(_):
         rows = await server.service.ask(lambda engine: engine.rows())
@@ -92,7 +92,7 @@ def test_a_hundred_that_leave_at_once_leave_nothing_behind(own_server):
     server = own_server(queue=200)
 
     async def storm():
-        seen = []
+        seen: list = []
 
         async def soon(_):
             seen.extend([True] if server.service.open_requests > 90 else [])

@@ -35,7 +35,7 @@ def test_a_body_that_is_no_json_object_is_refused(server, path, kind):
 
 
 def test_deep_values_and_huge_numbers_anywhere_are_refused_and_harm_nobody(server):
-    deep = []
+    deep: list = []
     for _ in range(400):
         deep = [deep]
     for name in ("messages", "stop", "chat_template_kwargs", "logit_bias", "unheard_of", "tools"):

@@ -7,12 +7,12 @@ import pytest
 from tests.cli.serve.in_process import asked, error_in
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-WHOLE = ("x", 1.5, True, [], {}, "5")
-NUMBERS = ("x", True, [], {}, "0.5")
-FLAGS = ("true", 1, 0, [], {})
-TEXTS = (1, True, [], {})
-OBJECTS = (1, True, [], "x")
-SHARED = {
+WHOLE: tuple = ("x", 1.5, True, [], {}, "5")
+NUMBERS: tuple = ("x", True, [], {}, "0.5")
+FLAGS: tuple = ("true", 1, 0, [], {})
+TEXTS: tuple = (1, True, [], {})
+OBJECTS: tuple = (1, True, [], "x")
+SHARED: dict[str, tuple] = {
     "model": TEXTS,
     "temperature": (*NUMBERS, -0.1, 1e7),
     "top_p": (*NUMBERS, -0.1, 1.1),
@@ -29,7 +29,7 @@ SHARED = {
     "stream_options": (*OBJECTS, {"include_usage": 1}),
     "thinking_budget": (*WHOLE, -1),
 }
-CHATS = {
+CHATS: dict[str, tuple] = {
     **SHARED,
     "messages": (1, True, {}, "x", [], [1], ["x"], [None]),
     "max_tokens": (*WHOLE, 0, -1),
@@ -49,7 +49,7 @@ CHATS = {
     "tool_choice": ("required", "x", 1, {"type": "function", "function": {"name": "f"}}),
     "response_format": (*OBJECTS, {"type": "xml"}),
 }
-TEXT = {
+TEXT: dict[str, tuple] = {
     **SHARED,
     "prompt": (1, True, {}, [], [[]], [1, "x"], ["x", 1], [[1], [True]], [1.5], [768], [-1], [[1], [768]], [None]),
     "max_tokens": (*WHOLE, 0, -1),
@@ -61,6 +61,11 @@ TEXT = {
     "add_special_tokens": FLAGS,
     "ignore_eos": FLAGS,
 }
+
+
+def called(arguments):
+    """A turn that called a tool."""
+    return {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
 
 
 def wrong(table):
@@ -158,6 +163,11 @@ def test_what_is_not_there_is_refused_and_not_left_out(server, fields):
         ({"role": "assistant", "tool_calls": 5}, "messages[1].tool_calls"),
         ({"role": "assistant", "tool_calls": [5]}, "messages[1].tool_calls[0]"),
         ({"role": "assistant", "tool_calls": [{"function": {}}]}, "messages[1].tool_calls[0].function.name"),
+        (called("{"), "messages[1].tool_calls[0].function.arguments"),
+        (called("[1]"), "messages[1].tool_calls[0].function.arguments"),
+        (called(5), "messages[1].tool_calls[0].function.arguments"),
+        (called("[" * 100_000), "messages[1].tool_calls[0].function.arguments"),
+        (called('{"a": ' + "1" * 5000 + "}"), "messages[1].tool_calls[0].function.arguments"),
     ],
 )
 def test_a_message_that_cannot_be_used_is_named_by_its_place(server, message, param):
@@ -189,6 +199,14 @@ def test_an_assistant_that_called_tools_needs_no_content_and_a_tool_may_answer_i
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", **content, "tool_calls": [call]}, answer]
     assert "42" in prompt_of(server, *messages)["prompt"]
     assert server.whole(CHAT, {"messages": messages, "max_tokens": 4})["choices"]
+
+
+@pytest.mark.parametrize("arguments", ["{}", {}, "", None])
+def test_no_arguments_have_several_spellings(server, arguments):
+    question, result = {"role": "user", "content": "x"}, {"role": "tool", "content": "42"}
+    plain = prompt_of(server, question, called("{}"), result)
+    assert prompt_of(server, question, called(arguments), result) == plain
+    assert prompt_of(server, question, called('{"a": 1}'), result) != plain
 
 
 def test_history_brings_thinking_by_either_name(server):

@@ -9,8 +9,17 @@ import pytest
 
 from zaya_cli.serve.job import Job
 from zaya_cli.serve.mailbox import Mailbox
-from zaya_cli.serve.protocol.answers.choice_reader import ChoiceReader
-from zaya_core.engine.events import Failed, Finished, PrefillProgress, Stats, TextEvent, ThinkingEnded, TokenEvent
+from zaya_cli.serve.protocol.answers.choice_reader import ChoiceReader, Delta
+from zaya_core.engine.events import (
+    Event,
+    Failed,
+    Finished,
+    PrefillProgress,
+    Stats,
+    TextEvent,
+    ThinkingEnded,
+    TokenEvent,
+)
 from zaya_core.engine.request import Request
 
 STATS = Stats(1, 0, 1, 1, 0, 0.0, 0.0, 0.0, 0)
@@ -53,7 +62,7 @@ def test_only_the_last_of_several_progresses_waits():
 def test_however_slowly_it_is_taken_texts_and_tokens_are_the_same(case):
     """Tokens are told with the text that they were made into, or with a later one, never before their time."""
     chance = random.Random(case)
-    events = []
+    events: list[Event] = []
     for place in range(200):
         if place == 80:
             events.append(ThinkingEnded(0, 80, 0.0))
@@ -63,7 +72,7 @@ def test_however_slowly_it_is_taken_texts_and_tokens_are_the_same(case):
     events.append(Finished(0, "stop", STATS))
 
     async def read(is_slow):
-        box, reader, deltas = mailbox(keeps_tokens=True), ChoiceReader({}, in_thinking=True), []
+        box, reader, deltas = mailbox(keeps_tokens=True), ChoiceReader({}, in_thinking=True), list[Delta]()
 
         async def take():
             async for arrivals in box.arrivals():

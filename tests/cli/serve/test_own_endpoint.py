@@ -10,7 +10,7 @@ import pytest
 from tests.cli.serve.in_process import InProcess, asked, on_a_socket
 from zaya_core.rsa.endpoint.generator import EndpointGenerator
 from zaya_core.rsa.endpoint.server import Finder
-from zaya_core.rsa.rollouts import RolloutFinished, RolloutRequest
+from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutRequest
 from zaya_core.sampling.params import SamplingParams
 
 pytest.importorskip("openai")
@@ -47,7 +47,7 @@ def test_rollouts_think_to_the_marker_and_then_answer(demo, url):
     for candidate in range(3):
         request = RolloutRequest(0, candidate, (), asked()["messages"], 200, 100, 50, 0, SamplingParams(seed=3))
         generator.submit(request)
-    finished = []
+    finished: list[Rollout] = []
     while len(finished) < 3:
         finished += [event.rollout for event in generator.advance() if isinstance(event, RolloutFinished)]
     for rollout in finished:

@@ -50,7 +50,8 @@ def test_metrics_are_prometheus_text_and_count(server):
     def value(name):
         response = server.get("/metrics")
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-        return float(re.search(rf"^zaya_{name} (\S+)$", response.text, re.M)[1])
+        (found,) = re.findall(rf"^zaya_{name} (\S+)$", response.text, re.M)
+        return float(found)
 
     before = value("generated_tokens_total"), value("requests_total")
     tokens = server.whole(CHAT, asked("SECRET", max_tokens=7))["usage"]["completion_tokens"]

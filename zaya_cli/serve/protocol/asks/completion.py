@@ -68,8 +68,8 @@ def read_completion(body: Mapping[str, Any], served: Served, owner: str) -> Comp
     prompts = [_ids(prompt, served, fields) for prompt in fields["prompt"]]
     first = _request(fields, served, owner)
     requests = [one for ids in prompts for one in choices_of(replace(first, ids=ids), n)]
-    for request in requests[::n]:
-        served.expect_room(request, "prompt")
+    for ids in prompts:
+        served.expect_length(ids, "prompt", least_answer=min(1, fields.get("max_tokens", 1)))
     filters = [RawText(served.tokenizer, fields.get("stop", ()), skip) for _ in requests]
     telling = telling_of(fields, served, first.sampling.seed, "logprobs" in fields)
     job = Job(f"cmpl-{secrets.token_hex(12)}", tuple(requests), filters, telling.needs_tokens, owner)
