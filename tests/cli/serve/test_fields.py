@@ -40,7 +40,7 @@ CHATS: dict[str, tuple] = {
     "reasoning_max_tokens": (*WHOLE, -1),
     "thinking": (*OBJECTS, {"type": "x"}, {"budget_tokens": "x"}),
     "enable_thinking": FLAGS,
-    "chat_template_kwargs": (*OBJECTS, {"enable_thinking": "x"}, {"messages": []}, {"bos_token": "x"}),
+    "chat_template_kwargs": (*OBJECTS, {"enable_thinking": "x"}, {"messages": []}, {"bos_token": "x"}, {"self": 1}),
     "functions": ([], [{"name": "f"}]),
     "function_call": ("auto",),
     "modalities": (["audio"], ["text", "audio"], "text"),

@@ -19,7 +19,7 @@ _EFFORTS: dict[str, int | None] = {
     "xhigh": None,
     "max": None,
 }
-_TEMPLATES_OWN = ("messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt")
+_TEMPLATES_OWN = ("self", "messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt")
 _LARGEST_RESERVE = 1024  # tokens
 
 
