@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from zaya_cli.serve.mailbox import Mailbox
 from zaya_cli.serve.protocol.answers.teller import Chunk, Teller
@@ -42,7 +42,10 @@ def _joined(chunks: list[Chunk]) -> bytes:
 
 
 class EventStream(Response):
-    """Sends pieces as they come. on_close: called when it has ended, however it did."""
+    """Sends pieces as they come. on_close: called when it has ended, however it did.
+
+    State: whether a piece is on its way, and was already the last time that somebody looked.
+    """
 
     media_type = "text/event-stream"
     charset = "utf-8"
@@ -51,33 +54,34 @@ class EventStream(Response):
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._pieces, self._on_close = pieces, on_close
+        self._is_sending = self._is_stalled = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end, or until the client goes, whichever is first."""
+        """Send until the end, until the client goes, or until it has taken nothing for long, whichever is first."""
         sending = asyncio.ensure_future(self._send_all(send))
         leaving = asyncio.ensure_future(gone(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            while not (sending.done() or leaving.done() or self._is_stalled):
+                self._is_stalled = self._is_sending
+                await asyncio.wait({sending, leaving}, timeout=_STALLED_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
-        except (OSError, asyncio.TimeoutError):  # the client has gone, or as good as
+        except OSError:  # the client has gone
             pass
         finally:
+            self._on_close()
             sending.cancel()
             leaving.cancel()
-            self._on_close()
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for piece in self._pieces:
             if piece:
-                await _in_time(send, {"type": "http.response.body", "body": piece, "more_body": True})
+                self._is_sending = True
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                self._is_sending = self._is_stalled = False
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _in_time(send: Send, message: Message) -> None:
-    await asyncio.wait_for(send(message), _STALLED_SECONDS)
 
 
 async def gone(receive: Receive) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -94,9 +93,19 @@ class Mailbox:
     async def arrivals(self, silence: float | None = None) -> AsyncIterator[list[Arrival]]:
         """What has come since the last time, until all choices have ended; nothing after `silence` seconds of it."""
         while self._open or self._has_mail.is_set():
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._has_mail.wait(), silence)
+            await self._mail(silence)
             yield self._take()
+
+    async def _mail(self, silence: float | None) -> None:
+        """Wait for some, at most so long. Not by `wait_for`: before Python 3.12 it may swallow a cancellation."""
+        if silence is None:
+            await self._has_mail.wait()
+            return
+        timer = asyncio.get_running_loop().call_later(silence, self._has_mail.set)
+        try:
+            await self._has_mail.wait()
+        finally:
+            timer.cancel()
 
     def _take(self) -> list[Arrival]:
         self._has_mail.clear()

@@ -18,7 +18,7 @@ from zaya_cli.serve.protocol.errors import ApiError, QueueFull, is_out_of_memory
 from zaya_cli.serve.settings import ServeSettings
 from zaya_core.engine.engine import Engine
 from zaya_core.engine.events import Failed, Finished
-from zaya_core.errors import CheckpointError
+from zaya_core.errors import CheckpointError, GenerationError
 
 State = Literal["loading", "ready", "draining", "failed"]
 Result = TypeVar("Result")
@@ -129,6 +129,7 @@ class Service:
         """Nobody waits for a job any more. Of one that has ended, nothing happens."""
         mailbox = self.mailbox_of(job_id)
         if mailbox is not None:
+            mailbox.end(GenerationError("cancelled"))
             self._forget(mailbox)
             self._thread.cancel(mailbox)
 
@@ -208,7 +209,8 @@ class Service:
 
     def _end_late(self, mailbox: Mailbox) -> None:
         message = f"The answer was not complete after {self.settings.request_timeout:g} s."
-        self._end_all([mailbox], ApiError(408, message, "server_error", code="request_timeout"))
+        headers = {"x-should-retry": "false"}  # or OpenAI's clients would have it computed three times
+        self._end_all([mailbox], ApiError(408, message, "server_error", code="request_timeout", headers=headers))
 
     def _end_all(self, mailboxes: list[Mailbox], error: Exception) -> None:
         for mailbox in mailboxes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from zaya_cli.runtime import Runtime
@@ -10,8 +11,6 @@ from zaya_cli.serve.protocol.errors import ApiError, too_long
 from zaya_cli.serve.settings import ServeSettings
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.engine.generation_config import sampling_defaults
-from zaya_core.engine.request import Request, checked
-from zaya_core.errors import PromptTooLongError
 from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.tokenizer import Tokenizer
 
@@ -52,9 +51,7 @@ class Served:
             message = f"The model {model[:80]!r} is not served here; {self.name} is."
             raise ApiError(404, message, param="model", code="model_not_found")
 
-    def expect_room(self, request: Request, param: str) -> None:
-        """Raises ApiError for what the Engine would refuse. param: the field that the prompt came in."""
-        try:
-            checked(request, self.vocab_size, self.context)
-        except PromptTooLongError:
-            raise too_long(len(request.ids), self.context, param) from None
+    def expect_length(self, ids: Sequence[int], param: str, least_answer: int = 1) -> None:
+        """Raises ApiError for a prompt that leaves no room for an answer. param: the field that it came in."""
+        if len(ids) + least_answer > self.context:
+            raise too_long(len(ids), self.context, param)

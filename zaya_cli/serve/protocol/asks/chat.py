@@ -63,7 +63,6 @@ def read_chat(body: Mapping[str, Any], served: Served, owner: str) -> Chat:
     if fields.get("top_logprobs") and not has_logprobs:
         raise bad_field("top_logprobs", "needs logprobs to be true.")
     request = _request(fields, served, owner)
-    served.expect_room(request, "messages")
     telling = telling_of(fields, served, request.sampling.seed, has_logprobs)
     requests = tuple(choices_of(request, fields.get("n", 1)))
     job = Job(f"chatcmpl-{secrets.token_hex(12)}", requests, keeps_tokens=telling.needs_tokens, owner=owner)
@@ -73,14 +72,14 @@ def read_chat(body: Mapping[str, Any], served: Served, owner: str) -> Chat:
 def _request(fields: Mapping[str, Any], served: Served, owner: str) -> Request:
     """Of the first choice."""
     thinking = thinking_of(fields)
-    prompt = chat_prompt(served.tokenizer, fields["messages"], thinking)
+    prompt = chat_prompt(served, fields["messages"], thinking)
     max_tokens = fields.get("max_completion_tokens", fields.get("max_tokens"))
     return Request(
         ids=prompt.ids,
         sampling=sampling_params(fields, served.defaults),
         max_tokens=max_tokens,
         stop=fields.get("stop", ()),
-        thinking_budget=budget_within(thinking, max_tokens),
+        thinking_budget=budget_within(thinking, max_tokens, served.context - len(prompt.ids)),
         top_logprobs=fields.get("top_logprobs", 0),
         snapshot_at=prompt.heads,
         logit_bias=fields.get("logit_bias", {}),

@@ -68,8 +68,8 @@ def read_completion(body: Mapping[str, Any], served: Served, owner: str) -> Comp
     prompts = [_ids(prompt, served, fields) for prompt in fields["prompt"]]
     first = _request(fields, served, owner)
     requests = [one for ids in prompts for one in choices_of(replace(first, ids=ids), n)]
-    for request in requests[::n]:
-        served.expect_room(request, "prompt")
+    for ids in prompts:
+        served.expect_length(ids, "prompt", least_answer=min(1, fields.get("max_tokens", 1)))
     filters = [RawText(served.tokenizer, fields.get("stop", ()), skip) for _ in requests]
     telling = telling_of(fields, served, first.sampling.seed, "logprobs" in fields)
     job = Job(f"cmpl-{secrets.token_hex(12)}", tuple(requests), filters, telling.needs_tokens, owner)
@@ -89,7 +89,8 @@ def _expect_sense(fields: Mapping[str, Any], n: int, has_echo: bool) -> None:
 
 def _request(fields: Mapping[str, Any], served: Served, owner: str) -> Request:
     """Of the first choice of any prompt."""
-    is_scored = fields.get("echo", False) and "logprobs" in fields
+    has_answer = fields.get("max_tokens") != 0  # without one the Engine is asked for scores alone
+    is_scored = fields.get("echo", False) and ("logprobs" in fields or not has_answer)
     return Request(
         ids=(),
         sampling=sampling_params(fields, served.defaults),
@@ -99,7 +100,7 @@ def _request(fields: Mapping[str, Any], served: Served, owner: str) -> Request:
         ignore_stop_ids=fields.get("ignore_eos", False),
         logit_bias=fields.get("logit_bias", {}),
         salt=owner,
-        prompt_logprobs=fields["logprobs"] if is_scored else None,
+        prompt_logprobs=fields.get("logprobs", 0) if is_scored else None,
     )
 
 

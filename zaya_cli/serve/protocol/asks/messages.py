@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,4 +69,16 @@ def _tool_calls(where: str, value: Any) -> list[dict[str, Any]]:
         function = an_object(f"{where}[{place}].function", an_object(f"{where}[{place}]", call).get("function", call))
         if not isinstance(function.get("name"), str):
             raise bad_field(f"{where}[{place}].function.name", f"is {shown(function.get('name'))}; it must be a text.")
+        function["arguments"] = _arguments(f"{where}[{place}].function.arguments", function.get("arguments"))
     return calls
+
+
+def _arguments(where: str, value: Any) -> dict[str, Any]:
+    """JSON text, as the protocol has it, or the object itself. What is none would be left out by the template."""
+    if value is None or value == "":
+        return {}
+    try:
+        value = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        raise bad_field(where, "is not valid JSON.") from None
+    return an_object(where, value)

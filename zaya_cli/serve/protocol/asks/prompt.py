@@ -9,6 +9,7 @@ from typing import Any
 
 from zaya_cli.serve.protocol.asks.thinking import Thinking
 from zaya_cli.serve.protocol.errors import ApiError
+from zaya_cli.serve.protocol.served import Served
 from zaya_core.errors import CheckpointError, UsageError
 from zaya_core.text.known_ids import common_length
 from zaya_core.text.tokenizer import Tokenizer
@@ -24,13 +25,15 @@ class ChatPrompt:
     heads: tuple[int, ...]
 
 
-def chat_prompt(tokenizer: Tokenizer, messages: Messages, thinking: Thinking) -> ChatPrompt:
-    """A conversation as the template writes it.
+def chat_prompt(served: Served, messages: Messages, thinking: Thinking) -> ChatPrompt:
+    """A conversation as the template writes it. Raises ApiError for one that is too long.
 
     Kept are the end of the first system message, and that of the last turn, from which the next prompt goes on: the
     template leaves earlier thinking out, so that the state after the answer would serve nobody.
     """
+    tokenizer = served.tokenizer
     ids = rendered(tokenizer, messages, thinking)
+    served.expect_length(ids, "messages")
     heads = [rendered(tokenizer, messages, thinking, add_generation_prompt=False)]
     if len(messages) > 1 and messages[0]["role"] == "system":
         opening = [messages[0], {"role": "user", "content": ""}]

@@ -19,7 +19,7 @@ _EFFORTS: dict[str, int | None] = {
     "xhigh": None,
     "max": None,
 }
-_TEMPLATES_OWN = ("messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt")
+_TEMPLATES_OWN = ("self", "messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt")
 _LARGEST_RESERVE = 1024  # tokens
 
 
@@ -69,9 +69,13 @@ def thinking_of(fields: Mapping[str, Any]) -> Thinking:
     return Thinking(is_on, next((budget for budget in budgets if budget is not None), None), options)
 
 
-def budget_within(thinking: Thinking, max_tokens: int | None) -> int | None:
-    """The budget; without one, what leaves some of `max_tokens` for the answer, or a short limit gives none at all."""
+def budget_within(thinking: Thinking, max_tokens: int | None, room: int) -> int | None:
+    """The budget; without one, what leaves some of `max_tokens` for the answer, or a short limit gives none at all.
+
+    room: tokens that the context has for both.
+    """
     if thinking.budget is not None or max_tokens is None or not thinking.is_on:
         return thinking.budget
-    reserve = min(_LARGEST_RESERVE, max_tokens // 4)
-    return max_tokens - reserve - 1 if reserve else None  # one for the end of the thinking
+    most = min(max_tokens, room)
+    reserve = min(_LARGEST_RESERVE, most // 4)
+    return most - reserve - 1 if reserve else None  # one for the end of the thinking
