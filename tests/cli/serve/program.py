@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -101,3 +102,11 @@ def first_text(response):
         if delta.get("content") or delta.get("reasoning_content"):
             return event
     raise AssertionError("the stream has ended")
+
+
+def close(response):
+    """As when a program is killed: what was sent and not read is lost."""
+    sock = response.connection.sock or response.fp.raw._sock
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    response.close()
+    response.connection.close()

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the serve extra is not installed")
 
 from tests.cli.serve.listening import answer, connected, listening, request, sent
-from tests.cli.serve.program import ask, chat, events, first_text
+from tests.cli.serve.program import ask, chat, close, events, first_text
 from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.runtime import open_runtime
 from zaya_cli.serve.app import application
@@ -76,35 +76,41 @@ def test_a_prefix_of_one_users_prompt_is_not_reused_for_another(serving):
     assert cached("second-key") > 0
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/../../etc/passwd", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "//evil.example/..",
-        "/v1//models", "/v1/models/", "/v1/../health", "/v1/models%00", "/%00", "/static/app.js", "/v1/models/../../x",
-        "/\\evil.example", "/%5cevil.example", "/v1/%ff%fe", "/health/", "/.git/config", "/docs", "/openapi.json",
-    ],
-)  # fmt: skip
-def test_a_path_that_is_none_is_answered_in_json_and_leads_nowhere_else(serving, path):
-    reply = sent(serving(), request(f"GET {path} HTTP/1.1\nHost: localhost"))
-    head, _, body = reply.partition(b"\r\n\r\n")
-    status = int(head.split()[1])
-    assert status in (400, 404, 405, 501), reply
-    assert b"\nlocation:" not in head.lower()
-    assert json.loads(body)["error"]["message"]
-    assert b"root:" not in body
+PATHS = [
+    "/../../etc/passwd", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "//evil.example/..",
+    "/v1//models", "/v1/models/", "/v1/../health", "/v1/models%00", "/%00", "/static/app.js", "/v1/models/../../x",
+    "/\\evil.example", "/%5cevil.example", "/v1/%ff%fe", "/health/", "/.git/config", "/docs", "/openapi.json",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"null", b"\xff", b'{"messages": NaN}', b"[" * 10_000, b'{"n": ' + b"1" * 5000 + b"}"],
-    ids=ascii,
-)  # fmt: skip
-def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(serving, body):
+def test_a_path_that_is_none_is_answered_in_json_and_leads_nowhere_else(serving):
     port = serving()
-    for path in ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize", "/apply-template"):
-        head = f"POST {path} HTTP/1.1\nHost: localhost\nContent-Length: {len(body)}"
-        reply = sent(port, request(head) + body)
-        assert reply.startswith(b"HTTP/1.1 400 "), (path, reply)
-        assert json.loads(reply.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+    for path in PATHS:
+        reply = sent(port, request(f"GET {path} HTTP/1.1\nHost: localhost"))
+        head, _, body = reply.partition(b"\r\n\r\n")
+        assert int(head.split()[1]) in (400, 404, 405, 501), (path, reply)
+        assert b"\nlocation:" not in head.lower(), path
+        assert json.loads(body)["error"]["message"]
+        assert b"root:" not in body, path
+
+
+def test_a_bad_body_is_refused_by_every_endpoint_that_takes_one(serving):
+    port = serving()
+    for body in (
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"messages": NaN}',
+        b"[" * 10_000,
+        b'{"n": ' + b"1" * 5000 + b"}",
+    ):
+        for path in ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize", "/apply-template"):
+            head = f"POST {path} HTTP/1.1\nHost: localhost\nContent-Length: {len(body)}"
+            reply = sent(port, request(head) + body)
+            assert reply.startswith(b"HTTP/1.1 400 "), (path, body[:20], reply)
+            assert json.loads(reply.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
 
 
 def test_a_full_queue_is_429_and_those_in_it_are_answered_in_their_order(serving):
@@ -129,14 +135,6 @@ def test_a_full_queue_is_429_and_those_in_it_are_answered_in_their_order(serving
     close(running[1])
 
 
-def close(response):
-    """As when a program is killed: what was sent and not read is lost."""
-    sock = response.connection.sock or response.fp.raw._sock
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    response.close()
-    response.connection.close()
-
-
 def test_a_storm_of_clients_that_leave_frees_all_rows(serving):
     port = serving(queue=300)
     body = json.dumps({"messages": [{"role": "user", "content": "x"}], "max_tokens": ENDLESS, "stream": True}).encode()
@@ -158,7 +156,9 @@ def test_a_client_that_reads_slowly_holds_up_nobody(serving):
     body = json.dumps({"messages": [{"role": "user", "content": "x"}], "max_tokens": ENDLESS, "stream": True}).encode()
     with connected(port) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        slow.sendall(request(f"POST /v1/chat/completions HTTP/1.1\nHost: localhost\nContent-Length: {len(body)}") + body)
+        slow.sendall(
+            request(f"POST /v1/chat/completions HTTP/1.1\nHost: localhost\nContent-Length: {len(body)}") + body
+        )
         assert slow.recv(1)
         started = time.monotonic()
         for _ in range(5):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.cli.serve.program import START, Program, ask, chat, events, first_text
+from tests.cli.serve.program import START, Program, ask, chat, close, events, first_text
 
 pytest.importorskip("uvicorn", reason="the serve extra is not installed")
 pytestmark = [
@@ -22,6 +22,7 @@ pytestmark = [
 
 SLOW = "import time, zaya_cli.runtime as r; r._load_model = lambda *_: time.sleep(60)\n" + START
 ENDLESS = 90_000
+EITHER = [pytest.param(signal.SIGTERM, id="SIGTERM"), pytest.param(signal.SIGINT, marks=pytest.mark.long, id="SIGINT")]
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def becomes(condition, seconds=10):
     return condition()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", EITHER)
 def test_a_server_with_nothing_to_do_takes_no_processor_time_and_ends_at_once_with_0(started, number):
     program, port = started()
     assert ask(port).read() == b'{"status":"ok"}'
@@ -104,7 +105,7 @@ def test_running_answers_end_waiting_ones_are_refused_and_nobody_else_comes_in(s
     assert "one answer may end within 30 s" in program.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", EITHER)
 def test_answers_that_take_too_long_end_with_an_error_in_their_stream(started, number):
     program, port = started("--drain", "0.3")
     responses = [chat(port, ENDLESS, text=text) for text in "ab"]
@@ -117,21 +118,26 @@ def test_answers_that_take_too_long_end_with_an_error_in_their_stream(started, n
     assert ended(program) == 128 + number
 
 
-def test_a_second_signal_ends_the_program_at_once(started):
-    program, port = started("--drain", "600")
+def test_a_killed_client_frees_its_row_and_a_second_signal_ends_the_program_at_once(started):
+    program, port = started("--drain", "600", "--rows", "1")
+    killed = chat(port, ENDLESS)
+    first_text(killed)
+    assert b'"running"' in ask(port, "/slots").read()
+    close(killed)
+    assert becomes(lambda: b'"running"' not in ask(port, "/slots").read(), 5)
     response = chat(port, ENDLESS)
     first_text(response)
     program.signal(signal.SIGTERM)
     program.wait_for("may end within 600 s")
     program.signal(signal.SIGINT)
-    assert ended(program) == 128 + signal.SIGTERM
+    assert ended(program) == 128 + signal.SIGTERM  # the first one says how it ended
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         while response.read(1000):
             pass
         raise http.client.IncompleteRead(b"")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", EITHER)
 def test_while_the_model_loads_clients_are_told_so_and_a_signal_ends_the_program(tmp_path, number):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -156,15 +162,3 @@ def test_a_model_that_cannot_be_loaded_ends_the_program_with_its_sentence(tmp_pa
     assert (code, out) == (3, "")
     assert "Traceback" not in program.err
     assert len(program.notes) == 1
-
-
-def test_a_client_that_is_killed_frees_its_row(started):
-    _, port = started("--rows", "1")
-    running = chat(port, ENDLESS)
-    first_text(running)
-    assert b'"running"' in ask(port, "/slots").read()
-    running.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    running.close()
-    running.connection.close()
-    assert becomes(lambda: b'"running"' not in ask(port, "/slots").read(), 5)
-    assert chat(port, 3, stream=False).status == 200
