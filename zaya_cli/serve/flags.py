@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,7 +60,7 @@ class ServeFlags:
         str,
         typer.Option(
             "--cors-origin", metavar="ORIGINS", envvar="ZAYA_CORS_ORIGIN", rich_help_panel=_ADDRESS,
-            help="Pages that may call from a browser, such as http://localhost:3000, with commas; * is all, with a key.",
+            help="Pages that may call from a browser, as http://localhost:3000, with commas; * is all, with a key.",
             show_default="the server's own",
         ),
     ] = ""  # fmt: skip
@@ -156,9 +155,7 @@ class ServeFlags:
 
     def _host(self) -> str:
         if not self.host.strip():
-            raise UsageError(
-                f"--host is empty: give an address, such as {LOOPBACK}, or 0.0.0.0 for all of this machine."
-            )
+            raise UsageError(f"--host is empty: give an address, such as {LOOPBACK}, or 0.0.0.0.")
         return self.host.strip()
 
     def _hosts(self) -> tuple[str, ...]:

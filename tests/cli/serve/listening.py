@@ -8,9 +8,9 @@ import threading
 from contextlib import contextmanager
 
 from zaya_cli.serve.guard.chain import guarded
-from zaya_cli.serve.http_server import HttpServer
+from zaya_cli.serve.http.http_server import HttpServer
+from zaya_cli.serve.http.sockets import listen
 from zaya_cli.serve.settings import ServeSettings
-from zaya_cli.serve.sockets import listen
 
 
 @contextmanager

@@ -12,8 +12,8 @@ pytest.importorskip("uvicorn", reason="the serve extra is not installed")
 
 from tests.cli.serve.asking import Echo
 from tests.cli.serve.listening import answer, connected, listening, request, sent
-from zaya_cli.serve import connection as connections
 from zaya_cli.serve.guard.head import MOST_BYTES
+from zaya_cli.serve.http import connection as connections
 
 GET = request("GET /v1/models HTTP/1.1\nHost: localhost")
 

@@ -16,7 +16,8 @@ _BACKLOG = 256  # connections that wait to be accepted
 def listen(settings: ServeSettings) -> list[socket.socket]:
     """One for each address of the host, all with the same port.
 
-    Raises UsageError for an address that is none of this machine, a port in use, and one that others reach without a key.
+    Raises UsageError for an address that is none of this machine, for a port in use, and for one that others reach
+    without a key.
     """
     addresses = _addresses(settings)
     _expect_safe(settings, [address for _, address in addresses])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from zaya_cli.serve.connection import Connection
+from zaya_cli.serve.http.connection import Connection
 from zaya_cli.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
