@@ -16,7 +16,7 @@ from tests.core.reading_model import ReadingModel
 from tests.fuzz.budget import rounds
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.engine.engine import Engine, Request
-from zaya_core.engine.events import Event, Failed, Finished, TextEvent, TokenEvent
+from zaya_core.engine.events import Event, Failed, Finished, PromptScored, TextEvent, TokenEvent
 from zaya_core.errors import UsageError, ZayaError
 from zaya_core.load import load_model
 from zaya_core.sampling import draw
@@ -116,7 +116,22 @@ class Case:
             keep_state=rng.random() < 0.3,
             candidate=rng.randrange(3),
             ignore_stop_ids=rng.random() < 0.5,
+            **self.served(random.Random(f"{len(self.asked)} {self.steps} {self.max_blocks}")),
         )
+
+    def served(self, rng: random.Random) -> dict[str, Any]:
+        """What servers ask for besides, in one request of two."""
+        if rng.random() < 0.5:
+            return {}
+        group = rng.choice(("", "", "a", "b"))
+        return {
+            "logit_bias": {rng.randrange(self.model.config.vocab_size): rng.uniform(-9, 9) for _ in range(3)},
+            "stop_in_thinking": rng.choice(("end", "close")),
+            "salt": rng.choice(("", "one", "two")),
+            "prompt_logprobs": rng.choice((None, None, 0, 2)),
+            "group": group,
+            "group_rows": rng.choice((1, 2)) if group else None,
+        }
 
     def play(self) -> None:
         for _ in range(self.rng.randrange(5, 40)):
@@ -189,9 +204,20 @@ def texts(events: list[Event]) -> dict[str, str]:
     return {k: "".join(e.text for e in events if isinstance(e, TextEvent) and e.kind == k) for k in kinds}
 
 
+def scores(events: list[Event]) -> list[tuple[int, float]]:
+    """Id and log-probability of each prompt token; each is told once, in order."""
+    told = [event for event in events if isinstance(event, PromptScored)]
+    assert [event.start for event in told] == [1 + sum(len(e.tokens) for e in told[:n]) for n in range(len(told))]
+    return [(token.token_id, token.logprob) for event in told for token in event.tokens]
+
+
 def check(case: Case, request: Request, events: list[Event], was_cancelled: bool, has_faults: bool) -> None:
     assert [isinstance(event, (Finished, Failed)) for event in events] == [False] * (len(events) - 1) + [True]
     expected = case.alone(request)
+    scored = scores(expected)
+    for (id_, logprob), (same_id, same) in zip(scores(events), scored[: len(scores(events))], strict=True):
+        assert id_ == same_id
+        assert logprob == pytest.approx(same, abs=1e-4)
     tokens, end, last = said(events), events[-1], expected[-1]
     if isinstance(end, Failed):
         assert has_faults or len(request.ids) + 60 > BLOCK * case.max_blocks
@@ -203,6 +229,7 @@ def check(case: Case, request: Request, events: list[Event], was_cancelled: bool
         assert tokens == said(expected)[: len(tokens)]
         return
     assert tokens == said(expected)
+    assert len(scores(events)) == len(scored) == (0 if request.prompt_logprobs is None else len(request.ids) - 1)
     assert texts(events) == texts(expected) == split_text(case.tokenizer, request.ids, tokens, request.stop)
     assert isinstance(last, Finished)
     stats = end.stats

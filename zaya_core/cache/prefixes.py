@@ -14,7 +14,9 @@ from zaya_core.cache.blocks import BlockTable
 from zaya_core.cache.cache import Snapshot
 from zaya_core.cache.states import RowStates
 
-MAX_PREFIXES = 16  # unless said otherwise: each holds CCA's state besides its blocks, and is looked at for each prompt
+# Most prefixes, unless said otherwise: each holds CCA's state besides its blocks, and perhaps logits. More in a bounded
+# pool of host memory, where blocks go to the rows that need them; a card's memory is counted with the fewer.
+MAX_PREFIXES, MAX_PREFIXES_BOUNDED = 16, 64
 
 
 @dataclass(frozen=True)

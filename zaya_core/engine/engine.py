@@ -3,9 +3,10 @@
 Callers pass ids, never caches. A step is one prefill chunk of one prompt, or one token for all running rows, never
 mixed. Beginnings that prompts of one salt have in common are prefilled once, kept as snapshots and forked.
 
-Prompts are begun by age. Beside one that has more than a few chunks to go, the oldest that has no more takes turns with
-it, chunk by chunk: before the n-th short prompt in the queue has begun to answer there are at most 8n + 8 prefill steps
-(`_SHORT`), and the long one takes at most twice as many as alone. A request of a full group waits, and others go first.
+Prompts are begun by age. Beside one of more than `_SHORT` chunks, the oldest that has no more takes turns with it,
+chunk by chunk. While there are places and blocks, the n-th short one that waits has therefore been computed after at
+most 2 * _SHORT * (n + 1) chunks, its own among them, and a long one after at most twice its own since it was begun. A
+request of a full group waits, and others go first.
 
 Rows are admitted by the blocks that are in use, not by what they may come to need. When the pool is full, first kept
 prefixes go, the least recently used before others, then a prompt that is being computed waits again, then the youngest
@@ -30,7 +31,7 @@ from torch import Tensor
 from zaya_core.cache.arrangement import BLOCK
 from zaya_core.cache.cache import Cache
 from zaya_core.cache.parking import ParkedCache
-from zaya_core.cache.prefixes import MAX_PREFIXES, Prefix, PrefixStore
+from zaya_core.cache.prefixes import MAX_PREFIXES, MAX_PREFIXES_BOUNDED, Prefix, PrefixStore
 from zaya_core.engine.admission import Admission
 from zaya_core.engine.batch import Batch
 from zaya_core.engine.events import Event, Failed, Finished, FinishReason, Parked, PrefillProgress, Unparked
@@ -49,7 +50,8 @@ from zaya_core.text.tokenizer import Tokenizer
 
 _LIKELIEST = RowDraw(SamplingParams(temperature=0), RandomKey(0), 0)
 MAX_ROWS = 16  # that run at once, unless said otherwise
-_SHORT = 4  # chunks that a prompt may have to be computed while a longer one is
+_SHORT = 4  # most chunks of a prompt that is computed while a longer one is
+_MAX_CUTS = 16  # of one prompt for others
 _SHARED_AT_LEAST = 16  # a common beginning shorter than this is cheaper to compute again than to keep
 
 
@@ -68,13 +70,14 @@ class Engine:
         chunk: int = PREFILL_CHUNK,
         context: int | None = None,
         max_blocks: int | None = None,
-        max_prefixes: int = MAX_PREFIXES,
+        max_prefixes: int | None = None,
         prefix_blocks: int | None = None,
     ):
         """max_rows: most rows that run at once; it falls when a card has no room for a step of so many. chunk: prompt
         tokens of one prefill step. context: most positions of a row, None for the model's own. max_blocks: most blocks
         of keys and values, which on a card are allocated now; None for as many as are needed. max_prefixes: most kept
-        prefixes; prefix_blocks: most blocks that these hold, None for as many as rows leave them.
+        prefixes, None for 16, or 64 in host memory with `max_blocks`; prefix_blocks: most blocks that these hold, None
+        for as many as rows leave them.
 
         Raises UsageError for a number out of its range, such as a context that the model does not have.
         """
@@ -86,12 +89,15 @@ class Engine:
         self.chunk = whole_number("chunk", chunk, 1)
         longest = model.config.max_position_embeddings
         self.context = longest if context is None else whole_number("context", context, 2, longest)
-        most = math.inf if prefix_blocks is None else whole_number("prefix_blocks", prefix_blocks, 0)
-        self.prefixes = PrefixStore(self.states, whole_number("max_prefixes", max_prefixes, 0), most)
+        if max_prefixes is None:
+            is_in_host = blocks is not None and model.device.type == "cpu"
+            max_prefixes = MAX_PREFIXES_BOUNDED if is_in_host else MAX_PREFIXES
+        held = math.inf if prefix_blocks is None else whole_number("prefix_blocks", prefix_blocks, 0)
+        self.prefixes = PrefixStore(self.states, whole_number("max_prefixes", max_prefixes, 0), held)
         self._ids = count()
         self._waiting = WaitingRows()
         self._prefilling: list[Row] = []  # the oldest, and a short one that takes turns with it
-        self._turn = 0
+        self._has_just_overtaken = False
         self._parked: list[Row] = []  # oldest first
         self._running = Batch()
         self._cancelled: set[int] = set()
@@ -227,7 +233,7 @@ class Engine:
         events = self._unpark() + self._start()
         if not (self._running and self._has_just_prefilled) and (row := self._next_to_prefill()) is not None:
             self._has_just_prefilled = True
-            self._turn += 1
+            self._has_just_overtaken = row is not self._prefilling[0]
             self._totals.steps += 1
             return events + self._attempt(row, self._prefill) + self._leave()
         self._has_just_prefilled = False
@@ -311,9 +317,7 @@ class Engine:
         return next((row for row in may_begin if self._is_short(row) and not _goes_on_from(row, elder)), None)
 
     def _is_short(self, row: Row) -> bool:
-        """Whether few chunks of its prompt are left, or were when it was queued."""
-        left = row.uncached if row.cache is None else len(row.prompt) - row.position
-        return left <= _SHORT * self.chunk
+        return row.uncached <= _SHORT * self.chunk
 
     def _blocks_beside(self, row: Row) -> int:
         """What a row that begins, those whose prompts are computed and a step of all need."""
@@ -329,7 +333,7 @@ class Engine:
     def _next_to_prefill(self) -> Row | None:
         """Whose turn it is, if there are blocks for the next chunk; else the younger, which has them, waits again."""
         while self._prefilling:
-            row = self._prefilling[self._turn % len(self._prefilling)]
+            row = self._prefilling[0 if self._has_just_overtaken else -1]
             if self._can_prefill(row):
                 return row
             self._wait_again(self._prefilling[-1])
@@ -434,7 +438,7 @@ class Engine:
         Of the latter no more than can be kept, the deepest.
         """
         partings = [length for length in self._waiting.partings(row) if length >= _SHARED_AT_LEAST]
-        kept = min(MAX_PREFIXES, self.prefixes.max_prefixes)
+        kept = min(_MAX_CUTS, self.prefixes.max_prefixes)
         cuts = {*(partings[-kept:] if kept else ()), *row.request.snapshot_at}
         return deque(sorted(cut for cut in cuts if cut > row.position))
 

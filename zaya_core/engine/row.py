@@ -29,7 +29,7 @@ class Row:
     State: `cache` while the prompt is computed (its place is in the batch afterwards), `parked` while that is in host
     memory, `logits` (V) after `position`; `cuts`: positions ahead whose state is to be kept; `keeps_state`: so is the
     last one; `scored`: the position of the last prompt token whose log-probability was told; `uncached`: how much of
-    the prompt was to be computed when it was queued. `has_ended`: nothing more comes.
+    the prompt was to be computed when it was last looked at, queued or begun. `has_ended`: nothing more comes.
     """
 
     def __init__(self, request_id: int, request: Request, tokenizer: Tokenizer, max_tokens: int, device: torch.device):

@@ -20,7 +20,7 @@ SLICE = 1 << 23  # weights, as `quant.card_products.SLICE`, which needs torch
 LEAST_LEFT, SHARE_LEFT = 600_000_000, 0.1  # bytes, and of the card: kernels that load later, the desktop, fragments
 SCORES_BYTES = 256 << 20  # what one call of attention may use for its scores
 LIBRARY_BYTES = 64 << 20  # what cuBLAS and its like keep
-_KEPT_STATES = 16 + 3  # of prefixes (`PrefixStore`); before and behind a pass, and while rows join
+_KEPT_STATES = 16 + 3  # of prefixes (`MAX_PREFIXES`); before and behind a pass, and while rows join
 
 
 def usable_bytes(total: int, free: int, most: int | None = None) -> int:

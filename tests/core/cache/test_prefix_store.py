@@ -110,7 +110,7 @@ def test_rows_take_the_blocks_of_many_prefixes_the_least_recently_used_first(mod
     assert known == [*range(39 - len(known), 39)] and len(known) >= 37
 
 
-@pytest.mark.parametrize("settings", [{"max_prefixes": -1}, {"max_prefixes": None}, {"prefix_blocks": -1}])
+@pytest.mark.parametrize("settings", [{"max_prefixes": -1}, {"max_prefixes": True}, {"prefix_blocks": -1}])
 def test_an_engine_refuses_what_is_no_number_of_prefixes(model, tokenizer, settings):
     with pytest.raises(UsageError, match=next(iter(settings))):
         Engine(model, tokenizer, **settings)
