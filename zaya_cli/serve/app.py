@@ -32,7 +32,9 @@ def application(service: Service, settings: ServeSettings) -> Starlette:
         for method, path, endpoint in _endpoints(service, served)
         for prefix in (_VERSION, "")
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _no_such_endpoint})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_endpoint})
+    app.router.redirect_slashes = False  # a client would follow it with another method, or to the address of a Host header
+    return app
 
 
 def _endpoints(service: Service, served: Served) -> Iterator[tuple[str, str, Endpoint]]:

@@ -14,10 +14,10 @@ from zaya_cli.failures import Interrupted
 from zaya_cli.serve.guard.chain import guarded
 from zaya_cli.serve.guard.gate import Gate
 from zaya_cli.serve.http_server import HttpServer
+from zaya_cli.serve.notes import tell, wait_until_told
 from zaya_cli.serve.sockets import listen, url_of
 from zaya_cli.serve.started import start_line
 from zaya_cli.terminal.interrupt import StopRequest, stopping
-from zaya_cli.terminal.output import write_note
 from zaya_core.errors import GenerationError
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def serve(settings: ServeSettings) -> None:
     loading a model, Interrupted where answers were cut, GenerationError where the model can compute no more.
     """
     sockets = listen(settings)
-    asyncio.run(_serve(settings, sockets))
+    try:
+        asyncio.run(_serve(settings, sockets))
+    finally:
+        wait_until_told()
 
 
 async def _serve(settings: ServeSettings, sockets: list[socket.socket]) -> None:
@@ -49,7 +52,7 @@ async def _serve(settings: ServeSettings, sockets: list[socket.socket]) -> None:
         try:
             runtime = await _loaded(settings, stopped, stop)
             service = _open(runtime, settings, gate)
-            write_note(f"zaya: {start_line(runtime, settings, url)}")
+            tell(f"zaya: {start_line(runtime, settings, url)}")
             await _until_stopped_or_failed(service, stopped)
             was_clean = await _drain(service, settings, gate, http)
             service.close()
@@ -133,5 +136,5 @@ async def _drain(service: Service, settings: ServeSettings, gate: Gate, http: Ht
     http.stop()
     if (running := service.running_jobs) and settings.drain:
         many = "one answer" if running == 1 else f"{running} answers"
-        write_note(f"zaya: {many} may end within {settings.drain:g} s; another signal ends at once.")
+        tell(f"zaya: {many} may end within {settings.drain:g} s; another signal ends at once.")
     return await service.drain(settings.drain)

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 
 from zaya_cli.serve.guard.chain import guarded
+from zaya_cli.serve.notes import wait_until_told
 from zaya_cli.serve.settings import ServeSettings
 
 
@@ -66,7 +67,10 @@ def ask(app, method="GET", path="/v1/models", headers=(), body=b"", host="localh
         "query_string": b"", "client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8080),
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in sent], **scope,
     }  # fmt: skip
-    asyncio.run(app(whole, receive, send))
+    try:
+        asyncio.run(app(whole, receive, send))
+    finally:
+        wait_until_told()
     return reply
 
 

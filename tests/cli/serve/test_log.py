@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 
 import pytest
 
 from tests.cli.serve.asking import Echo, ask, behind_guards
+from zaya_cli.serve.notes import wait_until_told
 
 LINE = re.compile(r"zaya: \d\d:\d\d:\d\d 127\.0\.0\.1 POST /v1/chat/completions 200 \d+\.\d\d s req_[0-9a-f]{24}\n")
 
@@ -82,12 +85,28 @@ def test_an_error_in_the_middle_of_a_stream_breaks_it_off(capsys):
     assert "(broken off)" in err
 
 
-def test_a_log_that_nobody_reads_any_more_ends_nothing(monkeypatch):
+@pytest.mark.parametrize("error", [BrokenPipeError, OSError, ValueError])
+def test_a_log_that_nobody_reads_any_more_ends_nothing(monkeypatch, capsys, error):
     def gone(text):
-        raise BrokenPipeError
+        raise error
 
-    monkeypatch.setattr("zaya_cli.serve.guard.log.write_note", gone)
-    assert ask(behind_guards(Echo()), "POST").status == 200
+    with monkeypatch.context() as patched:
+        patched.setattr("zaya_cli.serve.notes.write_note", gone)
+        assert ask(behind_guards(Echo()), "POST").status == 200
+    ask(behind_guards(Echo()), "POST")
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_log_whose_reader_takes_nothing_holds_up_no_answer(monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr("zaya_cli.serve.notes.write_note", lambda line: release.wait(30))
+    monkeypatch.setattr("tests.cli.serve.asking.wait_until_told", lambda: None)
+    guards, started = behind_guards(Echo()), time.monotonic()
+    for _ in range(1100):
+        assert ask(guards, "POST").status == 200
+    release.set()
+    wait_until_told(20)
+    assert time.monotonic() - started < 25
 
 
 def test_every_answer_has_an_id_of_its_own_a_date_and_is_not_kept():

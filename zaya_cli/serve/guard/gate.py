@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 from zaya_cli.serve.guard.refusal import refuse
+from zaya_cli.serve.guard.scope import HEALTH
 from zaya_cli.serve.protocol.errors import unavailable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.state == "ready" and self._app is not None:
             await self._app(scope, receive, send)
-        elif scope["path"] == "/health":
+        elif scope["path"] in HEALTH:
             await self._answer_health(send)
         else:
             await refuse(send, _WHY[self.state])

@@ -7,7 +7,7 @@ import hmac
 from typing import TYPE_CHECKING
 
 from zaya_cli.serve.guard.refusal import refuse
-from zaya_cli.serve.guard.scope import header_values
+from zaya_cli.serve.guard.scope import HEALTH, header_values
 from zaya_cli.serve.protocol.errors import ApiError
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-PUBLIC = frozenset({"/health"})
 _CHALLENGE = {"www-authenticate": "Bearer"}
 _MISSING = "This server needs an API key: send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`."
 
@@ -30,7 +29,7 @@ class Keys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         owner = self._owner(scope) if self._digests else ""
-        if owner is None and scope["path"] not in PUBLIC:
+        if owner is None and scope["path"] not in HEALTH:
             await refuse(send, _refusal(scope))
             return
         scope.setdefault("state", {})["owner"] = owner or ""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from zaya_cli.failures import show_traceback
 from zaya_cli.serve.guard.refusal import refuse
-from zaya_cli.serve.guard.scope import shown
+from zaya_cli.serve.guard.scope import HEALTH, shown
+from zaya_cli.serve.notes import tell
 from zaya_cli.serve.protocol.errors import ApiError
-from zaya_cli.terminal.output import write_note
 from zaya_cli.terminal.visible import one_line
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_WITHOUT = ("/health", "/metrics")  # programs ask them every few seconds
+_WITHOUT = HEALTH | {"/metrics"}  # programs ask them every few seconds
 _FAILED = ApiError(500, "The server failed to answer; its log says more.", "server_error", code="internal_error")
 
 
@@ -36,7 +36,7 @@ class Log:
             await _fail(error, watched)
         finally:
             if not (watched.is_complete and scope["path"] in _WITHOUT):
-                _write(f"zaya: {_line(scope, watched, time.perf_counter() - started)}")
+                tell(f"zaya: {_line(scope, watched, time.perf_counter() - started)}")
 
 
 class _Watched:
@@ -64,7 +64,7 @@ async def _fail(error: Exception, watched: _Watched) -> None:
     the whole."""
     if watched.has_gone:
         return
-    _write(f"zaya: Unexpected {type(error).__name__}. Set ZAYA_DEBUG=1 for the traceback.")
+    tell(f"zaya: Unexpected {type(error).__name__}. Set ZAYA_DEBUG=1 for the traceback.")
     with suppress(OSError):
         show_traceback(error)
     if watched.status is not None:
@@ -80,8 +80,3 @@ def _line(scope: Scope, watched: _Watched, seconds: float) -> str:
     request_id = scope.get("state", {}).get("request_id", "")
     end = "" if watched.is_complete else " (client left)" if watched.has_gone else " (broken off)"
     return one_line(f"{time.strftime('%H:%M:%S')} {what} {request_id}{end}")
-
-
-def _write(line: str) -> None:
-    with suppress(OSError):  # whoever reads the log has gone; clients have not
-        write_note(line)

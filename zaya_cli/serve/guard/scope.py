@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import Scope
 
+HEALTH = frozenset({"/health", "/v1/health"})
 _LONGEST_SHOWN = 200  # characters
 
 
