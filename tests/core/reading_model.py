@@ -56,11 +56,12 @@ class ReadingModel:
             keys, values = step.gather(0, slice(0, len(ids)))
             new = [*zip(step.delayed(0)[:, 0], ids, positions, strict=True)]
             checksums = [_checksum(int(old), *row) for old, *row in new]
-            for column in range(ids.shape[1] if visit else 0):
+            if visit is not None:
                 old, *row = new[0]
-                checksum = _checksum(int(old), *(one[: column + 1] for one in row))
-                total = step.totals[0] - ids.shape[1] + column + 1
-                visit(column, self._read(keys[0], values[0], total, checksum)[None, None])
+                for column in range(ids.shape[1]):
+                    checksum = _checksum(int(old), *(one[: column + 1] for one in row))
+                    total = step.totals[0] - ids.shape[1] + column + 1
+                    visit(column, self._read(keys[0], values[0], total, checksum)[None, None])
             logits = [self._read(*found) for found in zip(keys, values, step.totals, checksums, strict=True)]
             step.replace_state(ids[:, -1:, None].float(), torch.tensor(checksums, dtype=torch.float32)[:, None])
             return torch.stack(logits)[:, None]

@@ -216,7 +216,8 @@ def check(case: Case, request: Request, events: list[Event], was_cancelled: bool
     expected = case.alone(request)
     scored = scores(expected)
     for (id_, logprob), (same_id, same) in zip(scores(events), scored[: len(scores(events))], strict=True):
-        assert (id_, logprob) == (same_id, pytest.approx(same, abs=1e-4))
+        assert id_ == same_id
+        assert logprob == pytest.approx(same, abs=1e-4)
     tokens, end, last = said(events), events[-1], expected[-1]
     if isinstance(end, Failed):
         assert has_faults or len(request.ids) + 60 > BLOCK * case.max_blocks

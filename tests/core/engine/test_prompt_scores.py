@@ -7,7 +7,7 @@ import torch
 
 from tests.core.engine.test_engine import PLAIN, ask, finished, run, tokens
 from zaya_core.engine.engine import Engine
-from zaya_core.engine.events import Failed, PromptScored
+from zaya_core.engine.events import Event, Failed, PromptScored
 from zaya_core.errors import CheckpointError, PromptTooLongError, UsageError
 
 LONG = [300 + (7 * n * n) % 90 for n in range(300)]
@@ -97,7 +97,7 @@ def test_a_prompt_that_waits_again_tells_each_score_once(model, tokenizer):
     engine = Engine(model, tokenizer, chunk=128)
     other = engine.submit(ask(LONG[:250], max_tokens=20))
     scored = engine.submit(ask(LONG, prompt_logprobs=1, max_tokens=0))
-    events = []
+    events: list[Event] = []
     while not any(isinstance(event, PromptScored) for event in events):
         events += engine.step()
     (row,) = engine._prefilling

@@ -8,7 +8,7 @@ import pytest
 
 from tests.core.engine.test_engine import PLAIN, ask, finished, run, thinking_prompt
 from zaya_core.engine.engine import Engine
-from zaya_core.engine.events import Finished
+from zaya_core.engine.events import Finished, Stats
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_queue_seconds_end_when_the_prompt_begins_and_first_token_seconds_includ
     first = engine.submit(ask(PLAIN[:20], max_tokens=3))
     waited = [engine.submit(ask(PLAIN[:20][::-1], max_tokens=3)) for _ in range(2)]
     cancelled = engine.submit(ask(PLAIN))
-    ends = {}
+    ends: dict[int, Stats] = {}
     while not engine.is_idle:
         clock[0] += 1.0
         if clock[0] == 3.0:
