@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from zaya_cli.failures import Interrupted
 from zaya_cli.serve.guard.chain import guarded
@@ -81,8 +81,9 @@ async def _loaded(settings: ServeSettings, stopped: asyncio.Event, stop: StopReq
         return open_runtime(settings.runtime, settings.rows, settings.kv_memory)
 
     loading = _in_thread(load)
-    signal = asyncio.create_task(stopped.wait())
-    await asyncio.wait([loading, signal], return_when=asyncio.FIRST_COMPLETED)
+    signal = asyncio.ensure_future(stopped.wait())
+    waits: list[asyncio.Future[Any]] = [loading, signal]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if stopped.is_set():
         _leave(stop.exit_code or 1)
     signal.cancel()

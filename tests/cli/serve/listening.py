@@ -16,13 +16,13 @@ from zaya_cli.serve.settings import ServeSettings
 @contextmanager
 def listening(app, is_made_in_loop=False, **settings):
     """Yields (port, HttpServer) of `app` behind all guards; is_made_in_loop: `app` makes it, in the server's loop."""
-    settings = ServeSettings(port=0, drain=0, **settings)
-    sockets = listen(settings)
+    chosen = ServeSettings(port=0, drain=0, **settings)
+    sockets = listen(chosen)
     port = sockets[0].getsockname()[1]
     started, servers = threading.Event(), []
 
     async def serve():
-        http = HttpServer(guarded(app() if is_made_in_loop else app, settings), settings)
+        http = HttpServer(guarded(app() if is_made_in_loop else app, chosen), chosen)
         servers.append((http, asyncio.get_running_loop()))
         serving = asyncio.ensure_future(http.serve(sockets))
         while not http.started:

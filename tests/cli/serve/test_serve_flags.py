@@ -17,7 +17,7 @@ from zaya_core.errors import MissingFileError, UsageError
 def asked(zaya, monkeypatch):
     """The settings that `zaya serve ARGUMENTS` would serve with, or the result of a refusal."""
     pytest.importorskip("starlette")
-    seen = []
+    seen: list = []
     monkeypatch.setattr(run, "serve", seen.append)
 
     def ask(*arguments):
