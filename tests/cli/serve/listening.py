@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from zaya_cli.serve.guard.chain import guarded
 from zaya_cli.serve.http.http_server import HttpServer
 from zaya_cli.serve.http.sockets import listen
+from zaya_cli.serve.notes import wait_until_told
 from zaya_cli.serve.settings import ServeSettings
 
 
@@ -40,6 +41,7 @@ def listening(app, is_made_in_loop=False, **settings):
         loop.call_soon_threadsafe(http.stop)
         thread.join(20)
         assert not thread.is_alive()
+        wait_until_told()
 
 
 def connected(port):
