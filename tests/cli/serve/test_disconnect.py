@@ -8,6 +8,9 @@ import json
 import pytest
 
 from tests.cli.serve.in_process import asked, events, joined
+from zaya_cli.serve.job import Job
+from zaya_core.engine.events import Failed
+from zaya_core.engine.request import Request
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 THINKS_ON = {"106": -100, "767": -100}
@@ -64,6 +67,18 @@ def test_in_the_queue(server, is_stream):
     assert not server.service.open_requests
     release.set()
     assert server.is_free_soon()
+
+
+def test_who_waits_for_a_cancelled_job_waits_no_more(server):
+    release = server.held()
+
+    async def cancel():
+        mailbox = await server.service.submit(Job("one", (Request([2, 380]), Request([2, 381]))))
+        server.service.cancel("one")
+        return [event async for arrivals in mailbox.arrivals() for _, event in arrivals]
+
+    assert [type(event) for event in server.wait(cancel())] == [Failed, Failed]
+    release.set()
 
 
 def test_waiting_for_a_row(server):
