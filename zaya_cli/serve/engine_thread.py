@@ -63,13 +63,10 @@ class EngineThread:
 
     def cancel(self, mailbox: Mailbox) -> None:
         """End a job at the next token, or layer of its prefill."""
-        mailbox.is_cancelled = True
         self._engine.cancel(*mailbox.request_ids)
         self.do(lambda: self._engine.cancel(*mailbox.request_ids))  # the Engine may be about to get it
 
     def _submit(self, mailbox: Mailbox) -> None:
-        if mailbox.is_cancelled:
-            return
         job, ids = mailbox.job, []
         for index, request in enumerate(job.requests):
             try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zaya_cli.failures import show_traceback
+from zaya_cli.serve.notes import tell
 from zaya_cli.serve.protocol.errors import ApiError
-from zaya_cli.terminal.output import write_note
 
 
 def report_failure(error: Exception) -> None:
@@ -12,4 +12,4 @@ def report_failure(error: Exception) -> None:
     if isinstance(error, ApiError):
         return
     show_traceback(error)
-    write_note(f"zaya: a request failed ({type(error).__name__}); ZAYA_DEBUG=1 shows the traceback.")
+    tell(f"zaya: a request failed ({type(error).__name__}); ZAYA_DEBUG=1 shows the traceback.")

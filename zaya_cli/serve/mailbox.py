@@ -30,13 +30,12 @@ class Mailbox:
     """Belongs to the event loop's thread; it never holds more than the answer.
 
     State: events by choice that nobody has taken, and which choices have begun and ended. request_ids: the Engine's,
-    once it has the job. is_cancelled: nobody waits for more.
+    once it has the job.
     """
 
     def __init__(self, job: Job):
         self.job = job
         self.request_ids: tuple[int, ...] = ()
-        self.is_cancelled = False
         choices = range(len(job.requests))
         self._waiting: list[list[Event | _Held]] = [[] for _ in choices]
         self._open = set(choices)

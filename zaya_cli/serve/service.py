@@ -53,7 +53,6 @@ class Service:
     def __init__(self, runtime: Runtime, settings: ServeSettings):
         self.runtime, self.settings = runtime, settings
         self.state: State = "loading"
-        self.started = time.time()
         self.finished_jobs = self.failed_choices = 0
         self._thread = EngineThread(runtime.engine, self._deliver)
         self._workers = ThreadPoolExecutor(_WORKERS, "worker")
@@ -182,13 +181,12 @@ class Service:
 
     def _expect_place(self, job: Job) -> None:
         choices, settings = len(job.requests), self.settings
-        if choices > settings.rows + settings.queue:
-            most = settings.rows + settings.queue
+        share = max(1, settings.queue // _SHARE_OF_QUEUE) if len(settings.api_keys) > 1 else settings.queue
+        most = settings.rows + share
+        if choices > most:
             raise ApiError(400, f"The request asks for {choices:,} answers; {most:,} is the most at once.")
         own = sum(one.open_choices for one in self._mailboxes if one.job.owner == job.owner)
-        share = settings.queue // _SHARE_OF_QUEUE if len(settings.api_keys) > 1 else settings.queue
-        is_full = self.open_requests + choices > settings.rows + settings.queue
-        if is_full or own + choices > settings.rows + max(1, share):
+        if self.open_requests + choices > settings.rows + settings.queue or own + choices > most:
             raise QueueFull(self.open_requests, self._retry_seconds())
 
     def _retry_seconds(self) -> int:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 
 import pytest
 
 from tests.cli.serve.in_process import asked, events, joined
+from zaya_cli.serve.job import Job
+from zaya_core.engine.events import Failed
+from zaya_core.engine.request import Request
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 THINKS_ON = {"106": -100, "767": -100}
@@ -64,6 +69,18 @@ def test_in_the_queue(server, is_stream):
     assert not server.service.open_requests
     release.set()
     assert server.is_free_soon()
+
+
+def test_who_waits_for_a_cancelled_job_waits_no_more(server):
+    release = server.held()
+
+    async def cancel():
+        mailbox = await server.service.submit(Job("one", (Request([2, 380]), Request([2, 381]))))
+        server.service.cancel("one")
+        return [event async for arrivals in mailbox.arrivals() for _, event in arrivals]
+
+    assert [type(event) for event in server.wait(cancel())] == [Failed, Failed]
+    release.set()
 
 
 def test_waiting_for_a_row(server):
@@ -161,3 +178,25 @@ def test_a_slow_client_gets_the_same_text_in_fewer_pieces(server):
     *chunks, done = events("".join(pieces))
     assert joined(chunks) == ("12+7=19", "\\boxed{19}", "stop") and done == "[DONE]"
     assert len(chunks) < len(server.streamed(CHAT, asked(seed=3)))
+
+
+def test_a_long_prefill_is_not_silent(own_server, small_chunks):
+    """Also where nobody asked for its progress: proxies cut connections that say nothing."""
+    server = own_server(ping=0.02)
+    response = server.post(CHAT, asked(LONG, stream=True, max_tokens=1))
+    assert response.text.count(": ping\n\n") >= 3
+
+
+def test_a_job_that_has_ended_is_forgotten(server):
+    """What would have ended it for taking too long holds neither its prompt nor its answer until then."""
+
+    async def do():
+        mailbox = await server.service.submit(Job("one", (Request([2, 380], max_tokens=2),)))
+        async for _ in mailbox.arrivals():
+            pass
+        return weakref.ref(mailbox)
+
+    forgotten = server.wait(do())
+    assert server.is_free_soon()
+    gc.collect()
+    assert forgotten() is None

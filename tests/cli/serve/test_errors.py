@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.cli.serve.in_process import asked, error_in, events
+from zaya_cli.serve.notes import wait_until_told
 from zaya_core.errors import CheckpointError, GenerationError
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -109,6 +110,8 @@ def test_one_of_several_keys_cannot_fill_the_queue(own_server):
 def test_more_answers_than_there_can_ever_be_places_are_refused_for_good(own_server):
     server = own_server(rows=4, queue=2)
     assert "6" in error_in(server.post(COMPLETIONS, {"prompt": ["x"] * 7}), 400)["message"]
+    server = own_server(rows=2, queue=8, api_keys=("a", "b"))
+    assert "4" in error_in(server.post(COMPLETIONS, {"prompt": ["x"] * 5}), 400)["message"]
 
 
 @pytest.mark.parametrize("state", ["loading", "draining", "failed"])
@@ -149,7 +152,9 @@ def test_a_failed_computation_is_told_without_paths_and_all_that_were_open_hear_
         patch.setattr(type(demo.engine.model), "__call__", fail)
         patch.setattr(type(demo.engine.model), "forward", fail, raising=False)
         responses = server.at_once(*[asked(seed=seed, stream=is_stream) for seed in range(3)])
+    wait_until_told()
     told = capsys.readouterr()
+    assert told.err.count(type(fault).__name__) in (1, 2, 3)
     for response in responses:
         if state == "failed" and response.status_code == 503:
             continue  # it came when that was known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.serve.in_process import asked, error_in
+from zaya_cli.serve.notes import wait_until_told
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 WHOLE: tuple = ("x", 1.5, True, [], {}, "5")
@@ -24,7 +25,17 @@ SHARED: dict[str, tuple] = {
     "seed": (*WHOLE, -2, 1 << 64),
     "n": (*WHOLE, 0, -1, 5),
     "stop": (1, True, {}, [1], ["a", None], ["x"] * 17, "x" * 1001),
-    "logit_bias": (*OBJECTS, {"x": 1}, {"-1": 1}, {"768": 1}, {"1": "x"}, {"1": 101}, {"1": True}, {"²": 1}),
+    "logit_bias": (
+        *OBJECTS,
+        {"x": 1},
+        {"-1": 1},
+        {"768": 1},
+        {"1": "x"},
+        {"1": 101},
+        {str(i): 1 for i in range(1025)},
+        {"1": True},
+        {"²": 1},
+    ),
     "stream": FLAGS,
     "stream_options": (*OBJECTS, {"include_usage": 1}),
     "thinking_budget": (*WHOLE, -1),
@@ -110,6 +121,7 @@ def test_fields_that_nobody_knows_change_nothing_and_are_named_once_in_the_log(s
     body = asked(seed=3, max_tokens=20, brand_new_field="SECRET TEXT", user="SECRET USER")
     first, second = server.whole(CHAT, body), server.whole(CHAT, body)
     assert first["choices"] == second["choices"] == server.chat(seed=3, max_tokens=20)["choices"]
+    wait_until_told()
     log = capsys.readouterr().err
     assert log.count("brand_new_field") == 1
     assert "SECRET" not in log and "'user'" not in log
@@ -117,6 +129,7 @@ def test_fields_that_nobody_knows_change_nothing_and_are_named_once_in_the_log(s
 
 def test_the_name_of_an_unknown_field_steers_no_terminal(server, capsys):
     server.whole(CHAT, asked(max_tokens=2, **{"a\x1b]0;pwned\x07\nb": 1}))
+    wait_until_told()
     log = capsys.readouterr().err
     assert "\x1b" not in log and "\x07" not in log and log.count("\n") == 1
 

@@ -16,10 +16,10 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 QUESTIONS = ["What is 12+7?", "What is 3*4?", "hi", "What is 100-1?", "What is 5+5?", "Tell me more."]
 
 
-def by_the_engine(demo, text, seed, candidate=0, **settings):
+def by_the_engine(demo, text, seed, candidate=0, temperature=1.0, **settings):
     """(thinking, answer, reason, tokens) of the Engine alone."""
     engine = demo.engine
-    sampling = replace(sampling_defaults(demo.folder), seed=seed)
+    sampling = replace(sampling_defaults(demo.folder), seed=seed, temperature=temperature)
     ids = engine.tokenizer.render_chat([{"role": "user", "content": text}])
     events = list(engine.generate([Request(ids, sampling, max_tokens=300, candidate=candidate, **settings)]))
     texts = {
@@ -32,7 +32,7 @@ def by_the_engine(demo, text, seed, candidate=0, **settings):
 
 
 def body_of(text, seed, **fields):
-    return asked(text, seed=seed, max_tokens=300, thinking_budget=280, **fields)
+    return asked(text, seed=seed, max_tokens=300, thinking_budget=280, temperature=2, **fields)
 
 
 def of_choice(choice):
@@ -44,7 +44,7 @@ def of_choice(choice):
 def expected(demo):
     """By question: of the Engine, before any server has it."""
     return {
-        text: by_the_engine(demo, text, seed, thinking_budget=280, stop_in_thinking="close")[:3]
+        text: by_the_engine(demo, text, seed, temperature=2.0, thinking_budget=280, stop_in_thinking="close")[:3]
         for seed, text in enumerate(QUESTIONS)
     }
 
@@ -65,9 +65,10 @@ def test_several_streams_at_once_have_the_same_text(expected, server):
 
 
 def test_each_of_n_choices_is_a_candidate_of_the_engine(demo, own_server):
-    body = asked("hi", seed=11, n=4, max_tokens=300, thinking_budget=280)
-    fields = {"thinking_budget": 280, "stop_in_thinking": "close"}
+    body = body_of("hi", 11, n=4)
+    fields = {"temperature": 2.0, "thinking_budget": 280, "stop_in_thinking": "close"}
     alone = [by_the_engine(demo, "hi", 11, candidate, **fields)[:3] for candidate in range(4)]
+    assert len(set(alone)) == 4
     server = own_server()
     assert [of_choice(choice) for choice in server.whole(CHAT, body)["choices"]] == alone
     chunks = server.streamed(CHAT, body)

@@ -17,7 +17,7 @@ PATHS = {
     "/apply-template": ["messages", "chat_template_kwargs", "add_generation_prompt", "thinking"],
     "/v1/chat/completions/control": ["id", "action"],
 }
-VALUES = [
+VALUES: list = [
     *(
         None,
         True,

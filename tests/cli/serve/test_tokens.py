@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from jinja2 import Environment, StrictUndefined
 
 from tests.cli.serve.in_process import asked, error_in
 
@@ -52,6 +53,8 @@ def test_the_remote_tokenizer_says_what_a_harness_asks(server):
     info = server.get("/tokenizer_info").json()
     assert (info["bos_token"], info["eos_token"]) == ("<bos>", "<|im_end|>")
     assert info["pad_token"] and "<|im_start|>" in info["chat_template"]
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(info["chat_template"])
+    assert template.render(**asked(), add_generation_prompt=True) == server.whole("/apply-template", asked())["prompt"]
 
 
 def test_a_template_is_written_without_an_answer(server):

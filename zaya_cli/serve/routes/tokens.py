@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -98,14 +99,26 @@ def apply_template(body: Mapping[str, Any], served: Served) -> dict[str, Any]:
 
 def tokenizer_info(served: Served) -> dict[str, Any]:
     """What evaluation harnesses ask of a remote tokenizer."""
-    tokenizer = served.tokenizer
+    tokenizer, special = served.tokenizer, special_tokens(served)
     return {
         "tokenizer_class": "zaya",
         "vocab_size": served.vocab_size,
         "model_max_length": served.context,
-        "chat_template": tokenizer.chat_template.source,
-        **special_tokens(served),
+        "chat_template": _self_contained(tokenizer.chat_template.source, special),
+        **special,
     }
+
+
+def _self_contained(template: str, special: Mapping[str, str | None]) -> str:
+    """A template that writes the same where it is given nothing but messages, and its last newline counts."""
+    defaults = {
+        "tools": "none",
+        "documents": "none",
+        **{name: json.dumps(value or "") for name, value in special.items()},
+    }
+    return "".join(
+        f"{{%- set {name} = {name} | default({value}) %}}" for name, value in defaults.items()
+    ) + template.removesuffix("\n")
 
 
 def special_tokens(served: Served) -> dict[str, str | None]:

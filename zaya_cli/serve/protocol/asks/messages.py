@@ -8,8 +8,9 @@ from typing import Any
 
 from zaya_cli.serve.protocol.errors import bad_field
 from zaya_cli.serve.protocol.fields import a_list, an_object, shown
+from zaya_core.text.messages import ROLES
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
+_ROLES = (*ROLES, "developer")  # OpenAI's newer name of the first
 _REASONING = ("reasoning_content", "reasoning")
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
@@ -24,14 +25,12 @@ def chat_messages(name: str, value: Any) -> list[dict[str, Any]]:
 
 def _message(where: str, message: Mapping[str, Any]) -> dict[str, Any]:
     role = message.get("role")
-    if role not in ROLES:
-        raise bad_field(f"{where}.role", f"is {shown(role)}; it must be one of {', '.join(ROLES)}.")
-    plain: dict[str, Any] = {"role": "system" if role == "developer" else role}
+    if role not in _ROLES:
+        raise bad_field(f"{where}.role", f"is {shown(role)}; it must be one of {', '.join(_ROLES)}.")
+    plain: dict[str, Any] = {"role": role}
     plain["content"] = _content(f"{where}.content", message.get("content"), may_lack=role == "assistant")
     if role == "assistant":
-        reasoning = next((text for key in _REASONING if isinstance(text := message.get(key), str)), None)
-        if reasoning is not None:
-            plain["reasoning_content"] = reasoning
+        plain |= {key: message[key] for key in _REASONING if isinstance(message.get(key), str)}
         if message.get("tool_calls"):
             plain["tool_calls"] = _tool_calls(f"{where}.tool_calls", message["tool_calls"])
     for key in ("name", "tool_call_id"):

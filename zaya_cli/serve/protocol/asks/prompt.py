@@ -35,7 +35,7 @@ def chat_prompt(served: Served, messages: Messages, thinking: Thinking) -> ChatP
     ids = rendered(tokenizer, messages, thinking)
     served.expect_length(ids, "messages")
     heads = [rendered(tokenizer, messages, thinking, add_generation_prompt=False)]
-    if len(messages) > 1 and messages[0]["role"] == "system":
+    if len(messages) > 1 and messages[0]["role"] in ("system", "developer"):
         opening = [messages[0], {"role": "user", "content": ""}]
         heads.append(rendered(tokenizer, opening, thinking, add_generation_prompt=False))
     cuts = {common_length(ids, head) for head in heads} - {0, len(ids)}

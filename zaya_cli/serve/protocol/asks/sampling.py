@@ -14,6 +14,7 @@ from zaya_core.sampling.params import SamplingParams
 from zaya_core.whole_numbers import is_number
 
 MAX_STOPS = 16
+MAX_BIASES = 1024  # each is looked at for each token, while all others wait
 _SEED_BITS = 53  # a number in JavaScript holds no more, and the seed is told to the client
 _RANDOM_SEED = -1  # llama.cpp's and vLLM's way of writing it
 
@@ -55,7 +56,10 @@ def logit_bias(vocab_size: int) -> Rule:
     """What is added to the logits of tokens, by id."""
 
     def read(name: str, value: Any) -> dict[int, float]:
-        return dict(_bias(name, key, bias, vocab_size) for key, bias in an_object(name, value).items())
+        biases = an_object(name, value)
+        if len(biases) > MAX_BIASES:
+            raise bad_field(name, f"has {len(biases):,} tokens; {MAX_BIASES:,} is the most.")
+        return dict(_bias(name, key, bias, vocab_size) for key, bias in biases.items())
 
     return read
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from zaya_cli.serve.notes import tell
 from zaya_cli.serve.protocol.errors import ApiError, bad_field
 from zaya_cli.serve.protocol.fields import a_list, one_of, table
-from zaya_cli.terminal.output import write_note
 
 _CONSTRAINTS = ("grammar", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs")
 _IGNORED = {
@@ -68,4 +68,4 @@ def report_unknown(body: Mapping[str, Any], known: Iterable[str]) -> None:
         if len(_reported) >= _MOST_REPORTED:
             return
         _reported.add(name)
-        write_note(f"zaya: the field {name[:_SHOWN]!r} of a request is not known and is ignored.")
+        tell(f"zaya: the field {name[:_SHOWN]!r} of a request is not known and is ignored.")
