@@ -23,7 +23,7 @@ MOST_LINES = 60  # of a function
 FLOORS = {
     "zaya_cli": """
         sizes user_files terminal system_errors machine models completion flags failures placing runtime answer rsa chat
-        commands app reference __main__
+        serve commands app reference __main__
     """,
     "zaya_core": """
         errors whole_numbers redaction files proxies child_process config checkpoint machine cache sampling model

@@ -29,6 +29,7 @@ from zaya_cli.flags.settings import (
     unknown_variables,
 )
 from zaya_cli.machine.versions import installed_version
+from zaya_cli.serve.flags import ServeFlags
 from zaya_cli.terminal.output import prepare_streams, write_answer, write_note
 from zaya_cli.user_files import config_file, expect_current_folder
 from zaya_core.errors import UsageError
@@ -133,6 +134,27 @@ def chat(settings: ChatSettings) -> None:
         from zaya_cli.commands.chat import chat as command
 
         command(settings)
+
+
+@app.command()
+@with_groups
+def serve(flags: ServeFlags) -> None:
+    """Let other programs use the model: an HTTP server that speaks OpenAI's API, for this machine alone unless told so.
+
+    Needs the extra `serve`. Ctrl-C or SIGTERM lets running answers end, within --drain; a second one ends at once.
+
+    [bold]Examples[/bold]
+
+      zaya serve
+
+      zaya serve --model demo --port 9000
+
+      zaya serve --host 0.0.0.0 --api-key-file keys.txt --allowed-host gpu.example.com
+    """
+    with reported():
+        from zaya_cli.commands.serve import serve as command
+
+        command(flags)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -57,11 +58,11 @@ class Runtime:
         return self.found.folder
 
 
-def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
+def open_runtime(settings: RuntimeSettings, rows: int | None = None, kv_memory: int | None = None) -> Runtime:
     """Load tokenizer and model side by side. Raises the errors of both, and UsageError for impossible settings.
 
     rows: most that run at once; keys and values then take no more than a share of the memory that is free, so that
-    some of the rows may have to wait. None: the Engine's own.
+    some of the rows may have to wait. None: the Engine's own. kv_memory: most bytes for keys and values, with rows.
     """
     started = time.perf_counter()
     settings.expect_context()
@@ -78,7 +79,7 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
         cpu_experts = 0 if card is None else card.placed.cpu_experts
         with room_on_card(found.name, memory):
             model = _load_model(found, device, settings, threads, cpu_experts)
-            engine = _engine(model, tokenizer.result(), settings, rows, card)
+            engine = _engine(model, tokenizer.result(), settings, rows, card, kv_memory)
             warm_up_kernels(engine)
     _report_unknown_keys(model.config.unknown_keys)
     _report_template(engine.tokenizer)
@@ -89,7 +90,12 @@ def open_runtime(settings: RuntimeSettings, rows: int | None = None) -> Runtime:
 
 
 def _engine(
-    model: ZayaModel, tokenizer: Tokenizer, settings: RuntimeSettings, rows: int | None, card: CardFit | None
+    model: ZayaModel,
+    tokenizer: Tokenizer,
+    settings: RuntimeSettings,
+    rows: int | None,
+    card: CardFit | None,
+    kv_memory: int | None,
 ) -> Engine:
     """The Engine with all its limits; see `open_runtime`."""
     from zaya_core.cache.arrangement import BLOCK
@@ -100,14 +106,19 @@ def _engine(
     chunk = prefill_chunk(model.device, PREFILL_CHUNK)
     if card is not None:
         longest = settings.context or model.config.max_position_embeddings
-        blocks = card.pool_blocks(longest)
+        blocks = min(card.pool_blocks(longest), _blocks_within(kv_memory, model))
         context = min(longest, BLOCK * blocks)  # an answer ends at what there is room for, as at any context
         return Engine(model, tokenizer, max_rows=card.placed.rows, chunk=chunk, context=context, max_blocks=blocks)
     if rows is None:
         return Engine(model, tokenizer, chunk=chunk, context=settings.context)
-    room = _SHARE_OF_FREE_MEMORY * memory_of(settings.device).free
-    blocks = max(1, int(room / model.layout.bytes_per_block))
+    room = int(_SHARE_OF_FREE_MEMORY * memory_of(settings.device).free)
+    blocks = min(_blocks_within(room, model), _blocks_within(kv_memory, model))
     return Engine(model, tokenizer, max_rows=rows, chunk=chunk, context=settings.context, max_blocks=blocks)
+
+
+def _blocks_within(room: int | None, model: ZayaModel) -> int:
+    """Blocks of keys and values in so many bytes, at least one; as many as anybody wants without a limit."""
+    return sys.maxsize if room is None else max(1, room // model.layout.bytes_per_block)
 
 
 def _load_tokenizer(found: FoundModel) -> Tokenizer:

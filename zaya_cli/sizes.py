@@ -1,6 +1,10 @@
-"""Bytes, durations and dtypes in words."""
+"""Bytes, durations and dtypes in words, and bytes from words."""
 
 from __future__ import annotations
+
+import re
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
 
 
 def gigabytes(nbytes: float) -> str:
@@ -15,6 +19,18 @@ def gigabytes(nbytes: float) -> str:
 def gibibytes(nbytes: float) -> str:
     """Binary units, as systems count the memory of a process."""
     return f"{nbytes / 2**30:.2f} GiB"
+
+
+def parsed_bytes(text: str) -> int:
+    """The bytes of `16MiB`, `1.5 GB`, `500k` or `4096`; a letter with i is binary, one without decimal.
+
+    Raises ValueError.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or len(text) > 30 or (found[3] and not found[2]):
+        raise ValueError(f"{text!r} is no size")
+    unit = 1024 if found[3] else 1000
+    return int(float(found[1]) * unit ** " kmgt".index(found[2].lower() or " "))
 
 
 def duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zaya_cli.flags.typed import NEEDED, typed
+from zaya_cli.models.credentials import API_KEY_VARIABLE
 from zaya_cli.user_files import CONFIG_VARIABLE
 from zaya_core.errors import MissingFileError, UsageError
 from zaya_core.files.bounded_file import read_file
@@ -25,7 +26,9 @@ else:
     import tomli as tomllib
 
 _PREFIX = "ZAYA_"
-_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "ZAYA_DEBUG", "ZAYA_KERNELS", "ZAYA_TEST_MODEL", "ZAYA_FUZZ_SECONDS"})
+_OTHER_VARIABLES = frozenset(
+    {CONFIG_VARIABLE, API_KEY_VARIABLE, "ZAYA_DEBUG", "ZAYA_KERNELS", "ZAYA_TEST_MODEL", "ZAYA_FUZZ_SECONDS"}
+)
 _MOST_BYTES = 1_000_000  # bytes
 
 

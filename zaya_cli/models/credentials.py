@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 from zaya_core.errors import UsageError
+from zaya_core.files.bounded_file import decoded, read_file
 from zaya_core.redaction import keep_secret
 
 _HUB_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _SERVER_VARIABLES = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+API_KEY_VARIABLE = "ZAYA_API_KEY"  # of the server that this program is
 _KEY = re.compile("[!-~]+")  # what a header can carry
 _AROUND = " \t\r\n\ufeff"  # blanks, newlines and a byte order mark come along with a key
 _LARGEST_FILE = 100_000  # bytes
@@ -31,6 +33,21 @@ def prepare_server_keys() -> None:
     """Trim what is sent to an --endpoint. Raises UsageError like `prepare_hub_token`."""
     for variable in _SERVER_VARIABLES:
         _trim(variable)
+
+
+def read_api_keys(path: Path | None) -> tuple[str, ...]:
+    """Those that the clients of our own server must send: of ZAYA_API_KEY, and of a file with one a line.
+
+    Raises UsageError like `prepare_hub_token`, also for a file without any, and MissingFileError.
+    """
+    keys = [key] if (key := _trim(API_KEY_VARIABLE)) else []
+    if path is not None:
+        lines = decoded(read_file(path, _LARGEST_FILE), str(path)).splitlines()
+        found = [_checked(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+        if not any(found):
+            raise UsageError(f"{path} has no key: write one a line, or leave --api-key-file out.")
+        keys += filter(None, found)
+    return tuple(dict.fromkeys(keys))
 
 
 def _prepare_token_file(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -60,6 +61,9 @@ def leaving_at_once() -> Iterator[None]:
 
 @contextmanager
 def _handled(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers, nor runs any
+        yield
+        return
     # What our caller ignores stays ignored: so nohup asks for it, and a script for what it starts in the background.
     heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = [signal.signal(number, handler) for number in heeded]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zaya_core.errors import UsageError
+from zaya_core.text.stop_strings import first_stop, held_suffix
 from zaya_core.text.token_names import THINK_END, THINK_START
 from zaya_core.text.tokenizer import Tokenizer
 
@@ -105,12 +106,12 @@ class TextSplitter:
     def _give_out_settled(self) -> list[TextPiece]:
         if self.stopped_by is not None or not self._pass_blanks():
             return []
-        text = self._held[: len(self._held) - _held_suffix(self._held, self._by_text)]
+        text = self._held[: len(self._held) - held_suffix(self._held, self._by_text)]
         if self.in_thinking:
             text = text.rstrip("\n")
         settled = self._up_to_stop_string(text)
         if self.stopped_by is None and not self.in_thinking:
-            settled = settled[: len(settled) - _held_suffix(settled, self._stop)]
+            settled = settled[: len(settled) - held_suffix(settled, self._stop)]
         self._held = "" if self.stopped_by is not None else self._held[len(settled) :]
         return self._piece(settled)
 
@@ -125,12 +126,10 @@ class TextSplitter:
         return True
 
     def _up_to_stop_string(self, text: str) -> str:
-        """The string completed first wins, whatever the tokens; of two completed at once, the longer."""
-        stops = () if self.in_thinking else self._stop
-        found = [(at + len(stop), at, stop) for stop in stops if (at := text.find(stop)) >= 0]
-        if not found:
+        found = first_stop(text, () if self.in_thinking else self._stop)
+        if found is None:
             return text
-        _, at, self.stopped_by = min(found)
+        at, self.stopped_by = found
         return text[:at]
 
     def _piece(self, text: str) -> list[TextPiece]:
@@ -148,12 +147,3 @@ def split_text(
     pieces = [piece for token_id in tokens for piece in splitter.push(token_id)] + splitter.flush()
     kinds: tuple[Kind, ...] = ("thinking", "answer")
     return {kind: "".join(piece.text for piece in pieces if piece.kind == kind) for kind in kinds}
-
-
-def _held_suffix(text: str, markers: Sequence[str]) -> int:
-    """Length of the longest end of `text` that begins a marker: ("a</th", ["</think>"]) → 4."""
-    longest = max((len(marker) for marker in markers), default=1) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        if any(marker.startswith(text[-length:]) for marker in markers):
-            return length
-    return 0

@@ -1,0 +1,1 @@
+"""From the Engine's events to answers and their chunks."""

@@ -1,0 +1,1 @@
+"""The endpoints: each takes a request apart by `protocol`, and has the Service do it."""
