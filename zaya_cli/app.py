@@ -139,7 +139,7 @@ def chat(settings: ChatSettings) -> None:
 @app.command()
 @with_groups
 def serve(flags: ServeFlags) -> None:
-    """Let other programs use the model: an HTTP server that speaks OpenAI's API, for this machine unless told otherwise.
+    """Let other programs use the model: an HTTP server that speaks OpenAI's API, for this machine alone unless told so.
 
     Needs the extra `serve`. Ctrl-C or SIGTERM lets running answers end, within --drain; a second one ends at once.
 

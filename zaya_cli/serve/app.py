@@ -33,7 +33,7 @@ def application(service: Service, settings: ServeSettings) -> Starlette:
         for prefix in (_VERSION, "")
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_endpoint})
-    app.router.redirect_slashes = False  # a client would follow it with another method, or to the address of a Host header
+    app.router.redirect_slashes = False  # one would lead to what a Host header says
     return app
 
 

@@ -60,7 +60,7 @@ class ServeFlags:
         str,
         typer.Option(
             "--cors-origin", metavar="ORIGINS", envvar="ZAYA_CORS_ORIGIN", rich_help_panel=_ADDRESS,
-            help="Pages that may call from a browser, such as http://localhost:3000, with commas; * is all, with a key.",
+            help="Pages that may call from a browser, as http://localhost:3000, with commas; * is all, with a key.",
             show_default="the server's own",
         ),
     ] = ""  # fmt: skip
@@ -143,11 +143,12 @@ class ServeFlags:
     def settings(self) -> ServeSettings:
         """Checked, with the keys that are named. Raises UsageError, and MissingFileError for a file of keys."""
         keys = read_api_keys(None if self.api_key_file is None else from_home(self.api_key_file))
+        longest = self.request_timeout
         return ServeSettings(
             runtime=self.runtime, host=self._host(), port=self.port, api_keys=keys,
             allowed_hosts=self._hosts(), cors_origins=self._origins(bool(keys)), rows=self.rows, queue=self.queue,
             queue_timeout=_seconds("--queue-timeout", self.queue_timeout), max_body=self._max_body(),
-            request_timeout=None if self.request_timeout is None else _seconds("--request-timeout", self.request_timeout),
+            request_timeout=longest if longest is None else _seconds("--request-timeout", longest),
             max_connections=self.max_connections, drain=_seconds("--drain", self.drain, may_be_zero=True),
             ping=_seconds("--ping", self.ping), metrics=self.metrics, strict_model=self.strict_model,
             insecure=self.insecure, kv_memory=self._kv_memory(),
@@ -155,9 +156,7 @@ class ServeFlags:
 
     def _host(self) -> str:
         if not self.host.strip():
-            raise UsageError(
-                f"--host is empty: give an address, such as {LOOPBACK}, or 0.0.0.0 for all of this machine."
-            )
+            raise UsageError(f"--host is empty: give an address, such as {LOOPBACK}, or 0.0.0.0.")
         return self.host.strip()
 
     def _hosts(self) -> tuple[str, ...]:

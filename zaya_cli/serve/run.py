@@ -8,14 +8,14 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from zaya_cli.failures import Interrupted
 from zaya_cli.serve.guard.chain import guarded
 from zaya_cli.serve.guard.gate import Gate
-from zaya_cli.serve.http_server import HttpServer
+from zaya_cli.serve.http.http_server import HttpServer
+from zaya_cli.serve.http.sockets import listen, url_of
 from zaya_cli.serve.notes import tell, wait_until_told
-from zaya_cli.serve.sockets import listen, url_of
 from zaya_cli.serve.started import start_line
 from zaya_cli.terminal.interrupt import StopRequest, stopping
 from zaya_core.errors import GenerationError
@@ -72,8 +72,8 @@ def _wake(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
 
 
 async def _loaded(settings: ServeSettings, stopped: asyncio.Event, stop: StopRequest) -> Runtime:
-    """The model, while the gate answers 503. A signal ends the program at once: nothing is lost by it, and a thread that
-    loads cannot be told to stop."""
+    """The model, while the gate answers 503. A signal ends the program at once: nothing is lost by it, and a thread
+    that loads cannot be told to stop."""
 
     def load() -> Runtime:
         from zaya_cli.runtime import open_runtime
@@ -81,8 +81,9 @@ async def _loaded(settings: ServeSettings, stopped: asyncio.Event, stop: StopReq
         return open_runtime(settings.runtime, settings.rows, settings.kv_memory)
 
     loading = _in_thread(load)
-    signal = asyncio.create_task(stopped.wait())
-    await asyncio.wait([loading, signal], return_when=asyncio.FIRST_COMPLETED)
+    signal = asyncio.ensure_future(stopped.wait())
+    waits: list[asyncio.Future[Any]] = [loading, signal]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if stopped.is_set():
         _leave(stop.exit_code or 1)
     signal.cancel()

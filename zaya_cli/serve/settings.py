@@ -13,12 +13,12 @@ LOOPBACK = "127.0.0.1"
 class ServeSettings:
     """Times in seconds, sizes in bytes. The defaults are those of the flags.
 
-    port: 0 takes any free one. api_keys: without any, everybody who can connect is answered. allowed_hosts: names by which
-    the server may be called, beside its own. cors_origins: pages that may call it from a browser; "*" is all.
+    port: 0 takes any free one. api_keys: without any, everybody who can connect is answered. allowed_hosts: names by
+    which the server may be called, beside its own. cors_origins: pages that may call it from a browser; "*" is all.
     rows: most answers at once. queue: most requests that wait for a row; queue_timeout: how long one does.
-    request_timeout: most time for an answer. body_timeout: for a client to send its body. max_connections: open at once.
-    drain: time for running answers after SIGTERM. ping: silence in a stream before a comment is sent. strict_model:
-    refuse other names of models than the own. kv_memory: most memory for keys and values.
+    request_timeout: most time for an answer. body_timeout: for a client to send its body. max_connections: open at
+    once. drain: time for running answers after SIGTERM. ping: silence in a stream before a comment is sent.
+    strict_model: refuse other names of models than the own. kv_memory: most memory for keys and values.
     """
 
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)

@@ -1,4 +1,4 @@
-"""What the server says when it is ready: its address, the model, who computes, and for how many rows there is memory."""
+"""What the server says when it is ready: address, model, who computes, and for how many rows there is memory."""
 
 from __future__ import annotations
 

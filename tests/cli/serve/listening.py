@@ -8,21 +8,22 @@ import threading
 from contextlib import contextmanager
 
 from zaya_cli.serve.guard.chain import guarded
-from zaya_cli.serve.http_server import HttpServer
+from zaya_cli.serve.http.http_server import HttpServer
+from zaya_cli.serve.http.sockets import listen
+from zaya_cli.serve.notes import wait_until_told
 from zaya_cli.serve.settings import ServeSettings
-from zaya_cli.serve.sockets import listen
 
 
 @contextmanager
 def listening(app, is_made_in_loop=False, **settings):
     """Yields (port, HttpServer) of `app` behind all guards; is_made_in_loop: `app` makes it, in the server's loop."""
-    settings = ServeSettings(port=0, drain=0, **settings)
-    sockets = listen(settings)
+    chosen = ServeSettings(port=0, drain=0, **settings)
+    sockets = listen(chosen)
     port = sockets[0].getsockname()[1]
     started, servers = threading.Event(), []
 
     async def serve():
-        http = HttpServer(guarded(app() if is_made_in_loop else app, settings), settings)
+        http = HttpServer(guarded(app() if is_made_in_loop else app, chosen), chosen)
         servers.append((http, asyncio.get_running_loop()))
         serving = asyncio.ensure_future(http.serve(sockets))
         while not http.started:
@@ -40,6 +41,7 @@ def listening(app, is_made_in_loop=False, **settings):
         loop.call_soon_threadsafe(http.stop)
         thread.join(20)
         assert not thread.is_alive()
+        wait_until_told()
 
 
 def connected(port):

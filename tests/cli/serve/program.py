@@ -15,6 +15,7 @@ from pathlib import Path
 import zaya_cli
 
 START = "from zaya_cli.__main__ import main; main()"
+_ROOT = str(Path(zaya_cli.__file__).parents[1])
 _ADDRESS = re.compile(r"http://(\S+):(\d+)/v1")
 
 
@@ -25,15 +26,17 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, "-c", start, "serve", "--port", "0", "--device", "cpu", *map(str, arguments)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=place, text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(zaya_cli.__file__).parents[1]), "HF_HUB_OFFLINE": "1", **environment},
+            env={**os.environ, "PYTHONPATH": _ROOT, "HF_HUB_OFFLINE": "1", **environment},
         )  # fmt: skip
+        assert self.process.stdout is not None and self.process.stderr is not None
+        self._out, self._err = self.process.stdout, self.process.stderr
         self.notes = []
         self._noted = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self):
-        for line in self.process.stderr:
+        for line in self._err:
             with self._noted:
                 self.notes.append(line)
                 self._noted.notify_all()
@@ -45,7 +48,7 @@ class Program:
         self.process.kill()
         self.process.wait()
         self._reader.join()
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self._out, self._err):
             stream.close()
 
     @property
@@ -60,7 +63,9 @@ class Program:
 
     def port(self):
         """Of a server that is ready."""
-        return int(_ADDRESS.search(self.wait_for(" is served at "))[2])
+        found = _ADDRESS.search(self.wait_for(" is served at "))
+        assert found is not None
+        return int(found[2])
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -69,7 +74,7 @@ class Program:
         """(exit code, what came on stdout) of a program that ends by itself."""
         code = self.process.wait(seconds)
         self._reader.join()
-        return code, self.process.stdout.read()
+        return code, self._out.read()
 
 
 def ask(port, path="/health", body=None, connection=None, **headers):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import random
+import socket
 import time
 
 import pytest
@@ -12,8 +15,11 @@ pytest.importorskip("uvicorn", reason="the serve extra is not installed")
 
 from tests.cli.serve.asking import Echo
 from tests.cli.serve.listening import answer, connected, listening, request, sent
-from zaya_cli.serve import connection as connections
+from tests.fuzz.budget import rounds
 from zaya_cli.serve.guard.head import MOST_BYTES
+from zaya_cli.serve.http import connection as connections
+from zaya_cli.serve.http.faults import LoopFaults
+from zaya_cli.serve.notes import wait_until_told
 
 GET = request("GET /v1/models HTTP/1.1\nHost: localhost")
 
@@ -256,3 +262,37 @@ def test_the_log_shows_a_path_as_it_was_sent(port, capsys):
     err = wait_for_log(capsys, "/%0d%0afake%1b[2J")
     assert err.count("\n") == 1
     assert "secret" not in err
+
+
+def test_no_file_left_for_new_connections_is_one_line_however_often_it_is_tried(port, capsys):
+    """asyncio tells a traceback of each of a hundred attempts a second."""
+    wait_until_told()
+    capsys.readouterr()
+    faults = LoopFaults()
+    for _ in range(300):
+        for error in (OSError(errno.EMFILE, "Too many open files"), KeyError("my-prompt"), None):
+            faults(None, {"message": "socket.accept() out of system resource", "exception": error})
+    wait_until_told()
+    err = capsys.readouterr().err
+    assert err.count("\n") == 3
+    assert "Too many files are open" in err
+    assert not any(word in err for word in ("Traceback", "my-prompt"))
+
+
+def test_random_bytes_leave_the_server_as_it_was(port, capsys):
+    good = [GET, post("Content-Length: 2", b"{}"), post("Transfer-Encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n")]
+    pieces = [b"\r\n", b"\x00", b"\xff", b": ", b" ", b"HTTP/1.1", b"Host: evil.example\r\n", b"Content-Length: 5\r\n"]
+    for case in rounds(150):
+        draw = random.Random(case)
+        content = bytearray(draw.choice(good) * draw.randrange(1, 3))
+        for _ in range(draw.randrange(1, 6)):
+            place = draw.randrange(len(content))
+            content[place : place + draw.randrange(4)] = draw.choice(pieces)
+        with connected(port) as connection:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            reply = answer(connection)
+        assert reply == b"" or 100 <= status(reply) < 500, (case, bytes(content), reply)
+    assert status(sent(port, GET)) == 200
+    wait_until_told()
+    assert "Traceback" not in capsys.readouterr().err

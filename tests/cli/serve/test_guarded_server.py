@@ -119,8 +119,13 @@ def test_a_full_queue_is_429_and_those_in_it_are_answered_in_their_order(serving
     for response in running:
         first_text(response)
     ended, threads = [], []
+
+    def wait_in_queue(number):
+        chat(port, 4, stream=False).read()
+        ended.append(number)
+
     for number in range(2):
-        threads.append(threading.Thread(target=lambda n=number: (chat(port, 4, stream=False).read(), ended.append(n))))
+        threads.append(threading.Thread(target=wait_in_queue, args=(number,)))
         threads[-1].start()
         assert becomes(lambda n=number: rows(port, "waiting") == n + 1)
     response = chat(port, 4)

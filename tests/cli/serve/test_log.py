@@ -1,4 +1,4 @@
-"""The log has one line for a request, which steers no terminal and holds neither prompts nor keys; errors stay in it."""
+"""The log has one line for a request, which steers no terminal and holds no prompt and no key."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import pytest
 
 from zaya_cli.serve import run
 from zaya_cli.serve.flags import ServeFlags
+from zaya_cli.serve.http.sockets import listen, url_of
 from zaya_cli.serve.settings import ServeSettings
-from zaya_cli.serve.sockets import listen, url_of
 from zaya_core.errors import MissingFileError, UsageError
 
 
@@ -17,7 +17,7 @@ from zaya_core.errors import MissingFileError, UsageError
 def asked(zaya, monkeypatch):
     """The settings that `zaya serve ARGUMENTS` would serve with, or the result of a refusal."""
     pytest.importorskip("starlette")
-    seen = []
+    seen: list = []
     monkeypatch.setattr(run, "serve", seen.append)
 
     def ask(*arguments):
@@ -159,7 +159,7 @@ def test_a_port_in_use_is_one_sentence(zaya):
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4", "256.1.1.1", "x" * 300, "a\nb"])
 def test_a_host_that_is_none_of_this_machine_is_one_sentence(host):
-    with pytest.raises(UsageError, match="--host|listened") as refused:
+    with pytest.raises(UsageError, match=r"--host|listened") as refused:
         listen(ServeSettings(host=host, port=0, insecure=True))
     assert "\n" not in str(refused.value)
 

@@ -20,8 +20,8 @@ _MISSING = "This server needs an API key: send it as `Authorization: Bearer KEY`
 
 
 class Keys:
-    """Status 401 without a right key. The key's digest is its owner's name, `scope["state"]["owner"]`, so that no prefix of
-    one owner's prompts is reused for another; "" where the server has no keys."""
+    """Status 401 without a right key. The key's digest is its owner's name, `scope["state"]["owner"]`, so that no
+    prefix of one owner's prompts is reused for another; "" where the server has no keys."""
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]):
         self._app = app

@@ -1,5 +1,5 @@
-"""One line on stderr for each request: who, what, status, how long. No query, no header, no body: prompts and keys are in
-none of it."""
+"""One line on stderr for each request: who, what, status, how long. No query, no header, no body, so no prompt
+and no key."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
+import sys
 
 from zaya_cli.serve.settings import ServeSettings
 from zaya_core.errors import UsageError
@@ -16,7 +16,8 @@ _BACKLOG = 256  # connections that wait to be accepted
 def listen(settings: ServeSettings) -> list[socket.socket]:
     """One for each address of the host, all with the same port.
 
-    Raises UsageError for an address that is none of this machine, a port in use, and one that others reach without a key.
+    Raises UsageError for an address that is none of this machine, for a port in use, and for one that others reach
+    without a key.
     """
     addresses = _addresses(settings)
     _expect_safe(settings, [address for _, address in addresses])
@@ -62,7 +63,7 @@ def _expect_safe(settings: ServeSettings, addresses: list[str]) -> None:
 def _listening(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
     one = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "nt":  # there, SO_REUSEADDR would take the port from another program
+        if sys.platform == "win32":  # there, SO_REUSEADDR would take the port from another program
             one.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

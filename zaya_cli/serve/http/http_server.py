@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from zaya_cli.serve.connection import Connection
+from zaya_cli.serve.http.connection import Connection
+from zaya_cli.serve.http.faults import LoopFaults
 from zaya_cli.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
+    import socket
+
     from starlette.types import ASGIApp
 
 _IDLE_SECONDS = 30  # of a connection; httpx keeps its own for 5 s, and must not use one that is being closed
@@ -38,6 +41,11 @@ class HttpServer(uvicorn.Server):
     def stop(self) -> None:
         """Take no more connections."""
         self._stopped.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        asyncio.get_running_loop().set_exception_handler(LoopFaults())
+        await super().startup(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,0 +1,1 @@
+"""What listens: sockets, connections, and the server that uvicorn makes of them."""
