@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -53,7 +53,7 @@ async def _serve(settings: ServeSettings, sockets: list[socket.socket]) -> None:
             runtime = await _loaded(settings, stopped, stop)
             service = _open(runtime, settings, gate)
             tell(f"zaya: {start_line(runtime, settings, url)}")
-            await _until_stopped_or_failed(service, stopped)
+            await _until_an_end(stopped.wait(), service.failed.wait(), serving)
             was_clean = await _drain(service, settings, gate, http)
             service.close()
         finally:
@@ -124,9 +124,9 @@ def _open(runtime: Runtime, settings: ServeSettings, gate: Gate) -> Service:
     return service
 
 
-async def _until_stopped_or_failed(service: Service, stopped: asyncio.Event) -> None:
-    waits = [asyncio.create_task(stopped.wait()), asyncio.create_task(service.failed.wait())]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+async def _until_an_end(stopped: Awaitable[Any], failed: Awaitable[Any], serving: asyncio.Future[None]) -> None:
+    waits = [asyncio.ensure_future(stopped), asyncio.ensure_future(failed)]
+    await asyncio.wait([*waits, serving], return_when=asyncio.FIRST_COMPLETED)
     for one in waits:
         one.cancel()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import zaya_cli
 
 START = "from zaya_cli.__main__ import main; main()"
-_ROOT = str(Path(zaya_cli.__file__).parents[1])
+ROOT = str(Path(zaya_cli.__file__).parents[1])
 _ADDRESS = re.compile(r"http://(\S+):(\d+)/v1")
 
 
@@ -26,7 +26,7 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, "-c", start, "serve", "--port", "0", "--device", "cpu", *map(str, arguments)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=place, text=True,
-            env={**os.environ, "PYTHONPATH": _ROOT, "HF_HUB_OFFLINE": "1", **environment},
+            env={**os.environ, "PYTHONPATH": ROOT, "HF_HUB_OFFLINE": "1", **environment},
         )  # fmt: skip
         assert self.process.stdout is not None and self.process.stderr is not None
         self._out, self._err = self.process.stdout, self.process.stderr

@@ -129,6 +129,15 @@ def test_a_body_beyond_the_limit_is_refused_while_it_comes_and_the_connection_li
     assert echo.bodies == [b""]
 
 
+def test_what_is_no_http_behind_an_answer_ends_the_connection_without_a_word(echo, capsys):
+    with listening(echo, max_body=10) as (port, _), connected(port) as connection:
+        connection.sendall(post("Transfer-Encoding: chunked", b"b\r\n" + b"x" * 11 + b"\r\n"))
+        assert status(answer(connection)) == 413
+        connection.sendall(b"zz\r\n")
+        assert answer(connection) == b""
+    assert "fault" not in capsys.readouterr().err
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(echo):
     with listening(echo, body_timeout=0.1) as (port, _):
         reply = sent(port, post("Content-Length: 10", b"x"))

@@ -7,12 +7,14 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from tests.cli.serve.program import START, Program, ask, chat, close, events, first_text
+from tests.cli.serve.program import ROOT, START, Program, ask, chat, close, events, first_text
 
 pytest.importorskip("uvicorn", reason="the serve extra is not installed")
 pytestmark = [
@@ -160,3 +162,28 @@ def test_a_model_that_cannot_be_loaded_ends_the_program_with_its_sentence(tmp_pa
     assert (code, out) == (3, "")
     assert "Traceback" not in program.err
     assert len(program.notes) == 1
+
+
+BROKEN = """
+import zaya_core.engine.engine as e
+from zaya_core.errors import CheckpointError
+def broken(engine):
+    raise CheckpointError("the weights are damaged")
+e.Engine.step = broken
+"""
+
+
+def test_a_model_that_can_compute_no_more_ends_the_program_with_1(tmp_path):
+    with Program(tmp_path, "-m", "demo", start=BROKEN + START) as program:
+        response = chat(program.port(), 10, stream=False)
+        assert response.status == 500
+        assert b"server_error" in response.read()
+        code, out = program.end()
+    assert (code, out) == (1, "")
+    assert "can compute no more" in program.notes[-1]
+    assert "Traceback" not in program.err
+
+
+def test_only_a_server_imports_what_the_extra_brings():
+    code = "import sys, zaya_cli.app; sys.exit(bool({'starlette', 'uvicorn', 'h11'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -6,10 +6,12 @@ import errno
 import ipaddress
 import socket
 import sys
+from typing import Any
 
 from zaya_cli.serve.settings import ServeSettings
 from zaya_core.errors import UsageError
 
+_Address = tuple[Any, ...]  # host, port, and with IPv6 two numbers more
 _BACKLOG = 256  # connections that wait to be accepted
 
 
@@ -20,7 +22,7 @@ def listen(settings: ServeSettings) -> list[socket.socket]:
     without a key.
     """
     addresses = _addresses(settings)
-    _expect_safe(settings, [address for _, address in addresses])
+    _expect_safe(settings, [address[0] for _, address in addresses])
     sockets: list[socket.socket] = []
     port = settings.port
     try:
@@ -40,14 +42,14 @@ def url_of(sockets: list[socket.socket]) -> str:
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-def _addresses(settings: ServeSettings) -> list[tuple[socket.AddressFamily, str]]:
+def _addresses(settings: ServeSettings) -> list[tuple[socket.AddressFamily, _Address]]:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         raise UsageError(
             f"--host {settings.host!r} is no address of this machine: 127.0.0.1 is this machine alone."
         ) from None
-    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
 def _expect_safe(settings: ServeSettings, addresses: list[str]) -> None:
@@ -60,7 +62,7 @@ def _expect_safe(settings: ServeSettings, addresses: list[str]) -> None:
         )
 
 
-def _listening(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+def _listening(family: socket.AddressFamily, address: _Address, port: int) -> socket.socket:
     one = socket.socket(family, socket.SOCK_STREAM)
     try:
         if sys.platform == "win32":  # there, SO_REUSEADDR would take the port from another program
@@ -69,7 +71,7 @@ def _listening(family: socket.AddressFamily, address: str, port: int) -> socket.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind((address, port))
+        one.bind((address[0], port, *address[2:]))
         one.listen(_BACKLOG)
     except BaseException:
         one.close()
