@@ -84,8 +84,8 @@ def _rotary(parts: ModelParts, device: torch.device) -> RotaryEmbedding:
 def _embedding(parts: ModelParts, device: torch.device) -> float:
     rows, ids = parts.embedding(), [5, 700, 0]
     weight = rows.embed_tokens.dequantize()
-    table, residual = card_matrix("float", weight, None, tuple(weight.shape)), torch.zeros(3, weight.shape[1])  # type: ignore[arg-type]
-    residual = residual.to(device)
+    table = card_matrix("float", weight, None, (weight.shape[0], weight.shape[1]))
+    residual = torch.zeros(3, weight.shape[1], device=device)
     bias, scale = rows.bias.contiguous(), rows.scale.contiguous()
     run_all([embedding(whole(ids, device), whole(_POSITIONS, device), table, bias, scale, residual)], device)
     return largest_difference(residual, rows(torch.tensor([ids], device=device))[0])
