@@ -26,8 +26,8 @@ from zaya_core.text.tokenizer import load_tokenizer
 
 LONGEST = 3 * BLOCK
 WRONG: list[dict[str, Any]] = [
-    {"ids": ()}, {"ids": [-1]}, {"ids": [1.0]}, {"max_tokens": 0}, {"top_logprobs": -1}, {"stage": -1},
-    {"candidate": 1 << 64}, {"snapshot_at": (LONGEST + 1,)}, {"stop": ("",)}, {"thinking_budget": 1.5},
+    {"ids": ()}, {"ids": [-1]}, {"ids": [1.0]}, {"max_tokens": 0, "prompt_logprobs": None}, {"top_logprobs": -1},
+    {"candidate": 1 << 64}, {"snapshot_at": (LONGEST + 1,)}, {"stop": ("",)}, {"thinking_budget": 1.5}, {"stage": -1},
 ]  # fmt: skip
 
 

@@ -5,8 +5,8 @@ mixed. Beginnings that prompts of one salt have in common are prefilled once, ke
 
 Prompts are begun by age. Beside one of more than `_SHORT` chunks, the oldest that has no more takes turns with it,
 chunk by chunk. While there are places and blocks, the n-th short one that waits has therefore been computed after at
-most 2 * _SHORT * (n + 1) chunks, its own among them, and a long one after at most twice its own since it was begun. A
-request of a full group waits, and others go first.
+most 2 * (_SHORT + 1) * (n + 1) chunks, its own among them (those that cuts make come on top), and a long one after at
+most twice its own since it was begun. A request of a full group waits, and others go first.
 
 Rows are admitted by the blocks that are in use, not by what they may come to need. When the pool is full, first kept
 prefixes go, the least recently used before others, then a prompt that is being computed waits again, then the youngest
@@ -281,7 +281,7 @@ class Engine:
 
     def _start(self) -> list[Event]:
         """Let the next that waits begin when a place is free, and blocks for its prompt and a step of all."""
-        if self._parked or len(self._running) + len(self._prefilling) >= self.max_rows:
+        if not self._waiting or self._parked or len(self._running) + len(self._prefilling) >= self.max_rows:
             return []
         row = self._next_to_begin()
         admission = self._admission_beside if self._prefilling else self._admission
@@ -387,7 +387,7 @@ class Engine:
         if self._admission.was_refused(row, self._others):
             return []
         blocks = row.parked.blocks + 1
-        if self._running and not self._admission.has_room(lambda: blocks + len(self._running)):
+        if self._others and not self._admission.has_room(lambda: blocks + len(self._running)):
             self._admission.refuse(row, self._others)
             return []
         self._admission.make_room(lambda: blocks)

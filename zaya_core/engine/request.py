@@ -14,6 +14,7 @@ from zaya_core.whole_numbers import as_whole, is_number
 MAX_TOP_LOGPROBS = 1000
 MAX_PROMPT_LOGPROBS = 20  # a long prompt has many positions
 MAX_BIAS = 100  # as OpenAI's: -100 never chooses a token, 100 nearly always
+MAX_BIASED = 1024  # ids; all of them are looked at for each token
 MAX_LABEL = 1000  # characters or bytes of a salt or a group's name
 MAX_STOPS = 64
 MAX_STOP_CHARACTERS = 1000  # the end of a text is held back as long as it may begin a stop string
@@ -191,6 +192,8 @@ def _bias(value: object, vocab_size: int) -> dict[int, float]:
     """A copy, its ids as int."""
     if not isinstance(value, Mapping):
         raise UsageError(f"logit_bias is {reprlib.repr(value)}; it must be a mapping from token ids to numbers.")
+    if len(value) > MAX_BIASED:
+        raise UsageError(f"logit_bias has {len(value):,} ids; {MAX_BIASED:,} is the most.")
     bias: dict[int, float] = {}
     for member, added in value.items():
         id_ = whole_number("An id of logit_bias", member, 0, vocab_size - 1)

@@ -91,7 +91,7 @@ class ZayaModel:
             if should_stop():
                 raise Cancelled
             ids, pass_ = ids.long(), ForwardPass(self.config, self.rotary, step)
-            decoded = None if is_prompt else self.steps.decode(ids, pass_)
+            decoded = None if is_prompt or visit is not None else self.steps.decode(ids, pass_)
             if decoded is not None:
                 return decoded[0]
             residual = self._run(ids, pass_, should_stop)

@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 import uvicorn
 
 from zaya_cli.serve.app import application
@@ -30,8 +30,8 @@ class InProcess:
         self._thread.start()
         self.service = Service(runtime, self.settings)
         self.app = application(self.service, self.settings)
-        transport = httpx.ASGITransport(self.app)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://server", timeout=SECONDS)
+        transport = httpx2.ASGITransport(self.app)
+        self.client = httpx2.AsyncClient(transport=transport, base_url="http://server", timeout=SECONDS)
         self.wait(self._start())
 
     async def _start(self):

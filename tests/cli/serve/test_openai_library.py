@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-import httpx
+import httpx2
 import pytest
 
 from tests.cli.serve.in_process import InProcess, asked, on_a_socket
@@ -110,9 +110,9 @@ def test_a_stream_that_is_closed_frees_its_row(client, url):
     )
     assert len(list(itertools.islice(stream, 5))) == 5
     slots = f"{url.removesuffix('/v1')}/slots"
-    assert any(slot["is_processing"] for slot in httpx.get(slots).json())
+    assert any(slot["is_processing"] for slot in httpx2.get(slots).json())
     stream.close()
     for _ in range(500):
-        if not any(slot["is_processing"] for slot in httpx.get(slots).json()):
+        if not any(slot["is_processing"] for slot in httpx2.get(slots).json()):
             return
     pytest.fail("the row is still taken")

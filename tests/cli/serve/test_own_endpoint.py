@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-import httpx
+import httpx2
 import pytest
 
 from tests.cli.serve.in_process import InProcess, asked, on_a_socket
@@ -37,7 +37,7 @@ def test_the_client_finds_it_and_speaks_its_best_dialect(demo, url):
 def test_the_client_counts_the_same_tokens_in_a_prompt_that_is_text(demo, url):
     tokenizer = demo.engine.tokenizer
     text = tokenizer.render_chat_text(asked()["messages"])
-    answer = httpx.post(f"{url}/completions", json={"prompt": text, "max_tokens": 1}).json()
+    answer = httpx2.post(f"{url}/completions", json={"prompt": text, "max_tokens": 1}).json()
     assert answer["usage"]["prompt_tokens"] == len(tokenizer.render_chat(asked()["messages"]))
 
 

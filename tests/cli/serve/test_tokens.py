@@ -16,6 +16,8 @@ def test_text_becomes_tokens_by_either_servers_names(server):
     assert server.whole("/tokenize", {"content": "12+7", "add_special": True})["tokens"] == vllm["tokens"]
     pieces = server.whole("/tokenize", {"content": "12+7", "with_pieces": True})["tokens"]
     assert pieces == [{"id": 380 + i, "piece": p} for i, p in ((0, "1"), (1, "2"), (-6, "+"), (6, "7"))]
+    parts = server.whole("/tokenize", {"content": "漢", "with_pieces": True})["tokens"]
+    assert b"".join(bytes(part["piece"]) for part in parts).decode() == "漢"
     strings = server.whole("/tokenize", {"prompt": "12", "return_token_strs": True})["token_strs"]
     assert strings == ["<bos>", "1", "2"]
     assert server.whole("/v1/tokenize", asked())["count"] == 19

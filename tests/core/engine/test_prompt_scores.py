@@ -110,6 +110,18 @@ def test_a_prompt_that_waits_again_tells_each_score_once(model, tokenizer):
     assert [token.logprob for token in found] == pytest.approx([token.logprob for token in scores(alone)], abs=1e-5)
 
 
+def test_visited_logits_are_those_of_all_columns_in_turn(model):
+    ids, seen = torch.tensor([LONG[:130], LONG[130:260]]), []
+    last = model(ids, last_only=True, visit=lambda column, logits: seen.append((column, logits)))
+    assert [(column, logits.shape[1]) for column, logits in seen] == [(0, 64), (64, 64), (128, 2)]
+    whole = model(ids)
+    torch.testing.assert_close(torch.cat([logits for _, logits in seen], 1), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(last, whole[:, -1:], rtol=1e-5, atol=1e-5)
+    seen.clear()
+    model(ids[:, :1], visit=lambda column, logits: seen.append((column, logits)))
+    assert [column for column, _ in seen] == [0]
+
+
 def test_logits_that_are_no_numbers_end_the_request_alone(engine, monkeypatch):
     logits, calls = engine.model.steps.logits, []
 

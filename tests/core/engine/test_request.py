@@ -44,6 +44,7 @@ WRONG: dict[str, list[Any]] = {
         {5: True},
         {5: float("nan")},
         {5: float("inf")},
+        dict.fromkeys(range(1025), 1),
     ],
     "stop_in_thinking": [None, "", "End", True, ["end"], 1],
     "salt": [None, 1, bytearray(b"a"), ["a"], "a" * 1001, b"a" * 1001],

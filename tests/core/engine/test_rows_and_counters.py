@@ -86,3 +86,16 @@ def test_queue_seconds_end_when_the_prompt_begins_and_first_token_seconds_includ
     assert ends[waited[1]].queue_seconds > ends[waited[0]].queue_seconds > 1.0
     assert all(ends[id_].seconds_to_first_token >= ends[id_].queue_seconds for id_ in (first, *waited))
     assert (ends[cancelled].queue_seconds, ends[cancelled].seconds_to_first_token) == (3.0, 0.0)
+
+
+def test_a_prompt_that_waits_again_was_in_the_queue_once(engine, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("zaya_core.engine.row.time.perf_counter", lambda: clock[0])
+    request = engine.submit(ask())
+    clock[0] = 2.0
+    engine.step()
+    (row,) = engine._prefilling
+    engine._wait_again(row)
+    clock[0] = 9.0
+    events = list(engine.events([request]))
+    assert finished(events).stats.queue_seconds == 2.0

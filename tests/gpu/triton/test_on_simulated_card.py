@@ -17,10 +17,12 @@ from tests.core.quantized_models import quantized_folder, source_folder
 from tests.gpu.simulated_card import Card, simulated_cards
 from tests.gpu.simulated_kernels import simulated_kernels
 from tests.gpu.test_torch_path import requests
-from zaya_core.engine.engine import Engine
+from zaya_core.engine.engine import Engine, Request
+from zaya_core.engine.events import PromptScored, TokenEvent
 from zaya_core.load import load_model
 from zaya_core.measure.card_traffic import CardTraffic
 from zaya_core.quantize.job import QuantizeSettings
+from zaya_core.sampling.params import SamplingParams
 from zaya_core.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.skipif(not IS_INTERPRETED, reason="the card is simulated")
@@ -58,6 +60,27 @@ def test_an_engine_generates_by_kernels_what_it_does_on_a_cpu(kernels, folder, t
     _, found = run(engine_on_card(folder, tokenizer, "on", chunk=4), wanted)
     assert found == expected
     assert kernels.replays
+
+
+@pytest.mark.long
+def test_prompts_are_scored_and_penalties_choose_on_a_card_as_on_a_cpu(kernels, folder, tokenizer):
+    sampling = SamplingParams(temperature=0, presence_penalty=1.5, frequency_penalty=0.7, repetition_penalty=1.2)
+    wanted = Request([*range(40, 49)], sampling, max_tokens=4, prompt_logprobs=2, logit_bias={44: 3.0, 45: -100})
+    with chosen_kernels("reference"):
+        expected = told(Engine(load_model(folder, "cpu"), tokenizer), wanted)
+    found = told(engine_on_card(folder, tokenizer, chunk=4), wanted)
+    assert [token.token_id for token in found] == [token.token_id for token in expected]
+    assert len(found) == 8 + 4
+    for one, same in zip(found, expected, strict=True):
+        assert one.logprob == pytest.approx(same.logprob, abs=1e-4)
+        assert [id_ for id_, _ in one.top_logprobs] == [id_ for id_, _ in same.top_logprobs]
+
+
+def told(engine, request):
+    """Scored and generated tokens."""
+    events = [*engine.generate([request])]
+    scored = [token for event in events if isinstance(event, PromptScored) for token in event.tokens]
+    return scored + [event for event in events if isinstance(event, TokenEvent)]
 
 
 def test_a_step_asks_a_card_ten_times_a_layer_and_waits_once(kernels, folder, tokenizer):

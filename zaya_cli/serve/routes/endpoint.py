@@ -53,17 +53,19 @@ async def tell(request: Request, service: Service, job: Job, teller: Teller, is_
         pieces = told(teller, mailbox, service.settings.ping)
         return EventStream(pieces, lambda: service.cancel(job.id))
     try:
-        return await _unless_gone(request, _whole(teller, mailbox))
+        return await _unless_gone(request, _whole(service, teller, mailbox))
     finally:
         service.cancel(job.id)
 
 
-async def _whole(teller: Teller, mailbox: Mailbox) -> Response:
+async def _whole(service: Service, teller: Teller, mailbox: Mailbox) -> Response:
     async for arrivals in mailbox.arrivals():
         for index, event in arrivals:
             if isinstance(event, Failed):
                 raise error_of(event.error)
             teller.take(index, event)
+    if mailbox.job.keeps_tokens:  # log-probabilities may be millions of numbers
+        return await service.work(lambda: JsonResponse(teller.answer()))
     return JsonResponse(teller.answer())
 
 

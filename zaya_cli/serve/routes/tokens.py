@@ -52,12 +52,19 @@ def tokenize(body: Mapping[str, Any], served: Served) -> dict[str, Any]:
     fields = read_fields(body, _TOKENIZE)
     ids = _ids(fields, served)
     found: dict[str, Any] = {"count": len(ids), "max_model_len": served.context, "tokens": ids}
-    names = [token_name(served.tokenizer, id_) for id_ in ids]
     if fields.get("with_pieces"):
-        found["tokens"] = [{"id": id_, "piece": name} for id_, name in zip(ids, names, strict=True)]
+        found["tokens"] = [{"id": id_, "piece": _piece(served.tokenizer.bytes_of(id_))} for id_ in ids]
     if fields.get("return_token_strs"):
-        found["token_strs"] = names
+        found["token_strs"] = [token_name(served.tokenizer, id_) for id_ in ids]
     return found
+
+
+def _piece(content: bytes) -> str | list[int]:
+    """A token's text, part of a character as its bytes."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return list(content)
 
 
 def _ids(fields: Mapping[str, Any], served: Served) -> list[int]:
