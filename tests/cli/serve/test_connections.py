@@ -277,10 +277,11 @@ def test_no_file_left_for_new_connections_is_one_line_however_often_it_is_tried(
     """asyncio tells a traceback of each of a hundred attempts a second."""
     wait_until_told()
     capsys.readouterr()
-    faults = LoopFaults()
+    faults, loop = LoopFaults(), asyncio.new_event_loop()
     for _ in range(300):
         for error in (OSError(errno.EMFILE, "Too many open files"), KeyError("my-prompt"), None):
-            faults(None, {"message": "socket.accept() out of system resource", "exception": error})
+            faults(loop, {"message": "socket.accept() out of system resource", "exception": error})
+    loop.close()
     wait_until_told()
     err = capsys.readouterr().err
     assert err.count("\n") == 3
