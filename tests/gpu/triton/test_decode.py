@@ -185,7 +185,7 @@ def changing(pair, walk):
     """(place, argument) of all tensors that differ between two steps.
 
     But scratch, which is written before it is read, positions where they only tell rows that fill a batch up, the
-    merged residual of the first layer, in which nothing is merged, and the router's state of the last one.
+    merged residual before the first layer, where nothing is merged, and behind the last one, and its router's state.
     """
     cache, held = Cache.from_snapshot(walk.start), []
     for ids in (walk.ids[0], walk.ids[3]):
@@ -197,8 +197,8 @@ def changing(pair, walk):
     for place, (launch, *both) in enumerate(zip(step.program.launches, *held, strict=True)):
         harmless = {scratch, last_state, *([positions] if launch.name in ("embed_rows", "choose_expert") else [])}
         for argument, (one, first, last) in enumerate(zip(tensors_of(launch), *both, strict=True)):
-            is_written = not (launch.options.get("MERGE") is False and argument == MERGED)
-            if is_written and not torch.equal(first, last) and one.data_ptr() not in harmless:
+            is_end = launch.options.get("MERGE") is False or place == len(step.program.launches) - 2
+            if not (is_end and argument == MERGED) and not torch.equal(first, last) and one.data_ptr() not in harmless:
                 yield place, argument
 
 
