@@ -152,7 +152,7 @@ def test_a_storm_of_clients_that_leave_frees_all_rows(serving):
             open_ones.pop(0).close()
     for one in open_ones:
         one.close()
-    assert becomes(lambda: rows(port) == rows(port, "waiting") == 0)
+    assert becomes(lambda: rows(port) == rows(port, "waiting") == 0), ask(port, "/slots").read()
     assert chat(port, 2, stream=False).status == 200
 
 
