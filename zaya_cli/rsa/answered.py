@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from zaya_cli.answer.answer_json import USAGE, answer_json, timings_json
 from zaya_cli.answer.prompts import Prompt
@@ -68,10 +68,7 @@ class Answered:
         )
 
     def _finish_reason(self) -> str:
-        if self.watched.stopped_by is not None:
-            return "cancelled"
-        result = self.watched.result
-        return "length" if result.choice.rollout.answer_was_cut or not result.text.strip() else "stop"
+        return "cancelled" if self.watched.stopped_by is not None else finish_reason(self.watched.result)
 
     def stats_line(self) -> str:
         """One line of figures for stderr."""
@@ -87,10 +84,23 @@ class Answered:
         )
 
 
+def finish_reason(result: RsaResult) -> Literal["length", "stop"]:
+    """How the answer of a run that was not stopped ended."""
+    return "length" if result.choice.rollout.answer_was_cut or not result.text.strip() else "stop"
+
+
 def _rsa_json(result: RsaResult) -> dict[str, Any]:
-    choice = result.choice
     return {
         "settings": asdict(result.params),
+        **vote_json(result),
+        "candidates": [_rollout_json(rollout) for rollout in result.rollouts],
+    }
+
+
+def vote_json(result: RsaResult) -> dict[str, Any]:
+    """Which candidate was chosen, and how many agree with it."""
+    choice = result.choice
+    return {
         "stage": result.stage,
         "candidate": choice.rollout.candidate,
         "answer": None if choice.answer is None else choice.answer.text,
@@ -98,13 +108,17 @@ def _rsa_json(result: RsaResult) -> dict[str, Any]:
         "of": choice.total,
         "is_complete": result.is_complete,
         "error": result.error,
-        "candidates": [_rollout_json(rollout) for rollout in result.rollouts],
     }
 
 
 def _rollout_json(rollout: Any) -> dict[str, Any]:
+    return {**rollout.as_json(), "extracted": extracted(rollout)}
+
+
+def extracted(rollout: Rollout) -> str | None:
+    """The answer that a rollout has come to, in the form in which answers are compared."""
     answer = answer_of(rollout)
-    return {**rollout.as_json(), "extracted": None if answer is None else answer.normal}
+    return None if answer is None else answer.normal
 
 
 def event_json(event: RsaEvent) -> dict[str, Any] | None:

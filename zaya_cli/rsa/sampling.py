@@ -8,6 +8,9 @@ from zaya_cli.flags.generation import GenerationSettings
 from zaya_core.errors import UsageError
 from zaya_core.sampling.params import SamplingParams
 
+RSA_SAMPLING = SamplingParams(top_p=1.0)
+AGGREGATE_SAMPLING = SamplingParams(temperature=0.6, top_p=0.95, top_k=40)
+
 
 def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
     """The report's sampling for RSA, temperature 1, top-p 1 and min-p 1e-5, changed by flags. Raises UsageError.
@@ -25,10 +28,9 @@ def rsa_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
     if settings.thinking == "off":
         raise UsageError("--thinking off does not go with --rsa, which passes the thinking on.")
     settings.say_if_greedy_by_top_p()
-    return replace(SamplingParams(top_p=1.0, seed=seed), **settings.given_sampling())
+    return replace(RSA_SAMPLING, seed=seed, **settings.given_sampling())
 
 
 def aggregate_sampling(settings: GenerationSettings, seed: int) -> SamplingParams:
     """Of the one rollout that `--rsa-select aggregate` adds: as Zyphra's own script has it, changed by flags."""
-    usual = SamplingParams(temperature=0.6, top_p=0.95, top_k=40, seed=seed)
-    return replace(usual, **settings.given_sampling())
+    return replace(AGGREGATE_SAMPLING, seed=seed, **settings.given_sampling())

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from zaya_cli.serve.mailbox import Mailbox
+from zaya_cli.serve.mailbox import Mailbox, Notice
 from zaya_cli.serve.protocol.answers.teller import Chunk, Teller
 from zaya_cli.serve.protocol.errors import error_of
 from zaya_cli.serve.protocol.json_text import json_bytes
@@ -25,14 +25,14 @@ async def told(teller: Teller, mailbox: Mailbox, ping: float) -> AsyncIterator[b
     yield _joined(teller.begin())
     sent = time.monotonic()
     async for arrivals in mailbox.arrivals(ping):
-        chunks: list[Chunk] = []
+        pieces: list[bytes] = []
         for index, event in arrivals:
             if isinstance(event, Failed):
-                yield _joined([*chunks, error_of(event.error).body])
+                yield b"".join([*pieces, _joined([error_of(event.error).body])])
                 return
-            chunks += teller.take(index, event)
-        if chunks or time.monotonic() - sent >= ping:
-            yield _joined(chunks) or PING
+            pieces.append(event.piece if isinstance(event, Notice) else _joined(teller.take(index, event)))
+        if any(pieces) or time.monotonic() - sent >= ping:
+            yield b"".join(pieces) or PING
             sent = time.monotonic()
     yield _joined(teller.end()) + DONE
 

@@ -24,10 +24,12 @@ class Filter(Protocol):
 @dataclass(frozen=True)
 class Job:
     """id: of the answer. requests: one for each choice. filters: likewise, or none. keeps_tokens: whether token events
-    are wanted, not only texts. owner: whose key it came with."""
+    are wanted, not only texts. owner: whose key it came with. part_of: the id of the job that has a place for this one,
+    and ends with it."""
 
     id: str
     requests: tuple[Request, ...]
     filters: Sequence[Filter] = ()
     keeps_tokens: bool = False
     owner: str = ""
+    part_of: str | None = None

@@ -10,7 +10,15 @@ from typing import Literal
 from zaya_cli.serve.job import Job
 from zaya_core.engine.events import Event, Failed, Finished, PrefillProgress, TextEvent, TokenEvent
 
-Arrival = tuple[int, Event]
+
+@dataclass(frozen=True)
+class Notice:
+    """What a stream is told beside its answer: whole server-sent events."""
+
+    piece: bytes
+
+
+Arrival = tuple[int, Event | Notice]
 """The index of a choice, and what happened to it."""
 
 
@@ -37,7 +45,7 @@ class Mailbox:
         self.job = job
         self.request_ids: tuple[int, ...] = ()
         choices = range(len(job.requests))
-        self._waiting: list[list[Event | _Held]] = [[] for _ in choices]
+        self._waiting: list[list[Event | Notice | _Held]] = [[] for _ in choices]
         self._open = set(choices)
         self._begun: set[int] = set()
         self._has_mail = asyncio.Event()
@@ -52,7 +60,7 @@ class Mailbox:
         """How many of those wait for a row."""
         return len(self._open - self._begun)
 
-    def put(self, index: int, event: Event | _Held) -> None:
+    def put(self, index: int, event: Event | Notice | _Held) -> None:
         """Add what happened to a choice; after its end nothing does."""
         if index not in self._open:
             return
@@ -75,7 +83,7 @@ class Mailbox:
         for index in sorted(self._open):
             self.put(index, Failed(-1, error))
 
-    def _with_earlier_text(self, waiting: list[Event | _Held], event: TextEvent) -> _Held:
+    def _with_earlier_text(self, waiting: list[Event | Notice | _Held], event: TextEvent) -> _Held:
         """A text goes behind the tokens that it was made of, so earlier text that still waits moves back to it."""
         place = len(waiting) - 1
         while place >= 0 and isinstance(waiting[place], TokenEvent):

@@ -106,12 +106,25 @@ class Service:
 
     async def submit(self, job: Job) -> Mailbox:
         """Take a place in the queue. Raises QueueFull; ApiError while it is not ready."""
-        self.expect_ready()
-        self._expect_place(job)
-        mailbox = Mailbox(job)
-        self._jobs[job.id] = _Open(mailbox, time.monotonic(), tuple(self._timers(mailbox)))
-        self._is_empty.clear()
+        mailbox = self.open(job)
         self._thread.submit(mailbox)
+        return mailbox
+
+    def open(self, job: Job) -> Mailbox:
+        """Take a place for a job that others compute, by jobs that are parts of it, and put into its mailbox.
+
+        A part needs no place, has its time, and is taken while the server shuts down. Raises as `submit`;
+        GenerationError for a part of a job that has ended.
+        """
+        if job.part_of is None:
+            self.expect_ready()
+            self._expect_place(job)
+        elif job.part_of not in self._jobs:
+            raise GenerationError("cancelled")
+        mailbox = Mailbox(job)
+        timers = () if job.part_of is not None else tuple(self._timers(mailbox))
+        self._jobs[job.id] = _Open(mailbox, time.monotonic(), timers)
+        self._is_empty.clear()
         return mailbox
 
     @property
@@ -131,13 +144,34 @@ class Service:
             mailbox.end(GenerationError("cancelled"))
             self._forget(mailbox)
             self._thread.cancel(mailbox)
+            self.cancel_parts(job_id)
+
+    def cancel_parts(self, job_id: str) -> None:
+        """Nobody waits any more for what is part of a job."""
+        for part in self._parts(job_id):
+            self.cancel(part.job.id)
+
+    def stop(self, job_id: str) -> None:
+        """Have an open job end with what it has."""
+        mailbox = self.mailbox_of(job_id)
+        if mailbox is not None:
+            self._thread.cancel(mailbox)
+
+    def do(self, command: Callable[[Engine], object]) -> None:
+        """Have the engine thread do something between two steps; it raises nothing."""
+
+        def task() -> None:
+            command(self.runtime.engine)
+
+        self._thread.do(task)
 
     def end_thinking(self, job_id: str, owner: str) -> bool:
         """Have an open job of this owner answer now; whether there is such a job."""
         mailbox = self.mailbox_of(job_id)
         if mailbox is None or mailbox.job.owner != owner:
             return False
-        self._thread.do(lambda: self.runtime.engine.end_thinking(*mailbox.request_ids))
+        mailboxes = [mailbox, *self._parts(job_id)]
+        self.do(lambda engine: engine.end_thinking(*(id_ for one in mailboxes for id_ in one.request_ids)))
         return True
 
     def mailbox_of(self, job_id: str) -> Mailbox | None:
@@ -150,7 +184,7 @@ class Service:
         of these were complete before."""
         if self.state != "failed":
             self.state = "draining"
-        self._end_all([one for one in self._mailboxes if one.unbegun_choices == one.open_choices], _shutdown())
+        self._end_all([one for one in self._wholes if one.unbegun_choices == one.open_choices], _shutdown())
         try:
             await asyncio.wait_for(self._is_empty.wait(), seconds)
         except asyncio.TimeoutError:
@@ -165,6 +199,14 @@ class Service:
         return [one.mailbox for one in self._jobs.values()]
 
     @property
+    def _wholes(self) -> list[Mailbox]:
+        """Of jobs that are not part of another."""
+        return [mailbox for mailbox in self._mailboxes if mailbox.job.part_of is None]
+
+    def _parts(self, job_id: str) -> list[Mailbox]:
+        return [mailbox for mailbox in self._mailboxes if mailbox.job.part_of == job_id]
+
+    @property
     def open_requests(self) -> int:
         """Choices that have not ended."""
         return sum(mailbox.open_choices for mailbox in self._mailboxes)
@@ -172,7 +214,7 @@ class Service:
     @property
     def running_jobs(self) -> int:
         """Jobs of which an answer has begun."""
-        return sum(mailbox.unbegun_choices < len(mailbox.job.requests) for mailbox in self._mailboxes)
+        return sum(mailbox.unbegun_choices < len(mailbox.job.requests) for mailbox in self._wholes)
 
     @property
     def waiting_requests(self) -> int:
@@ -185,8 +227,9 @@ class Service:
         most = settings.rows + share
         if choices > most:
             raise ApiError(400, f"The request asks for {choices:,} answers; {most:,} is the most at once.")
-        own = sum(one.open_choices for one in self._mailboxes if one.job.owner == job.owner)
-        if self.open_requests + choices > settings.rows + settings.queue or own + choices > most:
+        taken = [(one.open_choices, one.job.owner) for one in self._wholes]
+        own = sum(count for count, owner in taken if owner == job.owner)
+        if sum(count for count, _ in taken) + choices > settings.rows + settings.queue or own + choices > most:
             raise QueueFull(self.open_requests, self._retry_seconds())
 
     def _retry_seconds(self) -> int:
@@ -239,8 +282,9 @@ class Service:
             return
         for timer in one.timers:
             timer.cancel()
-        self._mean_seconds += (time.monotonic() - one.since - self._mean_seconds) / 8
-        self.finished_jobs += 1
+        if mailbox.job.part_of is None:
+            self._mean_seconds += (time.monotonic() - one.since - self._mean_seconds) / 8
+            self.finished_jobs += 1
         if not self._jobs:
             self._is_empty.set()
 

@@ -11,6 +11,7 @@ technical report, IV-B1; RSA: arXiv 2509.26626). Nothing here imports torch befo
     solver     which rollout may start when, with which tails
     selection  agreement between answers, and the choice
     saved      the state of a run in a file
+    reading    a rollout as a request of the Engine, and what its events make of it
     local      the generator that runs the Engine; endpoint: the one that asks a server
 """
 

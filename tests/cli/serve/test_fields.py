@@ -152,7 +152,6 @@ def test_tools_that_may_not_be_called_are_not_shown_to_the_model(server):
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
         {"guided_regex": "a+"},
         {"grammar": "x"},
-        {"rsa": True},
     ],
 )
 def test_what_is_not_there_is_refused_and_not_left_out(server, fields):

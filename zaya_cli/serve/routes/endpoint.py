@@ -12,7 +12,7 @@ from starlette.responses import Response
 from zaya_cli.serve.event_stream import EventStream, gone, told
 from zaya_cli.serve.failure_log import report_failure
 from zaya_cli.serve.job import Job
-from zaya_cli.serve.mailbox import Mailbox
+from zaya_cli.serve.mailbox import Mailbox, Notice
 from zaya_cli.serve.protocol.answers.teller import Teller
 from zaya_cli.serve.protocol.errors import error_of
 from zaya_cli.serve.protocol.json_text import JsonResponse, error_response
@@ -48,14 +48,29 @@ def owner_of(request: Request) -> str:
 
 async def tell(request: Request, service: Service, job: Job, teller: Teller, is_stream: bool) -> Response:
     """Do a job and tell of it. However the client leaves, its rows are free. Raises ApiError."""
-    mailbox = await service.submit(job)
+    return await tell_of(request, service, await service.submit(job), teller, is_stream)
+
+
+async def tell_of(
+    request: Request,
+    service: Service,
+    mailbox: Mailbox,
+    teller: Teller,
+    is_stream: bool,
+    on_close: Callable[[], Any] = lambda: None,
+) -> Response:
+    """Tell of a job that is open. on_close: called when nobody reads any more, or all is told. Raises ApiError."""
+
+    def close() -> None:
+        on_close()
+        service.cancel(mailbox.job.id)
+
     if is_stream:
-        pieces = told(teller, mailbox, service.settings.ping)
-        return EventStream(pieces, lambda: service.cancel(job.id))
+        return EventStream(told(teller, mailbox, service.settings.ping), close)
     try:
         return await _unless_gone(request, _whole(service, teller, mailbox))
     finally:
-        service.cancel(job.id)
+        close()
 
 
 async def _whole(service: Service, teller: Teller, mailbox: Mailbox) -> Response:
@@ -63,7 +78,8 @@ async def _whole(service: Service, teller: Teller, mailbox: Mailbox) -> Response
         for index, event in arrivals:
             if isinstance(event, Failed):
                 raise error_of(event.error)
-            teller.take(index, event)
+            if not isinstance(event, Notice):
+                teller.take(index, event)
     if mailbox.job.keeps_tokens:  # log-probabilities may be millions of numbers
         return await service.work(lambda: JsonResponse(teller.answer()))
     return JsonResponse(teller.answer())

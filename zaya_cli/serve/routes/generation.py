@@ -15,6 +15,8 @@ from zaya_cli.serve.protocol.fields import one_of, read_fields, text
 from zaya_cli.serve.protocol.json_text import JsonResponse
 from zaya_cli.serve.protocol.served import Served
 from zaya_cli.serve.routes.endpoint import Endpoint, owner_of, tell
+from zaya_cli.serve.rsa.field import is_wanted
+from zaya_cli.serve.rsa.route import rsa_answers
 from zaya_cli.serve.service import Service
 
 _END_THINKING = "reasoning_end"
@@ -22,11 +24,15 @@ _END_THINKING = "reasoning_end"
 
 def chat_completions(service: Service, served: Served) -> Endpoint:
     """Answer a conversation."""
+    answer_by_rsa = rsa_answers(service, served)
 
     async def answer(request: Request) -> Response:
         service.expect_ready()
         content, owner = await request.body(), owner_of(request)
-        chat = await service.work(lambda: read_chat(parse_body(content), served, owner))
+        body = await service.work(lambda: parse_body(content))
+        if is_wanted(body):
+            return await answer_by_rsa(request, body)
+        chat = await service.work(lambda: read_chat(body, served, owner))
         teller = ChatTeller(chat, served.tokenizer)
         return await tell(request, service, chat.job, teller, chat.telling.is_stream)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from zaya_cli.serve.job import Job
@@ -21,6 +22,7 @@ from zaya_cli.serve.protocol.served import Served
 from zaya_core.engine.request import Request
 
 MAX_TOP_LOGPROBS = 20
+_NONE: Mapping[str, Rule] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,7 @@ def chat_rules(served: Served) -> dict[str, Rule]:
 
 def read_chat(body: Mapping[str, Any], served: Served, owner: str) -> Chat:
     """Check all fields, render and tokenise. Raises ApiError."""
-    refuse_unsupported(body)
-    rules = chat_rules(served)
-    fields = read_fields(body, rules)
-    report_unknown(body, (*rules, "tools", "tool_choice", "response_format", "modalities"))
-    served.expect_name(fields.get("model"))
-    if "messages" not in fields:
-        raise bad_field("messages", "is missing.")
+    fields = chat_fields(body, served)
     has_logprobs = fields.get("logprobs", False)
     if fields.get("top_logprobs") and not has_logprobs:
         raise bad_field("top_logprobs", "needs logprobs to be true.")
@@ -67,6 +63,18 @@ def read_chat(body: Mapping[str, Any], served: Served, owner: str) -> Chat:
     requests = tuple(choices_of(request, fields.get("n", 1)))
     job = Job(f"chatcmpl-{secrets.token_hex(12)}", requests, keeps_tokens=telling.needs_tokens, owner=owner)
     return Chat(job, telling, served.tokenizer.starts_in_thinking(request.ids))
+
+
+def chat_fields(body: Mapping[str, Any], served: Served, further: Mapping[str, Rule] = _NONE) -> dict[str, Any]:
+    """All fields that are given, checked. further: of those that else are refused. Raises ApiError."""
+    refuse_unsupported({name: value for name, value in body.items() if name not in further})
+    rules = {**chat_rules(served), **further}
+    fields = read_fields(body, rules)
+    report_unknown(body, (*rules, "tools", "tool_choice", "response_format", "modalities", "rsa"))
+    served.expect_name(fields.get("model"))
+    if "messages" not in fields:
+        raise bad_field("messages", "is missing.")
+    return fields
 
 
 def _request(fields: Mapping[str, Any], served: Served, owner: str) -> Request:
