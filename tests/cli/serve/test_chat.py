@@ -143,7 +143,7 @@ def test_the_newer_name_of_the_limit_wins(server):
 def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers_and_never_cut(server, is_stream):
     error = error_in(server.post(CHAT, asked("1+1 " * 2000, stream=is_stream)), 400)
     assert error["code"] == "context_length_exceeded" and error["param"] == "messages"
-    assert "maximum context length is 4,096 tokens" in error["message"]
+    assert "maximum context length is 4096 tokens" in error["message"]
     tokens = server.whole("/tokenize", asked("1+1 " * 2000))["count"]
     assert f"{tokens:,}" in error["message"]
 

@@ -53,7 +53,7 @@ def too_long(tokens: int, context: int, param: str) -> ApiError:
     """A prompt that leaves no room for an answer, in the words that agents look for."""
     return ApiError(
         400,
-        f"This model's maximum context length is {context:,} tokens; the prompt has {tokens:,}, which leaves no room "
+        f"This model's maximum context length is {context} tokens; the prompt has {tokens}, which leaves no room "
         "for an answer. Shorten the prompt.",
         param=param,
         code=TOO_LONG,
