@@ -38,6 +38,7 @@ class EngineThread:
         """deliver: called in the event loop's thread."""
         self._engine, self._deliver = engine, deliver
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._afterwards: list[Callable[[], None]] = []
         self._places: dict[int, _Place] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -56,6 +57,10 @@ class EngineThread:
     def do(self, command: Callable[[], None]) -> None:
         """Run a command in the engine thread before the next step; it raises nothing."""
         self._commands.put(command)
+
+    def do_after_step(self, command: Callable[[], None]) -> None:
+        """As `do`, but after the next step, in which rows that are cancelled now come to their end."""
+        self.do(lambda: self._afterwards.append(command))
 
     def submit(self, mailbox: Mailbox) -> None:
         """Give a job to the Engine."""
@@ -84,12 +89,14 @@ class EngineThread:
         while self._do_commands():
             if not self._engine.is_idle:
                 self._hand_over(self._step())
+            while self._afterwards:
+                self._afterwards.pop()()
 
     def _do_commands(self) -> bool:
         """False when the thread is to end."""
         with suppress(queue.Empty):
             while True:
-                command = self._commands.get(block=self._engine.is_idle)
+                command = self._commands.get(block=self._engine.is_idle and not self._afterwards)
                 if command is None:
                     return False
                 command()

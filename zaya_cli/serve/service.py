@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -157,13 +157,14 @@ class Service:
         if mailbox is not None:
             self._thread.cancel(mailbox)
 
-    def do(self, command: Callable[[Engine], object]) -> None:
-        """Have the engine thread do something between two steps; it raises nothing."""
+    def forget(self, salt: bytes, beginning: Sequence[int] = ()) -> None:
+        """Forget the prefixes of a salt that go on from a beginning, before the next job is taken; of none: all, when
+        the rows that are cancelled now have ended, which may keep what they have computed."""
 
         def task() -> None:
-            command(self.runtime.engine)
+            self.runtime.engine.prefixes.forget_beyond(beginning, salt)
 
-        self._thread.do(task)
+        (self._thread.do if beginning else self._thread.do_after_step)(task)
 
     def end_thinking(self, job_id: str, owner: str) -> bool:
         """Have an open job of this owner answer now; whether there is such a job."""
@@ -171,7 +172,9 @@ class Service:
         if mailbox is None or mailbox.job.owner != owner:
             return False
         mailboxes = [mailbox, *self._parts(job_id)]
-        self.do(lambda engine: engine.end_thinking(*(id_ for one in mailboxes for id_ in one.request_ids)))
+        self._thread.do(
+            lambda: self.runtime.engine.end_thinking(*(id_ for one in mailboxes for id_ in one.request_ids))
+        )
         return True
 
     def mailbox_of(self, job_id: str) -> Mailbox | None:

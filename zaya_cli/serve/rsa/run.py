@@ -51,7 +51,7 @@ class RsaRun:
             self._mailbox.end(error)
         finally:
             self._service.cancel_parts(job_id)
-            self._service.do(lambda engine: engine.prefixes.forget_beyond((), self._salt))
+            self._service.forget(self._salt)
 
     @property
     def _salt(self) -> bytes:
@@ -77,7 +77,8 @@ class RsaRun:
         ]
         # As `EngineGenerator.submit` has it: what an earlier stage left would move the borders of prefill chunks.
         question = list(requests[0].ids[: rollouts[0].shared])
-        self._service.do(lambda engine: engine.prefixes.forget_beyond(question, self._salt))
+        if question:
+            self._service.forget(self._salt, question)
         part = await self._service.submit(self._job(rollouts[0].stage, requests, readers))
         async for arrivals in part.arrivals():
             self._note_beginning(arrivals)

@@ -59,7 +59,7 @@ def candidate_json(rollout: Rollout) -> dict[str, Any]:
 
 def _votes(result: RsaResult) -> dict[tuple[int, int], int]:
     """By stage and candidate: how many of the stage, itself included, have come to the same answer."""
-    votes = {}
+    votes: dict[tuple[int, int], int] = {}
     for stage in range(result.params.stages):
         for group in grouped(rollout for rollout in result.rollouts if rollout.stage == stage).values():
             votes |= {(stage, rollout.candidate): len(group) for rollout in group}
