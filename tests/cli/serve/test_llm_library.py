@@ -6,8 +6,9 @@ import pytest
 
 from tests.cli.serve.in_process import InProcess, on_a_socket
 
-llm = pytest.importorskip("llm", reason="the test extra is not installed")
+pytest.importorskip("llm", reason="the test extra is not installed")
 
+import llm
 from click.testing import CliRunner
 from llm.cli import cli
 
