@@ -54,7 +54,7 @@ class Footprint:
 
 
 def soak(model: str, seconds: float, clients: int, seed: int = 0, threads: int = 1) -> Record:
-    """Run it. threads: that compute; where clients need the cores as well, several wait for each other most of the time.
+    """Run it. threads: that compute; where clients need the cores too, several wait for each other most of the time.
 
     Raises RuntimeError when the server does not start.
     """
