@@ -29,7 +29,7 @@ SPILLS = {
     ("down int8 16", "sm_90"): (8, "one number is put aside before the loop, and read after it"),
     ("gate_up float32 16", "gfx1"): (4096, "no matrix units for float32; only small models have such weights"),
     ("gate_up float32 1024", "gfx1"): (4096, "as with 16 rows"),
-    ("gate_up of float32 int4", "gfx11"): (16, "rows of x are rounded there; models of bfloat16 do not need it"),
+    ("gate_up of float32 int4", "gfx11"): (96, "rounds x, and sizes are no constants; models of bfloat16 do not round"),
 }
 PRODUCTS = ("product", "gate_up", "down", "head")
 WITHOUT_VECTORS = ("angles", "changed entries")  # 64 numbers a row; single logits here and there
