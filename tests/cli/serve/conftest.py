@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.serve.in_process import InProcess
+from tests.cli.serve.in_process import InProcess, on_a_socket
 from zaya_cli.flags.runtime import RuntimeSettings
 from zaya_cli.runtime import open_runtime
 
@@ -42,3 +42,13 @@ def own_server(demo):
     yield make
     for one in servers:
         one.close()
+
+
+@pytest.fixture(scope="module")
+def url(demo):
+    """Where a server listens that a file's tests share, and on which nothing is open in the end."""
+    server = InProcess(demo)
+    with on_a_socket(server) as url:
+        yield url
+    assert server.is_free_soon()
+    server.close()

@@ -9,8 +9,6 @@ from operator import add
 import pytest
 from pydantic import BaseModel
 
-from tests.cli.serve.in_process import InProcess, on_a_socket
-
 langchain_openai = pytest.importorskip("langchain_openai", reason="the test extra is not installed")
 
 QUESTION = "What is 12+7?"
@@ -21,15 +19,6 @@ class Number(BaseModel):
     """What an answer is to be."""
 
     value: int
-
-
-@pytest.fixture(scope="module")
-def url(demo):
-    server = InProcess(demo)
-    with on_a_socket(server) as url:
-        yield url
-    assert server.is_free_soon()
-    server.close()
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.serve.in_process import InProcess, on_a_socket
-
 pytest.importorskip("llm", reason="the test extra is not installed")
 
 import llm
@@ -14,15 +12,6 @@ from llm.cli import cli
 
 QUESTION = "What is 12+7?"
 GREEDY = ("-o", "temperature", "0")
-
-
-@pytest.fixture(scope="module")
-def url(demo):
-    server = InProcess(demo)
-    with on_a_socket(server) as url:
-        yield url
-    assert server.is_free_soon()
-    server.close()
 
 
 @pytest.fixture(autouse=True)

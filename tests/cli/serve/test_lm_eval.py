@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from tests.cli.serve.in_process import InProcess, asked, on_a_socket
+from tests.cli.serve.in_process import asked
 
 pytest.importorskip("lm_eval")
 pytest.importorskip("tenacity")  # of its extra for servers
@@ -25,15 +25,6 @@ PAIRS = [
     ("Line\n", "next line\n\n"),
     ("<|im_start|>user\nWhat is 12+7?<|im_end|>\n<|im_start|>assistant\n<think>\n", "12+7=19"),
 ]
-
-
-@pytest.fixture(scope="module")
-def url(demo):
-    server = InProcess(demo)
-    with on_a_socket(server) as url:
-        yield url
-    assert server.is_free_soon()
-    server.close()
 
 
 def instance(kind, *arguments):

@@ -7,20 +7,11 @@ import itertools
 import httpx2
 import pytest
 
-from tests.cli.serve.in_process import InProcess, asked, on_a_socket
+from tests.cli.serve.in_process import asked
 
 openai = pytest.importorskip("openai")
 
 MESSAGES = asked()["messages"]
-
-
-@pytest.fixture(scope="module")
-def url(demo):
-    server = InProcess(demo)
-    with on_a_socket(server) as url:
-        yield url
-    assert server.is_free_soon()
-    server.close()
 
 
 @pytest.fixture

@@ -7,22 +7,13 @@ import threading
 import httpx2
 import pytest
 
-from tests.cli.serve.in_process import InProcess, asked, on_a_socket
+from tests.cli.serve.in_process import asked
 from zaya_core.rsa.endpoint.generator import EndpointGenerator
 from zaya_core.rsa.endpoint.server import Finder
 from zaya_core.rsa.rollouts import Rollout, RolloutFinished, RolloutRequest
 from zaya_core.sampling.params import SamplingParams
 
 pytest.importorskip("openai")
-
-
-@pytest.fixture(scope="module")
-def url(demo):
-    server = InProcess(demo)
-    with on_a_socket(server) as url:
-        yield url
-    assert server.is_free_soon()
-    server.close()
 
 
 def test_the_client_finds_it_and_speaks_its_best_dialect(demo, url):
