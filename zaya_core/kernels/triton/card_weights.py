@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 from torch import Tensor
@@ -76,7 +77,6 @@ class CardWeights:
         self.config, self.layout, self.graphs = weights.config, weights.layout, weights.graphs
         self._weights = weights
         self._layers: list[CardLayer] = []
-        self._ends: tuple[Embedding, Head] | None = None
 
     def embedding(self) -> Embedding:
         """See `ModelWeights`."""
@@ -87,11 +87,9 @@ class CardWeights:
         head = self._both_ends[1]
         return replace(head, lm_head=_declining(lambda: for_prompts(head.lm_head, "the head")))
 
-    @property
+    @cached_property
     def _both_ends(self) -> tuple[Embedding, Head]:
-        if self._ends is None:
-            self._ends = self._weights.embedding(), self._weights.head()
-        return self._ends
+        return self._weights.embedding(), self._weights.head()
 
     def layer(self, number: int) -> DecoderLayer:
         """See `ModelWeights`. In their order. Raises Declined."""
