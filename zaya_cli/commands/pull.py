@@ -1,6 +1,6 @@
 """`zaya pull`: download a model into the cache of huggingface_hub, after saying whether it will run here.
 
-With --quant it is quantized while it arrives, see `pull_quantized`.
+With --quant it is quantized while it arrives, see `pulling.quantized`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from threading import Event
 
 from rich.console import Console
 
-from zaya_cli.commands.pull_plan import announced_plan, expect_model
-from zaya_cli.commands.pull_snapshot import fetch_all, link_snapshot
+from zaya_cli.commands.pulling.plan import announced_plan, expect_model
+from zaya_cli.commands.pulling.snapshot import fetch_all, link_snapshot
 from zaya_cli.flags.pull import PullSettings
 from zaya_cli.flags.quantize import QuantizeCommand
 from zaya_cli.models import hub
@@ -68,7 +68,7 @@ def _offline(repo: str, settings: PullSettings) -> Path:
         return _already_here(repo, settings.revision)
     if (made := _made_before(repo, None, wanted)) is not None:
         return made
-    from zaya_cli.commands.pull_quantized import quantize_cached
+    from zaya_cli.commands.pulling.quantized import quantize_cached
 
     folder = _already_here(repo, settings.revision)
     return quantize_cached(wanted, folder, SourceName(repo, folder.name), _console(settings))
@@ -107,7 +107,7 @@ def _made_before(repo: str, commit: str | None, wanted: QuantizeCommand) -> Path
 
 def _quantized(fetcher: Fetcher, settings: PullSettings, wanted: QuantizeCommand) -> Path:
     """Quantize as it arrives what is not here yet, where the file system lets one."""
-    from zaya_cli.commands.pull_quantized import can_stage, quantize_arriving, quantize_cached
+    from zaya_cli.commands.pulling.quantized import can_stage, quantize_arriving, quantize_cached
 
     listing, console = fetcher.listing, _console(settings)
     name = SourceName(listing.repo, listing.commit)

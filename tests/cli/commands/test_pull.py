@@ -13,7 +13,8 @@ from huggingface_hub import constants, file_download, snapshot_download
 
 from tests.cli.hub_cache import repo_folder
 from tests.cli.loopback_hub import COMMIT, REPO, wait_until
-from zaya_cli.commands import pull, pull_plan
+from zaya_cli.commands import pull
+from zaya_cli.commands.pulling import plan
 from zaya_cli.machine.hardware import Memory
 from zaya_cli.models.folder import BUNDLED
 from zaya_cli.models.hub import UNWANTED, WANTED
@@ -234,7 +235,7 @@ def test_offline_takes_what_is_complete_and_nothing_else(zaya, hub, files, monke
 
 
 def test_a_disk_without_room_is_said_before_anything_is_fetched(zaya, hub, monkeypatch):
-    monkeypatch.setattr(pull_plan, "free_disk", lambda folder: 1000)
+    monkeypatch.setattr(plan, "free_disk", lambda folder: 1000)
     result = zaya("pull", REPO)
     assert (result.code, result.out) == (4, "")
     assert "needs 5.2" in result.err.splitlines()[-1]
@@ -337,7 +338,7 @@ def test_quiet_leaves_only_the_folder(zaya, hub, files):
 
 
 def test_what_fits_in_no_format_is_refused_before_the_download_unless_forced(zaya, hub, files, monkeypatch):
-    monkeypatch.setattr(pull_plan, "memory_of", lambda device: Memory("main memory", 600_000_000, 500_000_000))
+    monkeypatch.setattr(plan, "memory_of", lambda device: Memory("main memory", 600_000_000, 500_000_000))
     result = zaya("pull", REPO)
     assert (result.code, result.out) == (4, "")
     assert "does not fit" in result.err

@@ -340,7 +340,7 @@ def test_a_disk_without_room_is_said_before_any_weights_are_fetched(zaya, hub, t
 
 
 def test_without_holes_in_files_the_originals_come_first_and_cannot_be_discarded(zaya, hub, text, model, monkeypatch):
-    monkeypatch.setattr("zaya_cli.commands.pull_quantized.keeps_holes", lambda folder: False)
+    monkeypatch.setattr("zaya_cli.commands.pulling.quantized.keeps_holes", lambda folder: False)
     refused = zaya(*asked(text, "--discard-originals"))
     assert (refused.code, refused.out) == (2, "")
     assert "sparse files" in refused.err.splitlines()[-1]

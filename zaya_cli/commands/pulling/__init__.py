@@ -1,0 +1,1 @@
+"""What `zaya pull` does, in parts: what is planned and said, whole snapshots, and quantizing what arrives."""
