@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quant.kernels.triton import choice
 from quant.kernels.triton.launch import DOT, Launch
-from quant.kernels.triton.tiles import codes_at, gated, int4_codes, int8_codes, rounded, scales_at
+from quant.kernels.triton.tiles import codes_at, gated, int4_codes, int8_codes, rounded, scaled, scales_at
 from quant.kernels.triton.weights import CardMatrix, CardStack
 
 MOST_ROWS = 16  # what a matrix unit multiplies at once
@@ -66,10 +66,7 @@ def _add_product(
 @triton.jit
 def _summed(total, scales, n, N, BITS: tl.constexpr):
     """What `_add_product` left to do -> (ROWS, COLUMNS)."""
-    y = tl.sum(total, axis=0)
-    if BITS == 8:
-        y = y * tl.load(scales + n, mask=n // 16 <= (N - 1) // 16, other=0.0)[None, :]
-    return y
+    return scaled(tl.sum(total, axis=0), scales, n, N, BITS)
 
 
 @triton.jit(do_not_specialize=["M"])

@@ -16,7 +16,7 @@ from torch import Tensor
 from quant.kernels.triton import choice
 from quant.kernels.triton.launch import DOT, Launch, power_of_two
 from quant.kernels.triton.numbers import to_bf16_bits
-from quant.kernels.triton.tiles import codes_at, gated, int4_codes, int8_codes, rounded, scales_at
+from quant.kernels.triton.tiles import codes_at, gated, int4_codes, int8_codes, rounded, scaled, scales_at
 from quant.kernels.triton.weights import CardMatrix, CardStack
 
 
@@ -47,7 +47,7 @@ def _columns_of_x(x, at, inside, start, K: tl.constexpr):
 def _add_product(total, x, codes, scales, n, N, start, K: tl.constexpr, BITS: tl.constexpr, DOT: tl.constexpr):
     """total (ROWS, COLUMNS) plus x (ROWS, 64) times the same columns of the weights' rows n (COLUMNS).
 
-    For int8 the scales of the rows are still to be multiplied by: `_scaled`.
+    For int8 the scales of the rows are still to be multiplied by: `scaled`.
     """
     tile = n // 16
     mask = tile <= (N - 1) // 16
@@ -69,14 +69,6 @@ def _add_product(total, x, codes, scales, n, N, start, K: tl.constexpr, BITS: tl
     return total
 
 
-@triton.jit
-def _scaled(total, scales, n, N, BITS: tl.constexpr):
-    """What `_add_product` left to do."""
-    if BITS == 8:
-        total = total * tl.load(scales + n, mask=n // 16 <= (N - 1) // 16, other=0.0)[None, :]
-    return total
-
-
 @triton.jit(do_not_specialize=["M"])  # else it is compiled anew for other numbers of rows
 def multiply_many(
     x, codes, scales, bias, out, M, N, stride, K: tl.constexpr, BITS: tl.constexpr, HAS_BIAS: tl.constexpr,
@@ -89,7 +81,7 @@ def multiply_many(
     for start in tl.range(0, K, 64, num_stages=STAGES):
         part = rounded(_columns_of_x(x, row.to(tl.int64) * K, row < M, start, K), DOT, BY_BITS)
         total = _add_product(total, part, codes, scales, n, N, start, K, BITS, DOT)
-    total = _scaled(total, scales, n, N, BITS)
+    total = scaled(total, scales, n, N, BITS)
     if HAS_BIAS:
         total += tl.load(bias + n, mask=n < N, other=0.0)[None, :]
     tl.store(out + row.to(tl.int64)[:, None] * stride + n[None, :], total, mask=(row < M)[:, None] & (n < N)[None, :])
@@ -128,8 +120,8 @@ def gate_up_many(
             part = rounded(_columns_of_x(x, row.to(tl.int64) * K, inside, start, K), DOT, BY_BITS)
             gate = _add_product(gate, part, codes, scales, n, WIDTH, start, K, BITS, DOT)
             up = _add_product(up, part, codes, scales, WIDTH + n, 2 * WIDTH, start, K, BITS, DOT)
-        gate = _scaled(gate, scales, n, WIDTH, BITS)
-        up = _scaled(up, scales, WIDTH + n, 2 * WIDTH, BITS)
+        gate = scaled(gate, scales, n, WIDTH, BITS)
+        up = scaled(up, scales, WIDTH + n, 2 * WIDTH, BITS)
         at = out + row.to(tl.int64)[:, None] * WIDTH + n[None, :]
         y = gated(gate, up)
         if out.dtype.element_ty == tl.int16:
@@ -152,7 +144,7 @@ def down_many(
         for start in tl.range(0, K, 64, num_stages=STAGES):
             part = rounded(_columns_of_x(x, row.to(tl.int64) * K, inside, start, K), DOT, BY_BITS)
             total = _add_product(total, part, codes, scales, n, N, start, K, BITS, DOT)
-        total = _scaled(total, scales, n, N, BITS) * tl.load(weight + row, mask=inside, other=0.0)[:, None]
+        total = scaled(total, scales, n, N, BITS) * tl.load(weight + row, mask=inside, other=0.0)[:, None]
         at = out + row.to(tl.int64)[:, None] * N + n[None, :]
         tl.store(at, total, mask=inside[:, None] & (n < N)[None, :])
 

@@ -89,3 +89,11 @@ def _exactly(code, DOT: tl.constexpr):
 def gated(gate, up):
     """silu(gate) * up."""
     return gate / (1.0 + tl.exp(-gate)) * up
+
+
+@triton.jit
+def scaled(total, scales, n, N, BITS: tl.constexpr):
+    """Sums (ROWS, COLUMNS) by codes of the weights' rows n: those of int8, whose scales belong to rows, times them."""
+    if BITS == 8:
+        total = total * tl.load(scales + n, mask=n // 16 <= (N - 1) // 16, other=0.0)[None, :]
+    return total
