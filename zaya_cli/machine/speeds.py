@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,17 +15,12 @@ from zaya_cli.machine.hardware import processor
 from zaya_cli.machine.versions import DISTRIBUTION, installed_version
 from zaya_cli.terminal.output import write_note
 from zaya_cli.user_files import speeds_file
-from zaya_core.errors import ZayaError
-from zaya_core.files.bounded_file import read_file
-from zaya_core.files.private_file import write_bytes_atomically
-from zaya_core.files.sealed_json import sealed, unsealed
+from zaya_core.files.kept_entries import KeptEntries
 from zaya_core.kernels.resolve import products_in_use
 from zaya_core.machine.device import Speeds
 from zaya_core.machine.gpus import Gpu, driver_and_build
 from zaya_core.machine.triton_support import triton_version
 from zaya_core.measure.cpu_or_card import Trial, measured_speeds
-
-_MOST_BYTES, _MOST_KEPT = 1 << 20, 64
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class SpeedRecord:
     def kept(self) -> dict[Trial, Speeds]:
         """What was measured before."""
         machine = self._machine()
-        return {Trial(*one["trial"]): _speeds(one) for one in _entries(speeds_file()) if one["machine"] == machine}
+        return {Trial(*one["trial"]): _speeds(one) for one in _entries() if one["machine"] == machine}
 
     def kept_or_measured(self, trial: Trial) -> Speeds | None:
         """Measures with a line on stderr, and keeps the result unless the card failed. None as `measured_speeds`."""
@@ -53,14 +47,12 @@ class SpeedRecord:
         return speeds
 
     def _keep(self, trial: Trial, speeds: Speeds) -> None:
-        path, machine = speeds_file(), self._machine()
-        others = [one for one in _entries(path) if one["machine"] != machine or Trial(*one["trial"]) != trial]
+        machine = self._machine()
+        others = [one for one in _entries() if one["machine"] != machine or Trial(*one["trial"]) != trial]
         new = {"machine": machine, "trial": list(trial), "cpu": speeds.cpu, "gpu": speeds.gpu}
-        try:
-            write_bytes_atomically(path, sealed({"speeds": [*others[1 - _MOST_KEPT :], new]}))
-        except OSError as error:
-            reason = error.strerror or error
-            write_note(f"zaya: what was measured cannot be kept in {path} ({reason}): it is measured at every start.")
+        if (why := _kept().write(others, new)) is not None:
+            path = speeds_file()
+            write_note(f"zaya: what was measured cannot be kept in {path} ({why}): it is measured at every start.")
 
     def _machine(self) -> list[Any]:
         """All that a speed depends on besides the trial."""
@@ -76,20 +68,16 @@ class SpeedRecord:
         ]
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
-    """What the file holds, checked; nothing where there is none, or it is damaged."""
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            return []
-        entries = unsealed(read_file(path, _MOST_BYTES)).get("speeds")
-    except (OSError, ZayaError, ValueError):
-        return []
-    return [one for one in entries if _is_entry(one)] if isinstance(entries, list) else []
+def _kept() -> KeptEntries:
+    return KeptEntries(speeds_file(), "speeds")
 
 
-def _is_entry(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("machine"), list):
-        return False
+def _entries() -> list[dict[str, Any]]:
+    """What the file holds, checked."""
+    return [one for one in _kept().read() if _is_entry(one)]
+
+
+def _is_entry(value: dict[str, Any]) -> bool:
     trial, rates = value.get("trial"), [value.get("cpu"), value.get("gpu")]
     is_trial = isinstance(trial, list) and [type(one) for one in trial] == [str, str, int]
     return is_trial and all(isinstance(one, float) and math.isfinite(one) and one > 0 for one in rates)

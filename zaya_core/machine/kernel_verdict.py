@@ -14,17 +14,13 @@ from typing import Any
 import torch
 
 import quant
-from zaya_core.errors import ZayaError
-from zaya_core.files.bounded_file import read_file
-from zaya_core.files.private_file import write_bytes_atomically
-from zaya_core.files.sealed_json import sealed, unsealed
+from zaya_core.files.kept_entries import KeptEntries
 from zaya_core.files.user_cache import user_cache
 from zaya_core.machine.gpus import Gpu, driver_and_build
 from zaya_core.machine.triton_support import triton_version
 from zaya_core.whole_numbers import is_number
 
 OUT_OF_MEMORY = "out of memory"  # as PyTorch, Triton and drivers say it, in lower case
-_MOST_BYTES, _MOST_KEPT = 1 << 20, 64
 _MOST_NAMED = 3  # failed kernels in a sentence
 # What the numbers depend on: kernels, the layouts that they read, and the check itself.
 _SOURCES = ("kernels/triton/**/*.py", "cache/arrangement.py", "measure/card_check/*.py")
@@ -94,7 +90,7 @@ def kept_verdict(gpu: Gpu) -> Verdict | None:
     machine = _machine(gpu)
     if (found := _found_here.get(str(machine))) is not None:
         return found
-    kept = (_verdict(one) for one in _entries(verdicts_file()) if one["machine"] == machine)
+    kept = (_verdict(one) for one in _kept().read() if one["machine"] == machine)
     return next((one for one in kept if one is not None), None)
 
 
@@ -109,15 +105,13 @@ def keep_verdict(gpu: Gpu, verdict: Verdict) -> Verdict:
 _found_here: dict[str, Verdict] = {}  # by machine: what is found once is not asked twice in a process
 
 
+def _kept() -> KeptEntries:
+    return KeptEntries(verdicts_file(), "verdicts")
+
+
 def _write(machine: list[Any], verdict: Verdict) -> str | None:
-    path = verdicts_file()
-    others = [one for one in _entries(path) if one["machine"] != machine]
-    new = {"machine": machine, **asdict(verdict)}
-    try:
-        write_bytes_atomically(path, sealed({"verdicts": [*others[1 - _MOST_KEPT :], new]}))
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+    others = [one for one in _kept().read() if one["machine"] != machine]
+    return _kept().write(others, {"machine": machine, **asdict(verdict)})
 
 
 def _machine(gpu: Gpu) -> list[Any]:
@@ -136,18 +130,6 @@ def _fingerprint() -> str:
         content = path.read_bytes()
         digest.update(f"{path.parent.name}/{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    """What the file holds; nothing where there is none, or it is damaged."""
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            return []
-        entries = unsealed(read_file(path, _MOST_BYTES)).get("verdicts")
-    except (OSError, ZayaError, ValueError):
-        return []
-    entries = entries if isinstance(entries, list) else []
-    return [one for one in entries if isinstance(one, dict) and isinstance(one.get("machine"), list)]
 
 
 def _verdict(entry: dict[str, Any]) -> Verdict | None:
